@@ -1,0 +1,56 @@
+#!/bin/sh
+# PostgreSQL's server and the side modules of its tree, from the locked tarball: patched, configured out of tree, compiled, installed below /pgl/out/install. The server
+# is left as an archive of objects (/pgl/out/postgres.a): link.sh makes the main module once all side modules are known.
+set -eu
+. /pgl/assets/build/flags.sh
+
+SRC=/pgl/work/postgresql
+BUILD=/pgl/work/build
+NATIVE=/pgl/work/native
+OUT=/pgl/out
+
+mkdir "$SRC" "$BUILD" "$NATIVE"
+tar -xf /pgl/sources/postgresql.tar --strip-components=1 -C "$SRC"
+cd "$SRC"
+for PATCH in /pgl/assets/patches/postgresql/*.patch; do
+	echo "applying $(basename "$PATCH")"
+	if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then
+		echo "PATCH-FAILED: $(basename "$PATCH") does not apply to PostgreSQL: the file and the hunk are named above" >&2
+		exit 1
+	fi
+done
+cp -r /pgl/assets/guest/overlay/. .
+
+# The time zone compiler runs on the build machine.
+cd "$NATIVE"
+"$SRC/configure" --prefix=/usr --without-readline --without-icu --without-zlib CC=gcc CFLAGS=-O1
+make -s -j"$JOBS" -C src/timezone zic
+
+cd "$BUILD"
+ZIC="$NATIVE/src/timezone/zic" "$SRC/configure" --build=x86_64-linux-gnu --host=wasm32-wasi --with-template=wasix \
+	--prefix=/usr --disable-rpath --disable-largefile --without-readline --without-icu --without-zlib \
+	CC="$WASM_CC" CFLAGS="-O2" AR=llvm-ar RANLIB=llvm-ranlib STRIP=llvm-strip \
+	LDFLAGS="-nostdlib -Wl,--shared-memory" LIBS="$WASM_LIBDIR/crt1.o $WASM_LIBS"
+make -s -j"$JOBS" -C src/backend generated-headers
+make -s -j"$JOBS" -C src/backend postgres
+
+MODULES="src/backend/snowball src/backend/utils/mb/conversion_procs src/pl/plpgsql/src contrib/pg_trgm"
+for DIR in $MODULES; do
+	make -s -j"$JOBS" -C "$DIR" all
+	make -s -C "$DIR" install DESTDIR="$OUT/install"
+done
+make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
+make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"
+make -s -C src/timezone install DESTDIR="$OUT/install"
+for FILE in libpq/pg_hba.conf.sample libpq/pg_ident.conf.sample utils/misc/postgresql.conf.sample; do
+	cp "$SRC/src/backend/$FILE" "$OUT/install/usr/share/postgresql/"
+done
+
+# What extensions outside the tree build against (PGXS).
+for DIR in src/include config src/makefiles; do
+	make -s -C "$DIR" install DESTDIR="$OUT/install"
+done
+make -s -C src install-local DESTDIR="$OUT/install"
+
+cp src/backend/postgres "$OUT/postgres.a"
+cp src/common/libpgcommon_srv.a src/port/libpgport_srv.a "$OUT/"

@@ -1,0 +1,132 @@
+//! The border between the guest and its host: the Rust side of `assets/guest/overlay/src/include/pgl_host.h`. It owns names, types and meanings of the
+//! imports in module `pgl_host` and the names of the guest's exports. Change both files together and raise `VERSION`.
+
+use std::time::Duration;
+
+use postgres_protocol::message::frontend;
+use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
+
+use crate::fs::errno::Errno;
+use crate::host::{Host, with};
+
+/// Version of the border that this crate speaks.
+pub(crate) const VERSION: i32 = 1;
+
+/// Module name of the imports.
+pub(crate) const MODULE: &str = "pgl_host";
+
+/// Exports of the guest.
+pub(crate) mod export {
+    /// Runs start-up to the point where PostgreSQL would read its first message. 0: ready.
+    pub(crate) const BOOT: &str = "pgl_boot";
+    /// Processes every complete message in the input. 0: input drained, 1: the session has ended.
+    pub(crate) const PUMP: &str = "pgl_pump";
+    /// Runs PostgreSQL's `main` with the WASI arguments; ends by leaving the process.
+    pub(crate) const MAIN: &str = "pgl_main";
+    /// Address of the interrupt flags.
+    pub(crate) const INTERRUPTS: &str = "pgl_interrupts";
+    /// Version of the border that the guest speaks.
+    pub(crate) const ABI_VERSION: &str = "pgl_abi_version";
+}
+
+/// The functions of module `pgl_host`.
+pub(crate) fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
+    let mut exports = Exports::new();
+    let mut define = |name: &str, function: Function| exports.insert(name, function);
+    define("input_ready", Function::new_typed_with_env(store, env, input_ready));
+    define("input_read", Function::new_typed_with_env(store, env, input_read));
+    define("output_write", Function::new_typed_with_env(store, env, output_write));
+    define("wait", Function::new_typed_with_env(store, env, wait));
+    define("timer_set", Function::new_typed_with_env(store, env, timer_set));
+    define("random_fill", Function::new_typed_with_env(store, env, random_fill));
+    define("file_sync", Function::new_typed_with_env(store, env, file_sync));
+    define("shm_map", Function::new_typed_with_env(store, env, shm_map));
+    define("sem_wait", Function::new_typed_with_env(store, env, sem_wait));
+    define("sem_wake", Function::new_typed_with_env(store, env, sem_wake));
+    exports
+}
+
+fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
+    let streams = &env.data().streams;
+    i32::try_from(streams.input.len() - streams.taken).unwrap_or(i32::MAX)
+}
+
+/// Reads what is there. A guest that asks for more than that is in the middle of a COPY from its client, whose data nobody offers: it is
+/// told so as a client would, and the statement ends with an error instead of the session.
+fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+    let count = with(&mut env, |host, memory| {
+        let streams = &mut host.streams;
+        if streams.taken == streams.input.len() {
+            streams.input.clear();
+            streams.taken = 0;
+            if streams.closed {
+                return Ok(0);
+            }
+            let mut message = bytes::BytesMut::new();
+            frontend::copy_fail("this interface offers no data to COPY FROM STDIN", &mut message).map_err(|_| Errno::IO)?;
+            streams.input.extend_from_slice(&message);
+        }
+        let rest = &streams.input[streams.taken..];
+        let count = rest.len().min(len as usize);
+        memory.write(buf, &rest[..count])?;
+        streams.taken += count;
+        Ok(count)
+    });
+    // An unreadable buffer is the guest's own fault; an ended input makes it end the session.
+    count.map_or(0, |count| count as i32)
+}
+
+fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+    let taken = with(&mut env, |host, memory| {
+        if host.streams.closed {
+            return Err(Errno::PIPE);
+        }
+        host.streams.output.extend_from_slice(memory.bytes(buf, len)?);
+        Ok(())
+    });
+    if taken.is_ok() { 0 } else { -1 }
+}
+
+fn wait(env: FunctionEnvMut<'_, Host>, timeout_ms: i32) -> i32 {
+    let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+    i32::from(env.data().interrupts.wait(timeout))
+}
+
+fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
+    let delay = u64::try_from(delay_us).ok().filter(|delay| *delay > 0).map(Duration::from_micros);
+    // Without a timer thread there are no timeouts; the statement itself goes on.
+    let _ = env.data().interrupts.arm(delay);
+}
+
+fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+    let filled = with(&mut env, |host, memory| {
+        host.sources.fill(memory.bytes_mut(buf, len)?).map_err(|_| Errno::IO)
+    });
+    if filled.is_ok() { 0 } else { -1 }
+}
+
+/// Files in memory are as durable as they get; a descriptor that is not open is an error still.
+fn file_sync(env: FunctionEnvMut<'_, Host>, fd: u32, _data_only: i32) -> i32 {
+    env.data().files.descriptor(fd).map_or_else(|errno| i32::from(errno.0), |_| 0)
+}
+
+fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {
+    let mapped = with(&mut env, |host, memory| {
+        memory.bytes(address, len)?;
+        host.shared_memory = Some((address, len));
+        Ok(())
+    });
+    mapped.map_or_else(|errno| i32::from(errno.0), |()| 0)
+}
+
+fn sem_wait(mut env: FunctionEnvMut<'_, Host>, address: u32) -> i32 {
+    let slept = with(&mut env, |host, memory| {
+        host.interrupts.wait_semaphore(memory.atomic(address)?);
+        Ok(())
+    });
+    slept.map_or_else(|errno| i32::from(errno.0), |()| 0)
+}
+
+fn sem_wake(env: FunctionEnvMut<'_, Host>, _address: u32) {
+    env.data().interrupts.wake();
+}

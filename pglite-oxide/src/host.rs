@@ -1,0 +1,73 @@
+//! What one guest's imports work on: its files, its world, its protocol streams. It owns that state and how an import reaches it;
+//! the imports themselves are in `abi` (module `pgl_host`) and `fs::wasi` (files, clock and randomness of WASI).
+
+use std::sync::Arc;
+
+use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, StoreMut};
+
+use crate::fs::errno::{Errno, Result};
+use crate::fs::files::Files;
+use crate::interrupts::Interrupts;
+use crate::memory::GuestMemory;
+use crate::world::Sources;
+
+/// State behind the imports of one guest.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) files: Files,
+    pub(crate) sources: Sources,
+    pub(crate) streams: Streams,
+    pub(crate) interrupts: Arc<Interrupts>,
+    /// The segment the guest announced with `shm_map`: address and length.
+    pub(crate) shared_memory: Option<(u32, u32)>,
+    /// Known from the moment the main module's imports are prepared.
+    pub(crate) memory: Option<Memory>,
+}
+
+/// Protocol bytes on their way in and out of the guest. Only whole messages are ever put in.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    pub(crate) input: Vec<u8>,
+    /// How much of the input the guest has read.
+    pub(crate) taken: usize,
+    pub(crate) output: Vec<u8>,
+    /// Nobody reads the output any more.
+    pub(crate) closed: bool,
+}
+
+/// Runs the body of an import that answers with a WASI errno.
+pub(crate) fn call(
+    mut env: FunctionEnvMut<'_, Host>,
+    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<()>,
+) -> i32 {
+    match with(&mut env, body) {
+        Ok(()) => 0,
+        Err(errno) => i32::from(errno.0),
+    }
+}
+
+/// Runs the body of an import on the host's state and the guest's memory.
+pub(crate) fn with<T>(
+    env: &mut FunctionEnvMut<'_, Host>,
+    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<T>,
+) -> Result<T> {
+    let (host, store) = env.data_and_store_mut();
+    let memory = host.memory.clone().ok_or(Errno::FAULT)?;
+    body(host, &mut GuestMemory::new(&memory, &store))
+}
+
+/// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.
+pub(crate) fn define(env: &FunctionEnv<Host>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
+    let abi = crate::abi::exports(env, store);
+    let wasi = crate::fs::wasi::exports(env, store);
+    for import in module.imports() {
+        let ours: &Exports = match import.module() {
+            crate::abi::MODULE => &abi,
+            "wasi_snapshot_preview1" | "wasix_32v1" => &wasi,
+            _ => continue,
+        };
+        if let Ok(function) = ours.get_function(import.name()) {
+            imports.define(import.module(), import.name(), function.clone());
+        }
+    }
+}

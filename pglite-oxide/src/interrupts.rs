@@ -1,0 +1,257 @@
+//! Interrupting a guest from any thread: the flags in its memory that CHECK_FOR_INTERRUPTS reads, and the sleep that they end.
+//! It owns the flags' addresses and the process's one timer thread. What PostgreSQL does about a flag is the guest's business.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::fs::errno::{Errno, Result};
+
+/// Bytes of the guest's `PglInterrupts`.
+pub(crate) const INTERRUPTS_LEN: u32 = 16;
+
+/// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first place says "look at the others".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flag {
+    Cancel = 1,
+    Die = 2,
+    Alarm = 3,
+}
+
+/// The way to one guest's flags. Outlives the guest: flagging a guest that is gone does nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupts {
+    flags: Mutex<Option<Flags>>,
+    changed: Condvar,
+    /// Number of the newest arming of the timer; older ones are void.
+    armed: AtomicU64,
+}
+
+/// Address of `PglInterrupts` on this side.
+#[derive(Debug, Clone, Copy)]
+struct Flags(NonNull<AtomicI32>);
+
+// SAFETY: the pointer leads to atomics, and `Interrupts` drops it before their memory goes.
+unsafe impl Send for Flags {}
+
+impl Interrupts {
+    /// Connects to a guest's flags.
+    ///
+    /// # Safety
+    /// `flags` must lead to four aligned `i32` that stay valid until `detach` returns.
+    pub(crate) unsafe fn attach(&self, flags: NonNull<AtomicI32>) {
+        *self.lock() = Some(Flags(flags));
+    }
+
+    /// Forgets the guest's flags, before its memory goes.
+    pub(crate) fn detach(&self) {
+        *self.lock() = None;
+    }
+
+    /// Sets a flag, makes the guest look, and ends its sleep.
+    pub(crate) fn flag(&self, flag: Flag) {
+        if let Some(flags) = *self.lock() {
+            flags.at(flag as usize).store(1, Ordering::SeqCst);
+            flags.at(0).store(1, Ordering::SeqCst);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until a flag is set, which returns true, or for the given time; without one, for ever.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
+        // The first place is the guest's to clear when it pleases; what it clears when it acts are the others.
+        self.sleep(timeout, |flags| {
+            flags.is_some_and(|flags| (1..4).any(|place| flags.at(place).load(Ordering::SeqCst) != 0))
+        })
+    }
+
+    /// Sleeps until a semaphore may be above zero.
+    pub(crate) fn wait_semaphore(&self, semaphore: &AtomicI32) {
+        self.sleep(None, |_| semaphore.load(Ordering::SeqCst) > 0);
+    }
+
+    /// Wakes whoever sleeps, to look again.
+    pub(crate) fn wake(&self) {
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Sets the alarm flag after a delay, instead of what was armed before; without a delay, never.
+    pub(crate) fn arm(self: &Arc<Self>, delay: Option<Duration>) -> Result<()> {
+        let number = self.armed.fetch_add(1, Ordering::SeqCst) + 1;
+        let Some(delay) = delay else { return Ok(()) };
+        let when = Instant::now().checked_add(delay).ok_or(Errno::INVAL)?;
+        timer()?.push(Alarm { when, number, target: Arc::downgrade(self) });
+        Ok(())
+    }
+
+    fn sleep(&self, timeout: Option<Duration>, done: impl Fn(&Option<Flags>) -> bool) -> bool {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut flags = self.lock();
+        while !done(&flags) {
+            flags = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return false,
+                Some(left) => self.changed.wait_timeout(flags, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(flags).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Flags>> {
+        self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flags {
+    fn at(&self, place: usize) -> &AtomicI32 {
+        debug_assert!(place < 4);
+        // SAFETY: `attach`'s caller promised four of them, valid while `Interrupts` holds the pointer.
+        unsafe { self.0.add(place).as_ref() }
+    }
+}
+
+/// Pending alarms of every guest in the process.
+#[derive(Debug, Default)]
+struct Timer {
+    alarms: Mutex<BinaryHeap<Reverse<Alarm>>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Alarm {
+    when: Instant,
+    number: u64,
+    target: Weak<Interrupts>,
+}
+
+impl Timer {
+    fn push(&self, alarm: Alarm) {
+        self.lock().push(Reverse(alarm));
+        self.changed.notify_all();
+    }
+
+    fn run(&self) {
+        let mut alarms = self.lock();
+        loop {
+            let left = alarms.peek().map(|next| next.0.when.saturating_duration_since(Instant::now()));
+            alarms = match left {
+                None => self.changed.wait(alarms).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => {
+                    if let Some(Reverse(alarm)) = alarms.pop() {
+                        drop(alarms);
+                        alarm.ring();
+                        alarms = self.lock();
+                    }
+                    alarms
+                }
+                Some(left) => self.changed.wait_timeout(alarms, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Alarm>>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Alarm {
+    fn ring(&self) {
+        if let Some(target) = self.target.upgrade()
+            && target.armed.load(Ordering::SeqCst) == self.number
+        {
+            target.flag(Flag::Alarm);
+        }
+    }
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Alarm {}
+
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Alarm {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.when, self.number).cmp(&(other.when, other.number))
+    }
+}
+
+/// The process's timer, with its thread started at the first use.
+fn timer() -> Result<&'static Timer> {
+    static TIMER: OnceLock<Option<Arc<Timer>>> = OnceLock::new();
+    let timer = TIMER.get_or_init(|| {
+        let timer = Arc::new(Timer::default());
+        let thread = std::thread::Builder::new().name("pglite-oxide-timer".to_string());
+        let runner = timer.clone();
+        thread.spawn(move || runner.run()).ok().map(|_| timer)
+    });
+    timer.as_deref().ok_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(flags: &[AtomicI32; 4]) -> Arc<Interrupts> {
+        let interrupts = Arc::new(Interrupts::default());
+        // SAFETY: tests keep `flags` until they are done with the interrupts.
+        unsafe { interrupts.attach(NonNull::from(&flags[0])) };
+        interrupts
+    }
+
+    fn values(flags: &[AtomicI32; 4]) -> [i32; 4] {
+        [0, 1, 2, 3].map(|place| flags[place].load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_flag_from_another_thread_ends_a_wait_without_limit() {
+        let flags = <[AtomicI32; 4]>::default();
+        let interrupts = attached(&flags);
+        std::thread::scope(|scope| {
+            scope.spawn(|| interrupts.flag(Flag::Cancel));
+            assert!(interrupts.wait(None));
+        });
+        assert_eq!(values(&flags), [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_wait_times_out() {
+        let flags = <[AtomicI32; 4]>::default();
+        assert!(!attached(&flags).wait(Some(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn only_the_newest_arming_rings() {
+        let flags = <[AtomicI32; 4]>::default();
+        let interrupts = attached(&flags);
+        interrupts.arm(Some(Duration::ZERO)).unwrap();
+        assert!(interrupts.wait(None));
+        assert_eq!(values(&flags), [1, 0, 0, 1]);
+        flags.iter().for_each(|flag| flag.store(0, Ordering::SeqCst));
+        interrupts.arm(Some(Duration::from_millis(5))).unwrap();
+        interrupts.arm(None).unwrap();
+        assert!(!interrupts.wait(Some(Duration::from_millis(30))));
+        assert_eq!(values(&flags), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_is_left_alone() {
+        let flags = <[AtomicI32; 4]>::default();
+        let interrupts = attached(&flags);
+        interrupts.detach();
+        interrupts.flag(Flag::Die);
+        assert_eq!(values(&flags), [0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Embedded PostgreSQL: a real PostgreSQL, compiled ahead of time to native code, inside your process.
+//!
+//! ```no_run
+//! let mut db = pglite_oxide::Pglite::temporary()?;
+//! let greeting = db.query("SELECT 'hello' AS greeting")?;
+//! assert_eq!(greeting.rows[0][0].as_deref(), Some("hello"));
+//! # Ok::<(), pglite_oxide::Error>(())
+//! ```
+//!
+//! This crate compiles nothing and opens no network connection: PostgreSQL comes with it.
+
+mod abi;
+mod artifacts;
+mod database;
+mod engine;
+mod error;
+mod fs;
+mod host;
+mod instance;
+mod interrupts;
+#[expect(unreachable_pub, reason = "the pipeline compiles this file too")]
+mod manifest;
+mod memory;
+mod payload;
+#[doc(hidden)]
+pub mod pipeline;
+mod protocol;
+mod session;
+mod world;
+
+pub use database::{CancelHandle, Pglite};
+pub use error::{DbError, Error, ErrorKind, Result, SqlState};
+pub use protocol::ResultSet;

@@ -1,0 +1,151 @@
+//! For the build pipeline and for tests of this crate, not for users: PostgreSQL from a directory of artifacts, on files given one by one.
+//! No promise of stability.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::artifacts;
+use crate::engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::errno::Errno;
+use crate::fs::tree::ROOT;
+use crate::fs::{self, Image, Volume};
+use crate::instance::{Instance, Launch};
+use crate::session::Session;
+
+pub use crate::protocol::ResultSet;
+pub use crate::world::{Clock, Random, World};
+
+/// PostgreSQL's compiled modules.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    loaded: Arc<engine::Modules>,
+    /// Name and placeholder of each side module.
+    side: Vec<(String, Bytes)>,
+}
+
+/// A file or directory by its path from the root, without a leading slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Path from the root, like `pgdata/base/1/1259`.
+    pub path: String,
+    /// Contents; `None` for a directory.
+    pub contents: Option<Bytes>,
+}
+
+/// A tree of files that guests work on, one after the other.
+#[derive(Debug, Clone)]
+pub struct Tree(Arc<Volume>);
+
+/// What became of a run of PostgreSQL's `main`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code of the process it would have been.
+    pub code: i32,
+    /// What it wrote to standard output and error.
+    pub log: String,
+}
+
+/// How to start PostgreSQL.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Standard input.
+    pub stdin: Bytes,
+    /// Clock and randomness.
+    pub world: World,
+}
+
+/// A session with PostgreSQL on a tree.
+#[derive(Debug)]
+pub struct Connection(Session);
+
+impl Modules {
+    /// Loads every `<name>.aot` with its `<name>.json` in a directory; the one named `postgres` is PostgreSQL itself.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let artifacts = artifacts::from_directory(directory)?;
+        let side = artifacts.iter().filter(|artifact| artifact.name != artifacts::MAIN);
+        let side = side.map(|side| (side.name.clone(), artifacts::placeholder(&side.wasm_sha256).into())).collect();
+        Ok(Self { side, loaded: Arc::new(engine::Modules::load(artifacts)?) })
+    }
+
+    /// Files that stand for the side modules: `<directory>/<name>.so`, with the contents by which they are found.
+    pub fn placeholders(&self, directory: &str) -> Vec<File> {
+        let file = |(name, contents): &(String, Bytes)| File {
+            path: format!("{directory}/{name}.so"),
+            contents: Some(contents.clone()),
+        };
+        self.side.iter().map(file).collect()
+    }
+}
+
+/// Contents of the file that stands for the module with this SHA-256, in hexadecimal.
+pub fn placeholder(wasm_sha256: &str) -> Vec<u8> {
+    artifacts::placeholder(wasm_sha256)
+}
+
+impl Tree {
+    /// A tree of these files; parents come into being as needed. Every file has the same time, in microseconds since 1970.
+    pub fn new(files: impl IntoIterator<Item = File>, unix_us: u64) -> Result<Self> {
+        let items = files.into_iter().map(|file| (file.path, file.contents.map_or(fs::Item::Directory, fs::Item::File)));
+        let image = Image::new(items, unix_us.saturating_mul(1000)).map_err(|(path, errno)| failed(&path, errno))?;
+        Ok(Self(Arc::new(Volume::new(fs::Tree::new(Arc::new(image))))))
+    }
+
+    /// Everything below a directory, in the order of the names, parents first; paths begin at that directory.
+    pub fn files(&self, directory: &str) -> Result<Vec<File>> {
+        let tree = self.0.lock();
+        let ino = tree.lookup(ROOT, directory).map_err(|errno| failed(directory, errno))?;
+        let items = tree.walk(ino).map_err(|errno| failed(directory, errno))?;
+        let file = |(path, item)| match item {
+            fs::Item::Directory => File { path, contents: None },
+            fs::Item::File(bytes) => File { path, contents: Some(bytes) },
+        };
+        Ok(items.into_iter().map(file).collect())
+    }
+
+    /// Adds a file or directory where no other is.
+    pub fn insert(&self, file: File) -> Result<()> {
+        let item = file.contents.map_or(fs::Item::Directory, fs::Item::File);
+        self.0.lock().insert(&file.path, item, 0).map_err(|errno| failed(&file.path, errno))
+    }
+}
+
+/// Runs PostgreSQL's `main` on a tree, to its end.
+pub fn run_main(modules: &Modules, tree: &Tree, start: Start) -> Result<Exit> {
+    let mut instance = Instance::new(launch(modules, tree, start))?;
+    let code = instance.main()?;
+    Ok(Exit { code, log: instance.take_log() })
+}
+
+impl Connection {
+    /// Starts PostgreSQL on a tree and opens a session.
+    pub fn open(modules: &Modules, tree: &Tree, start: Start) -> Result<Self> {
+        Session::open(launch(modules, tree, start)).map(Self)
+    }
+
+    /// Runs statements and returns the result of each.
+    pub fn exec(&mut self, sql: &str) -> Result<Vec<ResultSet>> {
+        self.0.exec(sql)
+    }
+
+    /// Ends the session in good order and returns what PostgreSQL logged.
+    pub fn close(mut self) -> Result<String> {
+        self.0.close()?;
+        Ok(self.0.instance().take_log())
+    }
+}
+
+fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
+    let Start { args, env, stdin, world } = start;
+    Launch { modules: modules.loaded.clone(), volume: tree.0.clone(), args, env, stdin, world }
+}
+
+fn failed(path: &str, errno: Errno) -> Error {
+    Error::new(ErrorKind::Io, format!("{path}: WASI error {}", errno.0))
+}

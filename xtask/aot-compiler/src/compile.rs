@@ -1,0 +1,153 @@
+//! Compiles one module and writes its artifact and record. It owns the files it writes; settings are `identity`'s.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use wasmer_compiler::{ArtifactCreate, Engine, EngineBuilder};
+use wasmer_types::CompileError;
+
+use crate::error::{Error, Result};
+use crate::identity::{self, Identity};
+
+/// Version of the record's field names.
+const SCHEMA: u32 = 1;
+
+/// Compiles modules for one target.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    engine: Engine,
+    target: String,
+    identity: Identity,
+}
+
+/// What `<name>.json` says about `<name>.aot`.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    schema: u32,
+    name: &'a str,
+    target: &'a str,
+    wasm_sha256: String,
+    wasm_size: usize,
+    artifact_sha256: String,
+    artifact_size: usize,
+    identity: &'a Identity,
+}
+
+impl Compiler {
+    /// A compiler for the target, or a refusal.
+    pub(crate) fn new(name: &str, cpu_features: &str, threads: NonZeroUsize) -> Result<Self> {
+        let target = identity::target(name, cpu_features)?;
+        let cpu_features = identity::feature_names(&target);
+        let engine = EngineBuilder::new(identity::llvm(threads))
+            .set_features(Some(identity::wasm_features()))
+            .set_target(Some(target))
+            .engine();
+        let identity = Identity {
+            engine: engine.deterministic_id(),
+            artifact_format: engine.artifact_format(),
+            metadata_version: identity::METADATA_VERSION,
+            wasmer_version: wasmer_compiler::VERSION,
+            llvm_version: identity::llvm_version(),
+            cpu: "generic",
+            cpu_features,
+            settings: identity::SETTINGS,
+        };
+        Ok(Self { engine, target: name.to_string(), identity })
+    }
+
+    /// What artifacts of this compiler depend on besides their module.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Compiles one module into `out` and returns its record as one line of JSON.
+    pub(crate) fn compile(&self, module: &Path, out: &Path) -> Result<String> {
+        let name = artifact_name(module)?;
+        let wasm = std::fs::read(module).map_err(Error::io("read", module))?;
+        let artifact = self.engine.compile(&wasm).and_then(|artifact| {
+            artifact.serialize().map_err(|e| CompileError::Codegen(format!("cannot serialize the artifact: {e}")))
+        });
+        let artifact = artifact.map_err(|cause| match cause {
+            CompileError::UnsupportedTarget(reason) => Error::Refused { target: self.target.clone(), reason },
+            cause => Error::Compile { module: module.to_path_buf(), cause: cause.to_string() },
+        })?;
+        let record = Record {
+            schema: SCHEMA,
+            name,
+            target: &self.target,
+            wasm_sha256: hex(&wasm),
+            wasm_size: wasm.len(),
+            artifact_sha256: hex(&artifact),
+            artifact_size: artifact.len(),
+            identity: &self.identity,
+        };
+        let record = serde_json::json!(record).to_string();
+        std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
+        write(out, &format!("{name}.aot"), &artifact)?;
+        write(out, &format!("{name}.json"), format!("{record}\n").as_bytes())?;
+        Ok(record)
+    }
+}
+
+/// Refuses a list in which two modules would write the same artifact.
+pub(crate) fn distinct_names(modules: &[PathBuf]) -> Result<()> {
+    let mut seen: HashMap<&str, &PathBuf> = HashMap::new();
+    for module in modules {
+        let name = artifact_name(module)?;
+        if let Some(first) = seen.insert(name, module) {
+            return Err(Error::SameName { name: name.to_string(), first: first.clone(), second: module.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn artifact_name(module: &Path) -> Result<&str> {
+    let is_wasm = module.extension().is_some_and(|e| e == "wasm");
+    let stem = module.file_stem().and_then(|s| s.to_str()).filter(|_| is_wasm);
+    stem.ok_or_else(|| Error::Name(module.to_path_buf()))
+}
+
+/// Writes a whole file or none: a temporary one beside it, made durable, then renamed.
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
+    file.write_all(bytes).map_err(Error::io("write", &path))?;
+    file.as_file().sync_all().map_err(Error::io("sync", &path))?;
+    file.persist(&path).map_err(|e| Error::io("rename to", &path)(e.error))?;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_file() {
+        assert_eq!(artifact_name(Path::new("/x/plpgsql.wasm")).unwrap(), "plpgsql");
+        assert!(artifact_name(Path::new("/x/plpgsql.so")).is_err());
+        assert!(artifact_name(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn one_artifact_per_name() {
+        let error = distinct_names(&["a/x.wasm".into(), "a/y.wasm".into(), "b/x.wasm".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "a/x.wasm and b/x.wasm: both would write x.aot; rename one of them");
+    }
+
+    #[test]
+    fn a_file_is_whole_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "x.aot", b"one").unwrap();
+        write(dir.path(), "x.aot", b"two").unwrap();
+        assert_eq!(std::fs::read(dir.path().join("x.aot")).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

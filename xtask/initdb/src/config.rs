@@ -1,0 +1,158 @@
+//! Texts that a new data directory starts with: the bootstrap input and the configuration files, from PostgreSQL's own samples. Pure functions; nothing here reads
+//! or writes a file.
+
+use crate::Error;
+
+/// Directories of an empty data directory; parents stand before their children.
+pub(crate) const DIRECTORIES: &[&str] = &[
+    "global",
+    "pg_wal",
+    "pg_wal/archive_status",
+    "pg_wal/summaries",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_subtrans",
+    "pg_twophase",
+    "pg_multixact",
+    "pg_multixact/members",
+    "pg_multixact/offsets",
+    "base",
+    "base/1",
+    "pg_replslot",
+    "pg_tblspc",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_xact",
+    "pg_logical",
+    "pg_logical/snapshots",
+    "pg_logical/mappings",
+];
+
+/// Settings that differ from the sample's. The locale is C for everything that an operating system would answer; text is UTF-8, ordered and classified by
+/// PostgreSQL's builtin provider.
+const SETTINGS: &[(&str, &str)] = &[
+    ("max_connections", "100"),
+    ("shared_buffers", "128MB"),
+    ("dynamic_shared_memory_type", "mmap"),
+    ("max_wal_size", "1GB"),
+    ("min_wal_size", "80MB"),
+    ("log_timezone", "UTC"),
+    ("datestyle", "'iso, mdy'"),
+    ("timezone", "UTC"),
+    ("lc_messages", "C"),
+    ("lc_monetary", "C"),
+    ("lc_numeric", "C"),
+    ("lc_time", "C"),
+    ("default_text_search_config", "'pg_catalog.english'"),
+];
+
+/// What the placeholders of `postgres.bki` mean for this guest: a 32-bit PostgreSQL whose databases are UTF-8 with the builtin provider's `C.UTF-8`.
+const BKI_TOKENS: &[(&str, &str)] = &[
+    ("NAMEDATALEN", "64"),
+    ("SIZEOF_POINTER", "4"),
+    ("ALIGNOF_POINTER", "i"),
+    ("FLOAT8PASSBYVAL", "false"),
+    ("POSTGRES", "'postgres'"),
+    ("ENCODING", "6"),
+    ("LC_COLLATE", "'C'"),
+    ("LC_CTYPE", "'C'"),
+    ("DATLOCALE", "'C.UTF-8'"),
+    ("ICU_RULES", "_null_"),
+    ("LOCALE_PROVIDER", "b"),
+];
+
+/// The bootstrap input for PostgreSQL of this major version ("17"), with every placeholder replaced.
+pub(crate) fn bootstrap_input(bki: &str, major: &str) -> Result<String, Error> {
+    let header = format!("# PostgreSQL {major}\n");
+    if !bki.starts_with(&header) {
+        let found = bki.lines().next().unwrap_or_default().to_owned();
+        return Err(Error::Share { file: "postgres.bki", problem: format!("expected the first line to be {header:?}, found {found:?}") });
+    }
+    let mut out = String::with_capacity(bki.len());
+    for line in bki.lines() {
+        let words = line.split(' ').map(|word| BKI_TOKENS.iter().find(|(token, _)| *token == word).map_or(word, |(_, value)| value));
+        for (i, word) in words.enumerate() {
+            if i > 0 {
+                out.push(' ');
+            }
+            out.push_str(word);
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// `postgresql.conf`: the sample with our settings in their places.
+pub(crate) fn postgresql_conf(sample: &str) -> Result<String, Error> {
+    let mut lines: Vec<String> = sample.lines().map(str::to_owned).collect();
+    for (name, value) in SETTINGS {
+        let place = lines.iter_mut().find(|line| setting_name(line) == Some(name)).ok_or_else(|| Error::Share {
+            file: "postgresql.conf.sample",
+            problem: format!("it has no line for the setting {name}"),
+        })?;
+        let comment = place.trim_start_matches('#').find('#').map(|at| {
+            let body = place.trim_start_matches('#');
+            body[at..].to_owned()
+        });
+        *place = match comment {
+            Some(comment) => format!("{name} = {value}\t{comment}"),
+            None => format!("{name} = {value}"),
+        };
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+/// `pg_hba.conf`: the sample; who may connect is decided by the program that holds the database.
+pub(crate) fn pg_hba_conf(sample: &str) -> String {
+    sample
+        .replace("@remove-line-for-nolocal@", "")
+        .replace("@authmethodhost@", "trust")
+        .replace("@authmethodlocal@", "trust")
+        .replace("@authcomment@", "")
+        .replace("@default_username@", "postgres")
+}
+
+/// The setting a line of the sample is about, whether commented out or not.
+fn setting_name(line: &str) -> Option<&str> {
+    let body = line.strip_prefix('#').unwrap_or(line);
+    let (name, _) = body.split_once(" = ")?;
+    (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_replaced_as_whole_words() {
+        let bki = "# PostgreSQL 17\ninsert ( 2281 internal 11 10 SIZEOF_POINTER t p ALIGNOF_POINTER ENCODINGS )\ninsert ( 10 POSTGRES t )\n";
+        assert_eq!(
+            bootstrap_input(bki, "17").unwrap(),
+            "# PostgreSQL 17\ninsert ( 2281 internal 11 10 4 t p i ENCODINGS )\ninsert ( 10 'postgres' t )\n"
+        );
+    }
+
+    #[test]
+    fn bootstrap_input_of_another_version_is_refused() {
+        let error = bootstrap_input("# PostgreSQL 16\n", "17").unwrap_err().to_string();
+        assert!(error.contains("postgres.bki") && error.contains("PostgreSQL 16"), "{error}");
+    }
+
+    #[test]
+    fn settings_land_in_their_lines_and_keep_the_comment() {
+        let sample: String = SETTINGS.iter().map(|(name, _)| format!("#{name} = something\t\t# (change requires restart)\n")).collect();
+        let conf = postgresql_conf(&sample).unwrap();
+        assert!(conf.contains("timezone = UTC\t# (change requires restart)\n"), "{conf}");
+        assert_eq!(conf.lines().count(), SETTINGS.len());
+        assert!(!conf.contains("something"));
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let error = postgresql_conf("#port = 5432\n").unwrap_err().to_string();
+        assert!(error.contains("max_connections"), "{error}");
+    }
+}

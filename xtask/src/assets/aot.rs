@@ -1,0 +1,100 @@
+//! Steps `aot/…`: builds the AOT compiler in the image and runs it there for each target. What Wasmer refuses for a target becomes the step's result, with the reason.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::host::Host;
+use super::modules::{self, MAIN};
+use super::plan::id;
+use super::targets::Target;
+use super::workshop::{JobFiles, Workshop, jobs, make_dir};
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::StepContext;
+
+/// The compiler in the output of its step.
+const COMPILER: &str = "aot-compiler";
+/// File in a target's output with the reason why there are no artifacts.
+const REFUSED: &str = "refused.txt";
+
+/// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted read-only, and there is no network.
+pub(crate) fn compiler(paths: &Paths, host: &Host, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    if !host.sysroot.join("bin/cargo").is_file() {
+        return Err(Error::new(format!("the Rust toolchain at {} has no bin/cargo that could be mounted", host.sysroot.display()))
+            .repair("use a Rust installed by rustup"));
+    }
+    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
+    // Kept between builds: most of the time goes into crates that seldom change.
+    let target = paths.cache.join("aot-compiler-target");
+    make_dir(&target)?;
+    let files = JobFiles {
+        read_only: [
+            ("checkout".to_owned(), paths.root.clone()),
+            ("rust".to_owned(), host.sysroot.clone()),
+            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
+        ]
+        .into(),
+        writable: [("target".to_owned(), target.clone())].into(),
+        env: [
+            ("PATH", "/pgl/rust/bin"),
+            ("CARGO_HOME", "/pgl/cargo"),
+            ("CARGO_TARGET_DIR", "/pgl/target"),
+            ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
+            ("CC", "gcc"),
+            ("CXX", "g++"),
+            ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
+            ("CARGO_TERM_COLOR", "never"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+    };
+    let manifest = "/pgl/checkout/Cargo.toml";
+    let argv = ["cargo", "build", "--release", "--locked", "--offline", "--manifest-path", manifest, "-p", "aot-compiler"];
+    workshop.run(context, &argv, files)?;
+    let (built, wanted) = (target.join("release").join(COMPILER), context.out.join(COMPILER));
+    fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
+    context.tools.insert("rust".into(), host.rust.clone());
+    Ok(())
+}
+
+/// Compiles every module for a target.
+pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let wasm = context.output_of(&id::modules()?)?.to_path_buf();
+    let files = JobFiles {
+        read_only: [
+            ("wasm".to_owned(), wasm.clone()),
+            ("compiler".to_owned(), context.output_of(&id::compiler()?)?.to_path_buf()),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    // The largest module first, so that the threads finish together.
+    let modules: Vec<String> = modules::list(&wasm)?.into_iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
+    let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
+    let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
+        if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
+    let mut argv = vec!["sh", "-c", script, "sh", "/pgl/compiler/aot-compiler", "--target", target.triple, "--cpu-features", &features];
+    argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
+    argv.extend(modules.iter().map(String::as_str));
+    workshop.run(context, &argv, files)
+}
+
+/// What a target's step left behind.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Artifacts and their records.
+    Artifacts,
+    /// The compiler's reason for making none.
+    Refused(String),
+}
+
+/// Reads what a target's step left behind.
+pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
+    let refused: PathBuf = output.join(REFUSED);
+    if refused.exists() {
+        return fs::read_to_string(&refused).map(|reason| Outcome::Refused(reason.trim().to_owned())).map_err(|e| Error::io("read", &refused, e));
+    }
+    let main = output.join(format!("{MAIN}.aot"));
+    if main.exists() { Ok(Outcome::Artifacts) } else { Err(Error::new(format!("{} holds neither artifacts nor a refusal", output.display()))) }
+}

@@ -1,0 +1,85 @@
+//! Steps that compile C for the guest: PostgreSQL's tree and the extensions outside of it. The work is done by the scripts in `assets/build`; this owns what they see.
+
+use std::fs;
+
+use super::plan::id;
+use super::workshop::{JobFiles, Workshop};
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::StepContext;
+
+/// File in the output of `guest/postgresql` that names the image it was built in.
+pub(crate) const IMAGE_DIGEST: &str = "image.txt";
+
+/// PostgreSQL and the side modules of its tree.
+pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [
+            ("assets".to_owned(), paths.root.join("assets")),
+            ("sources/postgresql.tar".to_owned(), workshop.archive("postgresql")?),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    workshop.run(context, &["sh", "/pgl/assets/build/postgresql.sh"], files).map_err(|error| explain_patch(context, error))?;
+    let path = context.out.join(IMAGE_DIGEST);
+    fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
+}
+
+/// An extension that is built by PGXS.
+pub(crate) fn pgxs(paths: &Paths, workshop: &Workshop<'_>, name: &str, variables: &[&str], context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [
+            ("assets".to_owned(), paths.root.join("assets")),
+            (format!("sources/{name}.tar"), workshop.archive(name)?),
+            ("deps/postgresql".to_owned(), context.output_of(&id::postgresql()?)?.to_path_buf()),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", name];
+    argv.extend(variables);
+    workshop.run(context, &argv, files)
+}
+
+/// Says which patch, file and hunk is meant when that is what failed.
+fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
+    let log = fs::read_to_string(&context.log).unwrap_or_default();
+    match failed_patch(&log) {
+        None => error,
+        Some(what) => Error::new(what).repair("rework the patch in assets/patches/postgresql against the pinned source, then run the same command again"),
+    }
+}
+
+/// Reads the patch program's words: the patch, the file and the hunk that did not apply.
+fn failed_patch(log: &str) -> Option<String> {
+    let patch = log.lines().rev().find_map(|line| line.strip_prefix("PATCH-FAILED: "))?.split(' ').next()?;
+    let begin = log.rfind(&format!("applying {patch}"))?;
+    let mut file = "";
+    let mut failures = Vec::new();
+    for line in log[begin..].lines() {
+        if let Some(name) = line.strip_prefix("patching file ") {
+            file = name;
+        } else if line.starts_with("Hunk #") && line.contains("FAILED") || line.starts_with("can't find file to patch") || line.contains("malformed patch") {
+            failures.push(format!("{file}: {}", line.trim_end_matches('.')));
+        }
+    }
+    Some(format!("the patch {patch} does not apply\n  {}", failures.join("\n  ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_that_does_not_apply_is_named_with_file_and_hunk() {
+        let log = "applying 0001-a.patch\npatching file src/x.c\napplying 0002-b.patch\npatching file src/y.c\n\
+            patching file src/z.c\nHunk #2 FAILED at 40.\n1 out of 2 hunks FAILED -- saving rejects to file src/z.c.rej\n\
+            PATCH-FAILED: 0002-b.patch does not apply to PostgreSQL: the file and the hunk are named above\n";
+        insta::assert_snapshot!(failed_patch(log).unwrap(), @r"
+        the patch 0002-b.patch does not apply
+          src/z.c: Hunk #2 FAILED at 40
+        ");
+        assert_eq!(failed_patch("applying 0001-a.patch\nsome other failure\n"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Where the steps that need the image get it: fetches the locked files, builds the image and chooses the backend, once, and only when a step has to run. It owns the layout that
+//! jobs see below `/pgl`; what a job does is the step's business.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::backend::{self, Backend, Choice, Job, Mount};
+use crate::error::{Error, Result};
+use crate::image::{self, Event, Image};
+use crate::paths::Paths;
+use crate::pipeline::StepContext;
+use crate::pipeline::progress::Progress;
+use crate::sources::recipe::Recipe;
+use crate::sources::{BUILD_ROLES, Lock, Role, fetch};
+
+/// `PATH` of every job: the pinned LLVM before everything else.
+const JOB_PATH: &str = "/usr/lib/llvm-22/bin:/usr/bin:/bin";
+
+/// The image and the backend, made on first use.
+pub(crate) struct Workshop<'a> {
+    paths: &'a Paths,
+    lock: &'a Lock,
+    recipe: Recipe,
+    choice: Choice,
+    mirrors: Vec<String>,
+    progress: Progress,
+    ready: OnceCell<(Image, Box<dyn Backend>)>,
+}
+
+/// What a job sees besides the image: all of it below `/pgl`.
+#[derive(Debug, Default)]
+pub(crate) struct JobFiles {
+    /// Names below `/pgl` and what is mounted there, read-only: `assets`, `deps/postgresql`, `sources/pgvector.tar`.
+    pub(crate) read_only: BTreeMap<String, PathBuf>,
+    /// The same, writable, besides `/pgl/out` and `/pgl/work`.
+    pub(crate) writable: BTreeMap<String, PathBuf>,
+    /// Added to the environment.
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+impl<'a> Workshop<'a> {
+    /// Nothing happens before a step asks.
+    pub(crate) fn new(paths: &'a Paths, lock: &'a Lock, choice: Choice, mirrors: Vec<String>, progress: Progress) -> Result<Self> {
+        let recipe = Recipe::read(&paths.root)?;
+        Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceCell::new() })
+    }
+
+    /// Names everything the image is made from, without making it.
+    pub(crate) fn image_inputs(&self) -> String {
+        image::input_hash(&self.spec())
+    }
+
+    /// A downloaded archive of the lock, verified.
+    pub(crate) fn archive(&self, name: &str) -> Result<PathBuf> {
+        let archive = self.lock.archive(name).ok_or_else(|| {
+            Error::new(format!("sources.lock has no archive {name}")).repair(format!("pin it: `cargo xtask sources update {name}`"))
+        })?;
+        self.ready()?;
+        fetch::verified(self.paths, archive)
+    }
+
+    /// Digest of the image's tree.
+    pub(crate) fn image_digest(&self) -> Result<&str> {
+        Ok(&self.ready()?.0.digest)
+    }
+
+    /// Runs a command of a step in the image. `/pgl/out` and `/pgl/work` are the step's directories.
+    pub(crate) fn run(&self, context: &mut StepContext<'_>, argv: &[&str], files: JobFiles) -> Result<()> {
+        let (image, backend) = self.ready()?;
+        let mount = |name: &str, source: &Path, writable| Mount {
+            source: source.to_path_buf(),
+            target: Path::new("/pgl").join(name),
+            writable,
+        };
+        let mut mounts = vec![mount("out", &context.out, true), mount("work", &context.work, true)];
+        mounts.extend(files.read_only.iter().map(|(name, source)| mount(name, source, false)));
+        mounts.extend(files.writable.iter().map(|(name, source)| mount(name, source, true)));
+        let mut env = files.env;
+        env.insert("PATH".into(), env.get("PATH").map_or_else(|| JOB_PATH.into(), |p| format!("{p}:{JOB_PATH}")));
+        env.insert("JOBS".into(), jobs().to_string());
+        context.tools.insert("image".into(), image.digest.clone());
+        backend.run(&Job {
+            image,
+            mounts,
+            env,
+            argv: argv.iter().map(|&s| s.to_owned()).collect(),
+            workdir: "/pgl/work".into(),
+            log: context.log.clone(),
+        })
+    }
+
+    /// Downloads, image and backend.
+    pub(crate) fn ready(&self) -> Result<&(Image, Box<dyn Backend>)> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let backend = backend::select(self.choice)?;
+        fetch::ensure(self.paths, self.lock, BUILD_ROLES, &self.mirrors)?;
+        let image = image::build(&self.spec(), &self.paths.images(), &mut |event| match event {
+            Event::Verify => self.progress.say("image: verifying"),
+            Event::Rebuild(reason) => self.progress.say(&format!("image: building it again: {reason}")),
+            Event::Unpack { index, total, name } if index == 1 || index % 40 == 0 || index == total => {
+                self.progress.say(&format!("image: unpacking package {index} of {total} ({name})"));
+            }
+            Event::Unpack { .. } => {}
+            Event::Hash => self.progress.say("image: computing its digest"),
+        })?;
+        self.progress.say(&format!("image: {} (backend {})", &image.digest[..12.min(image.digest.len())], backend.name()));
+        Ok(self.ready.get_or_init(|| (image, backend)))
+    }
+
+    fn spec(&self) -> image::Spec {
+        let packages = self.lock.packages.iter().map(|p| &p.artifact).filter(|a| matches!(a.role, Role::Image | Role::Sysroot));
+        let package = |a: &crate::sources::lock::Artifact| image::Package {
+            name: a.name.clone(),
+            path: self.paths.downloads().join(&a.sha256),
+            sha256: a.sha256.clone(),
+        };
+        image::Spec {
+            packages: packages.map(package).collect(),
+            links: self.recipe.links.iter().map(|l| image::Link { path: below_root(&l.path), target: l.target.clone() }).collect(),
+            files: self
+                .recipe
+                .files
+                .iter()
+                .map(|f| image::TextFile { path: below_root(&f.path), content: f.content.clone(), mode: f.mode })
+                .collect(),
+        }
+    }
+}
+
+/// Parallel jobs of a build. It changes no byte of a result.
+pub(crate) fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Makes a directory and its parents.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| Error::io("make the directory", path, e))
+}
+
+/// A path of the recipe, which is absolute, as the image takes it.
+fn below_root(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing else happens here.
+
+mod assets;
+mod backend;
+mod error;
+mod image;
+#[path = "../../pglite-oxide/src/manifest.rs"]
+mod manifest;
+mod paths;
+mod pipeline;
+mod sources;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The build pipeline of pglite-oxide.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    area: Area,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Area {
+    /// Build, check and describe the payload of the internal crates
+    #[command(subcommand)]
+    Assets(assets::Verb),
+    /// The locked inputs of the build
+    #[command(subcommand)]
+    Sources(sources::Verb),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = paths::Paths::find().and_then(|paths| match cli.area {
+        Area::Assets(verb) => assets::run(&paths, verb),
+        Area::Sources(verb) => sources::run(&paths, verb),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

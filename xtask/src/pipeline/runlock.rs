@@ -1,0 +1,86 @@
+//! One pipeline run at a time per cache directory. The lock is the operating system's, on an open file: it ends with the process that holds it, however that
+//! ends. What is written into the file is for people.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    file: File,
+}
+
+impl RunLock {
+    /// Takes the lock of a cache directory for a verb such as `assets build`. While another run holds it, `waiting` is told once who does, and this waits.
+    pub(crate) fn acquire(cache: &Path, verb: &str, waiting: impl FnOnce(&str)) -> Result<Self> {
+        fs::create_dir_all(cache).map_err(|e| Error::io("create", cache, e))?;
+        let path = cache.join("run.lock");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| Error::io("open", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The holder may be writing its name this very moment: an empty one is said as such, and it is the lock that counts.
+                if file.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
+                    holder = "another run".to_owned();
+                }
+                waiting(&format!("waiting for {} (lock {})", holder.trim(), path.display()));
+                file.lock().map_err(|e| Error::io("lock", &path, e))?;
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
+        }
+        let mut lock = Self { file };
+        let holder = format!("process {}, `cargo xtask {verb}`\n", std::process::id());
+        lock.write(&holder).map_err(|e| Error::io("write", &path, e))?;
+        Ok(lock)
+    }
+
+    fn write(&mut self, holder: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(holder.as_bytes())
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // The next holder writes its own name; a stale one misleads nobody, since only a held lock is ever read.
+        let _ = self.file.set_len(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn the_second_run_says_who_holds_the_lock_and_waits() {
+        let cache = tempfile::tempdir().unwrap();
+        let first = RunLock::acquire(cache.path(), "assets build", |_| panic!("nobody else is there")).unwrap();
+        let (said, heard) = mpsc::channel();
+        let path = cache.path().to_path_buf();
+        let second = thread::spawn(move || {
+            let lock = RunLock::acquire(&path, "assets verify", |message| said.send(message.to_owned()).unwrap());
+            lock.map(|_| ())
+        });
+        let message = heard.recv().unwrap();
+        let holder = format!("waiting for process {}, `cargo xtask assets build` (lock ", std::process::id());
+        assert!(message.starts_with(&holder), "{message}");
+        assert!(!second.is_finished());
+        drop(first);
+        second.join().unwrap().unwrap();
+        RunLock::acquire(cache.path(), "assets build", |_| panic!("the second is done")).unwrap();
+    }
+}

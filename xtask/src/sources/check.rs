@@ -1,0 +1,204 @@
+//! `sources check`: the lock against everything else in the checkout that states a version, and, on request, against a
+//! mirror. Reading the lock has already validated its form.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::fetch;
+use super::lock::{Artifact, Lock};
+use super::mirror::Mirrors;
+use super::recipe::{RECIPE_PATH, Recipe};
+use super::version;
+use crate::error::{Context as _, Error, Result};
+use crate::paths::Paths;
+
+/// Crates whose versions the lock states, because the artifacts depend on them.
+const ENGINE_CRATES: [&str; 3] = ["wasmer", "wasmer-compiler-llvm", "wasmer-wasix"];
+
+/// Compilers the lock names by their own version, and the package of the image they come from.
+const PACKAGED: [(&str, &str); 2] = [("binaryen", "binaryen"), ("llvm", "llvm-22-dev")];
+
+/// Compares the lock with the recipe of the image, Cargo.toml and Cargo.lock; returns every difference at once.
+pub(crate) fn offline(paths: &Paths, lock: &Lock) -> Result<()> {
+    let recipe = Recipe::read(&paths.root)?;
+    let mut problems = Vec::new();
+    for missing in recipe.missing_from(&lock.packages) {
+        problems.push(format!("{RECIPE_PATH} wants {missing}: expected it in sources.lock, found no such entry (run `cargo xtask sources update image`)"));
+    }
+    problems.extend(packaged(lock));
+    let manifest = read_toml(&paths.root.join("Cargo.toml"))?;
+    let cargo_lock = read_toml(&paths.root.join("Cargo.lock"))?;
+    problems.extend(declared(lock, &manifest, &cargo_lock));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("sources.lock does not agree with the checkout:\n    {}", problems.join("\n    ")))
+        .repair("pin again with `cargo xtask sources update image`, or correct the [[toolchain]] entry or the manifest named above"))
+}
+
+/// Asks a mirror for each file of the lock without fetching it.
+pub(crate) fn online(lock: &Lock, mirrors: &Mirrors) -> Result<()> {
+    let client = fetch::client();
+    let problems = Mutex::new(Vec::new());
+    let all: Vec<&Artifact> = lock.packages.iter().map(|p| &p.artifact).chain(&lock.archives).collect();
+    fetch::parallel(&all, |artifact| {
+        let mut reasons = Vec::new();
+        for url in mirrors.urls(&artifact.path) {
+            match head(&client, &url, artifact.size) {
+                Ok(()) => return Ok(()),
+                Err(reason) => reasons.push(format!("{url}: {reason}")),
+            }
+        }
+        let problem = format!("{} {}: {}; {}", artifact.name, artifact.version, reasons.join("; "), artifact.repin());
+        problems.lock().unwrap_or_else(|e| e.into_inner()).push(problem);
+        Ok(())
+    })?;
+    let mut problems = problems.into_inner().unwrap_or_else(|e| e.into_inner());
+    problems.sort();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{} of {} files are not on the mirrors:\n    {}",
+        problems.len(),
+        all.len(),
+        problems.join("\n    ")
+    ))
+    .repair("pin them again, or name a mirror that still has them with `--debian-mirror`"))
+}
+
+fn head(client: &ureq::Agent, url: &str, size: u64) -> std::result::Result<(), String> {
+    let response = client.head(url).call().map_err(|e| e.to_string())?;
+    if !response.status().is_success() {
+        return Err(format!("the mirror answered {}", response.status().as_u16()));
+    }
+    let length: Option<u64> =
+        response.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    match length {
+        Some(found) if found != size => Err(format!("expected {size} bytes, found {found}")),
+        _ => Ok(()),
+    }
+}
+
+/// Compilers whose package in the image has another version than the lock says.
+fn packaged(lock: &Lock) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (tool, package) in PACKAGED {
+        let stated = lock.toolchain(tool).map_or("none", |t| t.version.as_str());
+        let found = lock.package(package).map_or("none", |p| version::upstream(&p.artifact.version));
+        if stated != found || stated == "none" {
+            problems
+                .push(format!("[[toolchain]] {tool}: expected {found} as package {package} has it, found {stated}"));
+        }
+    }
+    problems
+}
+
+/// Differences from what Cargo.toml asks for and Cargo.lock has.
+fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &toml::Table) -> Vec<String> {
+    let mut problems = Vec::new();
+    let workspace = manifest.get("workspace").and_then(|w| w.as_table());
+    let stated = |name: &str| lock.toolchain(name).map_or("none", |t| t.version.as_str());
+    let rust = workspace.and_then(|w| w.get("package")?.get("rust-version")?.as_str()).unwrap_or("none");
+    if stated("rust") != rust && !stated("rust").starts_with(&format!("{rust}.")) {
+        problems.push(format!("[[toolchain]] rust: expected {rust} as Cargo.toml has it, found {}", stated("rust")));
+    }
+    for name in ENGINE_CRATES {
+        let stated = stated(name);
+        let wanted = workspace.and_then(|w| {
+            let dependency = w.get("dependencies")?.get(name)?;
+            dependency.as_str().or_else(|| dependency.get("version")?.as_str())
+        });
+        if wanted != Some(&format!("={stated}")) {
+            let wanted = wanted.unwrap_or("none");
+            problems.push(format!(
+                "Cargo.toml: {name}: expected version \"={stated}\" as sources.lock has it, found {wanted}"
+            ));
+        }
+        let locked: Vec<_> = cargo_lock
+            .get("package")
+            .and_then(|p| p.as_array())
+            .into_iter()
+            .flatten()
+            .filter(|p| p.get("name").and_then(|n| n.as_str()) == Some(name))
+            .filter_map(|p| p.get("version")?.as_str())
+            .collect();
+        if locked != [stated] {
+            let locked = if locked.is_empty() { "none".to_owned() } else { locked.join(" and ") };
+            problems
+                .push(format!("Cargo.lock: {name}: expected version {stated} as sources.lock has it, found {locked}"));
+        }
+    }
+    problems
+}
+
+fn read_toml(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    text.parse().context(|| format!("{} is not TOML", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::lock::{Role, Toolchain};
+
+    #[test]
+    fn versions_that_disagree_are_all_named() {
+        let toolchain = |name: &str, version: &str| Toolchain {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            role: Role::Engine,
+        };
+        let lock = Lock {
+            toolchains: vec![
+                toolchain("rust", "1.95.0"),
+                toolchain("wasmer", "7.4.2"),
+                toolchain("wasmer-compiler-llvm", "7.4.2"),
+                toolchain("wasmer-wasix", "0.704.1"),
+            ],
+            ..Lock::default()
+        };
+        let manifest: toml::Table =
+            "[workspace.package]\nrust-version = \"1.95\"\n[workspace.dependencies]\nwasmer = \"=7.4.2\"\n\
+            wasmer-compiler-llvm = { version = \"7.4.2\" }\nwasmer-wasix = { version = \"=0.704.2\" }\n"
+                .parse()
+                .unwrap();
+        let cargo_lock: toml::Table = "[[package]]\nname = \"wasmer\"\nversion = \"7.4.2\"\n[[package]]\nname = \"wasmer-wasix\"\nversion = \"0.704.1\"\n"
+            .parse()
+            .unwrap();
+        insta::assert_snapshot!(declared(&lock, &manifest, &cargo_lock).join("\n"), @r#"
+        Cargo.toml: wasmer-compiler-llvm: expected version "=7.4.2" as sources.lock has it, found 7.4.2
+        Cargo.lock: wasmer-compiler-llvm: expected version 7.4.2 as sources.lock has it, found none
+        Cargo.toml: wasmer-wasix: expected version "=0.704.1" as sources.lock has it, found =0.704.2
+        "#);
+        let rust: toml::Table = "[workspace.package]\nrust-version = \"1.9\"\n".parse().unwrap();
+        insta::assert_snapshot!(declared(&Lock { toolchains: vec![toolchain("rust", "1.95.0")], ..lock }, &rust, &cargo_lock)[0], @"[[toolchain]] rust: expected 1.9 as Cargo.toml has it, found 1.95.0");
+    }
+
+    #[test]
+    fn compilers_of_the_image_have_the_version_that_is_stated() {
+        let package = |name: &str, version: &str| crate::sources::lock::Package {
+            artifact: Artifact {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                suite: "trixie".to_owned(),
+                path: "pool/x".to_owned(),
+                size: 1,
+                sha256: "0".repeat(64),
+                license: "MIT".to_owned(),
+                role: Role::Image,
+            },
+            architecture: "amd64".to_owned(),
+        };
+        let llvm =
+            |version: &str| Toolchain { name: "llvm".to_owned(), version: version.to_owned(), role: Role::Compiler };
+        let packages = vec![package("llvm-22-dev", "1:22.1.8-1~deb13u4"), package("binaryen", "120-4")];
+        let mut lock = Lock { packages, toolchains: vec![llvm("22.1.7")], ..Lock::default() };
+        insta::assert_snapshot!(packaged(&lock).join("\n"), @r"
+        [[toolchain]] binaryen: expected 120 as package binaryen has it, found none
+        [[toolchain]] llvm: expected 22.1.8 as package llvm-22-dev has it, found 22.1.7
+        ");
+        lock.toolchains = vec![llvm("22.1.8"), Toolchain { name: "binaryen".to_owned(), ..llvm("120") }];
+        assert_eq!(packaged(&lock), Vec::<String>::new());
+    }
+}

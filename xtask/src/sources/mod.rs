@@ -1,0 +1,80 @@
+//! `cargo xtask sources`: what the build starts from. It owns `sources.lock`, the downloads it names and how both are
+//! brought up to date. It unpacks nothing and builds nothing.
+
+mod archive;
+mod check;
+mod deb822;
+pub(crate) mod fetch;
+mod index;
+mod license;
+pub(crate) mod lock;
+mod mirror;
+mod progress;
+pub(crate) mod recipe;
+mod resolve;
+mod update;
+mod version;
+
+use crate::error::Result;
+use crate::paths::Paths;
+
+pub(crate) use lock::{Lock, Role};
+
+/// Roles of what a build needs; everything else is compared or named, not fetched.
+pub(crate) const BUILD_ROLES: &[Role] = &[Role::Image, Role::Sysroot, Role::Guest];
+
+/// Verbs of `cargo xtask sources`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Download what sources.lock names, verified by hash
+    Fetch(MirrorOption),
+    /// Compare sources.lock with the checkout
+    Check {
+        /// Ask the mirrors for each file too
+        #[arg(long)]
+        online: bool,
+        #[command(flatten)]
+        mirror: MirrorOption,
+    },
+    /// Pin an archive or the image's packages again and show the difference before writing
+    Update(update::Options),
+}
+
+/// The mirrors to use instead of the machine's own.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct MirrorOption {
+    /// Debian mirror to use; several are tried in order [default: PGLITE_OXIDE_DEBIAN_MIRROR, else what apt is configured with]
+    #[arg(long, value_name = "URL")]
+    pub(crate) debian_mirror: Vec<String>,
+}
+
+/// Runs a verb.
+pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Fetch(mirror) => {
+            let lock = Lock::read(&paths.lock())?;
+            fetch::ensure(paths, &lock, BUILD_ROLES, &mirror.debian_mirror)?;
+            let (count, bytes) = lock.artifacts(BUILD_ROLES).fold((0, 0), |(n, bytes), a| (n + 1, bytes + a.size));
+            println!(
+                "{count} files ({:.1} MB) are in {}, each verified",
+                bytes as f64 / 1e6,
+                paths.downloads().display()
+            );
+            Ok(())
+        }
+        Verb::Check { online, mirror } => {
+            let lock = Lock::read(&paths.lock())?;
+            check::offline(paths, &lock)?;
+            if online {
+                check::online(&lock, &mirror::Mirrors::discover(&mirror.debian_mirror)?)?;
+            }
+            let (packages, archives) = (lock.packages.len(), lock.archives.len());
+            println!(
+                "sources.lock is consistent: {packages} packages, {archives} archives, {} audited",
+                lock.git.len()
+            );
+            Ok(())
+        }
+        Verb::Update(options) => update::run(paths, &options),
+    }
+}
