@@ -7,6 +7,7 @@ mod lockfile;
 mod modules;
 pub(crate) mod payload;
 mod plan;
+pub(crate) mod reproduce;
 pub(crate) mod stage;
 pub(crate) mod targets;
 mod template;
@@ -19,7 +20,7 @@ use std::process::Command;
 use crate::backend::Choice;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
-use crate::pipeline::plan::{Plan, StepId};
+use crate::pipeline::plan::{Plan, StepId, StepState};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
 use crate::pipeline::store::{Lookup, Store};
@@ -87,6 +88,9 @@ pub(crate) fn build(paths: &Paths, options: &BuildOptions) -> Result<()> {
         let lock = RunLock::acquire(&paths.cache, "assets build", |message| progress.say(message))?;
         let outputs = run.execute(&lock)?;
         stage_all(paths, &run.targets, &outputs, &progress)?;
+        if options.verify_reproducible {
+            reproduce::verify(paths, options, &outputs, &progress)?;
+        }
     }
     open(paths, &progress)
 }
@@ -187,6 +191,15 @@ fn open(paths: &Paths, progress: &Progress) -> Result<()> {
         .status()
         .map_err(|e| Error::new("cannot start cargo").cause(e))?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
+}
+
+/// Steps of the host's plan whose output is not in the store.
+pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
+    let options = BuildOptions::default();
+    let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
+    let store = Store::new(paths);
+    let stale = run.plan.steps.iter().filter(|step| store.state(step) != StepState::Cached);
+    Ok(stale.map(|step| step.id.to_string()).collect())
 }
 
 fn verify(paths: &Paths) -> Result<()> {

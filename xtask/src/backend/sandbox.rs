@@ -131,7 +131,7 @@ fn job_script(job: &Job<'_>) -> String {
         let access = if mount.writable { "rw" } else { "ro" };
         format!("bind {} {} {access}", quote_path(&mount.source), inside("root", &mount.target))
     }));
-    lines.push(format!("echo {HOSTNAME} > /proc/sys/kernel/hostname"));
+    lines.push(set_hostname());
     let command: Vec<_> = job.command().iter().map(|argument| quote(argument)).collect();
     lines.push(format!("exec chroot root {}", command.join(" ")));
     lines.join("\n") + "\n"
@@ -142,9 +142,15 @@ fn probe_script(directory: &Path) -> String {
     format!(
         "set -eu\nmount -t tmpfs tmpfs {directory}\ncd {directory}\nmkdir a b root\n\
          mount -t overlay -o ro,lowerdir=a:b overlay root\nmount -t proc proc a\nmount --bind /dev/null /dev/zero\n\
-         echo {HOSTNAME} > /proc/sys/kernel/hostname\ncommand -v chroot dirname >/dev/null\n",
-        directory = quote_path(directory)
+         command -v chroot >/dev/null\n{hostname}\n",
+        directory = quote_path(directory),
+        hostname = set_hostname()
     )
+}
+
+/// In a user namespace the file is not writable, so the system call is tried first; not every machine has the program for it.
+fn set_hostname() -> String {
+    format!("hostname {HOSTNAME} 2>/dev/null || echo {HOSTNAME} > /proc/sys/kernel/hostname")
 }
 
 /// An absolute path of the job below a directory of the prologue.

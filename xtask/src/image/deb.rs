@@ -165,6 +165,3 @@ impl Read for ChunkReader {
         self.chunk.read(buffer)
     }
 }
-
-#[cfg(test)]
-mod tests;

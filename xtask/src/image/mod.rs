@@ -2,6 +2,8 @@
 //! Fetching packages comes before it, running jobs in it after it.
 
 mod deb;
+#[cfg(test)]
+mod fixture;
 mod tree;
 
 use std::fs::{self, File};

@@ -321,7 +321,7 @@ fn components(path: &Path) -> Result<VecDeque<OsString>> {
             Component::CurDir => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
                 return Err(Error::new(format!(
-                    "\"{}\" would leave the tree: expected a relative path without \"..\"",
+                    "\"{}\" would leave the tree: expected a relative path without \"..\".",
                     path.display()
                 )));
             }
@@ -358,6 +358,3 @@ fn content_hashes(root: &Path, entries: &[Entry]) -> Result<Vec<Option<String>>>
         Ok(hashes)
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,233 @@
+//! Builds a second time, elsewhere, and compares: another cache directory, another checkout, another backend. It owns the second run's surroundings and how a difference is described; the
+//! steps are those of every build.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use xshell::{Shell, cmd};
+
+use super::plan::id;
+use super::{BuildOptions, Run};
+use crate::backend::Choice;
+use crate::error::{Context, Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::fingerprint::children;
+use crate::pipeline::plan::StepId;
+use crate::pipeline::progress::Progress;
+use crate::pipeline::runlock::RunLock;
+use crate::pipeline::store::{Lookup, Store};
+
+/// What the second run shares with the first instead of making it again.
+struct Shared {
+    /// Directories of the cache, by name.
+    directories: &'static [&'static str],
+    /// Steps whose output is taken over.
+    steps: Vec<StepId>,
+}
+
+/// Builds everything but the AOT compiler again, from a copy of the checkout and an image of its own, and compares every output.
+pub(crate) fn verify(paths: &Paths, options: &BuildOptions, first: &BTreeMap<StepId, PathBuf>, progress: &Progress) -> Result<()> {
+    let second = paths.cache.join("second-build");
+    let checkout = second.join("checkout");
+    start_afresh(&second)?;
+    copy_checkout(&paths.root, &checkout)?;
+    // The compiler is a tool, not a result, and takes longer than all the rest. Cargo keeps what it compiles for one path apart from the other.
+    let shared = Shared { directories: &["downloads", "cargo-target"], steps: vec![id::compiler()?] };
+    let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, None, options, progress)?;
+    let differences = compare(first, &outputs)?;
+    start_afresh(&second)?;
+    report(&differences, "the second build, in other directories", progress)
+}
+
+/// Builds an extension and links the main module in a backend, on top of what is in the store, and compares the outputs with the stored ones.
+pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) -> Result<()> {
+    let second = paths.cache.join("second-backend");
+    start_afresh(&second)?;
+    let options = BuildOptions { backend: choice, ..BuildOptions::default() };
+    let targets = [id::extension("pgvector")?, id::modules()?];
+    let first = stored(paths, &targets, &options, progress)?;
+    let shared = Shared { directories: &["downloads", "images"], steps: vec![id::postgresql()?] };
+    let outputs = run(paths, &Paths { root: paths.root.clone(), cache: second.clone() }, &shared, Some(&targets), &options, progress)?;
+    let differences = compare(&first, &outputs)?;
+    start_afresh(&second)?;
+    report(&differences, &format!("the build in {choice:?}"), progress)
+}
+
+/// Finished outputs of the steps.
+fn stored(paths: &Paths, steps: &[StepId], options: &BuildOptions, progress: &Progress) -> Result<BTreeMap<StepId, PathBuf>> {
+    let run = Run::prepare(paths, vec![], options, progress.clone())?;
+    let lock = RunLock::acquire(&paths.cache, "compare", |message| progress.say(message))?;
+    let store = Store::new(paths);
+    let mut outputs = BTreeMap::new();
+    for step in run.plan.steps.iter().filter(|step| steps.contains(&step.id)) {
+        match store.lookup(step, &lock)? {
+            Lookup::Hit(output) => outputs.insert(step.id.clone(), output),
+            _ => return Err(Error::new(format!("step {} is not built", step.id)).repair(super::stage::REPAIR)),
+        };
+    }
+    Ok(outputs)
+}
+
+fn run(
+    first: &Paths,
+    second: &Paths,
+    shared: &Shared,
+    targets: Option<&[StepId]>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<BTreeMap<StepId, PathBuf>> {
+    fs::create_dir_all(&second.cache).map_err(|e| Error::io("make the directory", &second.cache, e))?;
+    for name in shared.directories {
+        let (from, to) = (first.cache.join(name), second.cache.join(name));
+        fs::create_dir_all(&from).map_err(|e| Error::io("make the directory", &from, e))?;
+        std::os::unix::fs::symlink(&from, &to).map_err(|e| Error::io("link", &to, e))?;
+    }
+    let mut run = Run::prepare(second, super::wanted_targets(options)?, options, progress.clone())?;
+    let shell = Shell::new().context(|| "cannot start commands".into())?;
+    for step in &shared.steps {
+        let (from, to) = (first.store().join(step.directory()), second.store().join(step.directory()));
+        if from.exists() {
+            fs::create_dir_all(second.store()).map_err(|e| Error::io("make the directory", &second.store(), e))?;
+            cmd!(shell, "cp -a {from} {to}").quiet().run().context(|| format!("cannot copy the output of {step}"))?;
+        }
+    }
+    if let Some(targets) = targets {
+        run.plan = run.plan.restricted_to(targets)?;
+    }
+    let lock = RunLock::acquire(&second.cache, "second build", |message| progress.say(message))?;
+    run.execute(&lock)
+}
+
+fn start_afresh(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Copies what git tracks or would track; outputs stay behind.
+fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
+    let shell = Shell::new().context(|| "cannot start commands".into())?;
+    shell.change_dir(from);
+    let files = cmd!(shell, "git ls-files -z --cached --others --exclude-standard").quiet().read().context(|| "git cannot list the checkout".into())?;
+    for name in files.split('\0').filter(|name| !name.is_empty()) {
+        let (source, copy) = (from.join(name), to.join(name));
+        if let Some(parent) = copy.parent() {
+            fs::create_dir_all(parent).map_err(|e| Error::io("make the directory", parent, e))?;
+        }
+        if source.is_symlink() {
+            let target = fs::read_link(&source).map_err(|e| Error::io("read", &source, e))?;
+            std::os::unix::fs::symlink(target, &copy).map_err(|e| Error::io("link", &copy, e))?;
+        } else if source.exists() {
+            fs::copy(&source, &copy).map_err(|e| Error::io("copy", &source, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every difference between the outputs of the same steps.
+fn compare(first: &BTreeMap<StepId, PathBuf>, second: &BTreeMap<StepId, PathBuf>) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for (step, a) in first {
+        let Some(b) = second.get(step) else { continue };
+        let (a, b) = (files(a)?, files(b)?);
+        for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
+            match (a.get(name), b.get(name)) {
+                (Some(a), Some(b)) => {
+                    let read = |path: &PathBuf| fs::read(path).map_err(|e| Error::io("read", path, e));
+                    if let Some(where_) = difference(name, &read(a)?, &read(b)?) {
+                        differences.push(format!("{step}: {name}: {where_}"));
+                    }
+                }
+                _ => differences.push(format!("{step}: {name}: only one build made it")),
+            }
+        }
+    }
+    Ok(differences)
+}
+
+fn report(differences: &[String], what: &str, progress: &Progress) -> Result<()> {
+    if differences.is_empty() {
+        progress.say(&format!("{what} gave the same bytes in every output"));
+        return Ok(());
+    }
+    Err(Error::new(format!("{what} gave other bytes:\n  {}", differences.join("\n  ")))
+        .repair("find what the output depends on besides its inputs: a path, a time, an order"))
+}
+
+/// Files below a directory by relative path; links count as their targets.
+fn files(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    fn walk(directory: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+        for (name, path) in children(directory)? {
+            if path.is_dir() {
+                walk(&path, &format!("{prefix}{name}/"), files)?;
+            } else if path.exists() {
+                files.insert(format!("{prefix}{name}"), path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = BTreeMap::new();
+    walk(root, "", &mut found)?;
+    Ok(found)
+}
+
+/// Where two files differ, in the terms of their format.
+fn difference(name: &str, a: &[u8], b: &[u8]) -> Option<String> {
+    if a == b {
+        return None;
+    }
+    if name.ends_with(".wasm") || name.ends_with(".so") {
+        let (a, b) = (sections(a), sections(b));
+        let names = a.iter().zip(&b).filter(|(a, b)| a != b).map(|((name, _), _)| name.clone()).collect::<Vec<_>>();
+        if a.len() == b.len() && !names.is_empty() {
+            return Some(format!("the sections {} differ", names.join(", ")));
+        }
+    }
+    if name.ends_with(".tar") {
+        if let (Ok(a), Ok(b)) = (super::payload::read(a), super::payload::read(b)) {
+            let names = a.iter().filter(|(name, bytes)| b.get(*name) != Some(bytes)).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            if !names.is_empty() {
+                return Some(format!("the members {} differ", names.join(", ")));
+            }
+        }
+    }
+    let at = a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()));
+    Some(format!("{} and {} bytes, the first difference at {at}", a.len(), b.len()))
+}
+
+/// Sections of a wasm module, with their bytes; whatever cannot be parsed ends the list.
+fn sections(wasm: &[u8]) -> Vec<(String, &[u8])> {
+    let mut sections = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        let Ok(payload) = payload else { break };
+        if let wasmparser::Payload::CustomSection(custom) = &payload {
+            sections.push((format!("custom {}", custom.name()), custom.data()));
+        } else if let Some((id, range)) = payload.as_section() {
+            sections.push((format!("number {id}"), wasm.get(range).unwrap_or_default()));
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_named_by_section_member_or_offset() {
+        let module = |data: &str| wat::parse_str(format!("(module (memory 1) (data (i32.const 0) \"{data}\"))")).unwrap();
+        assert_eq!(difference("x.wasm", &module("a"), &module("a")), None);
+        assert_eq!(difference("x.wasm", &module("a"), &module("b")).unwrap(), "the sections number 11 differ");
+        assert_eq!(difference("x.aot", b"abc", b"abd").unwrap(), "3 and 3 bytes, the first difference at 2");
+        let tar = |text: &[u8]| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, "base/1", text).unwrap();
+            builder.into_inner().unwrap()
+        };
+        assert_eq!(difference("t.tar", &tar(b"x"), &tar(b"y")).unwrap(), "the members base/1 differ");
+    }
+}
