@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use postgres_protocol::message::frontend;
-use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
+use wasmer::{Exception, Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeError, StoreMut, Value};
 
 use crate::fs::errno::Errno;
 use crate::host::{Host, with};
@@ -43,6 +43,7 @@ pub(crate) fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Expo
     define("shm_map", Function::new_typed_with_env(store, env, shm_map));
     define("sem_wait", Function::new_typed_with_env(store, env, sem_wait));
     define("sem_wake", Function::new_typed_with_env(store, env, sem_wake));
+    define("longjmp", Function::new_typed_with_env(store, env, longjmp));
     exports
 }
 
@@ -63,7 +64,8 @@ fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
                 return Ok(0);
             }
             let mut message = bytes::BytesMut::new();
-            frontend::copy_fail("this interface offers no data to COPY FROM STDIN", &mut message).map_err(|_| Errno::IO)?;
+            frontend::copy_fail("this interface offers no data to COPY FROM STDIN", &mut message)
+                .map_err(|_| Errno::IO)?;
             streams.input.extend_from_slice(&message);
         }
         let rest = &streams.input[streams.taken..];
@@ -99,9 +101,7 @@ fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
 }
 
 fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
-    let filled = with(&mut env, |host, memory| {
-        host.sources.fill(memory.bytes_mut(buf, len)?).map_err(|_| Errno::IO)
-    });
+    let filled = with(&mut env, |host, memory| host.sources.fill(memory.bytes_mut(buf, len)?).map_err(|_| Errno::IO));
     if filled.is_ok() { 0 } else { -1 }
 }
 
@@ -129,4 +129,19 @@ fn sem_wait(mut env: FunctionEnvMut<'_, Host>, address: u32) -> i32 {
 
 fn sem_wake(env: FunctionEnvMut<'_, Host>, _address: u32) {
     env.data().interrupts.wake();
+}
+
+/// Throws the exception that the guest's setjmp catches, with an address as its payload.
+fn longjmp(mut env: FunctionEnvMut<'_, Host>, thrown: u32) -> Result<(), RuntimeError> {
+    let (host, mut store) = env.data_and_store_mut();
+    if let Some((payload, exception)) = &host.jump.exception
+        && *payload == thrown
+    {
+        return Err(exception.clone());
+    }
+    let tag = host.jump.tag.as_ref().ok_or_else(|| RuntimeError::new("longjmp without the tag __c_longjmp"))?;
+    let exception = Exception::new(&mut store, tag, &[Value::I32(thrown.cast_signed())]);
+    let exception = RuntimeError::exception(&store, exception);
+    host.jump.exception = Some((thrown, exception.clone()));
+    Err(exception)
 }

@@ -12,9 +12,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// Name of the module with PostgreSQL itself; every other one is loaded by it.
 pub(crate) const MAIN: &str = "postgres";
 
-/// Directory of side modules in the guest, without the leading slash.
-pub(crate) const LIBRARY_DIRECTORY: &str = "usr/lib/postgresql";
-
 /// Version of the AOT compiler's records that this crate reads.
 const RECORD_SCHEMA: u32 = 1;
 
@@ -100,7 +97,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 impl Artifact {
     /// The artifact's bytes, after their hash was found to be the described one.
     pub(crate) fn verified_bytes(&self) -> Result<Vec<u8>> {
-        let failed = |cause| Error::new(ErrorKind::Payload, format!("artifact {}: cannot read it", self.name)).with_cause(cause);
+        let failed =
+            |cause| Error::new(ErrorKind::Payload, format!("artifact {}: cannot read it", self.name)).with_cause(cause);
         let bytes = match &self.bytes {
             Source::Embedded(frame) => zstd::bulk::decompress(frame, usize::try_from(self.size).unwrap_or(usize::MAX)),
             Source::File(path) => std::fs::read(path),
@@ -176,8 +174,12 @@ mod tests {
 
     #[test]
     fn refuses_records_it_does_not_understand() {
-        let refusal = |json: &str| Artifact::from_record(json, Path::new("x.json"), PathBuf::new()).unwrap_err().to_string();
-        assert_eq!(refusal(&record("x", b"").replace("\"schema\":1", "\"schema\":2")), "x.json: record schema 2, expected 1");
+        let refusal =
+            |json: &str| Artifact::from_record(json, Path::new("x.json"), PathBuf::new()).unwrap_err().to_string();
+        assert_eq!(
+            refusal(&record("x", b"").replace("\"schema\":1", "\"schema\":2")),
+            "x.json: record schema 2, expected 1"
+        );
         assert!(refusal("{}").starts_with("x.json: not an artifact's record: missing field"));
     }
 

@@ -54,7 +54,10 @@ pub(crate) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let mut engine = <Engine as NativeEngineExt>::headless();
-        engine.set_tunables(GuestTunables { base: BaseTunables::new(), vm: VMConfig { wasm_stack_size: Some(NATIVE_STACK) } });
+        engine.set_tunables(GuestTunables {
+            base: BaseTunables::new(),
+            vm: VMConfig { wasm_stack_size: Some(NATIVE_STACK) },
+        });
         engine
     })
 }
@@ -72,7 +75,10 @@ fn load(artifact: &Artifact) -> Result<Module> {
     if let Some(module) = &*module {
         return Ok(module.clone());
     }
-    let host = Machine { target: Triple::host().to_string(), has: |feature| CpuFeature::for_host().iter().any(|f| f.to_string() == feature) };
+    let host = Machine {
+        target: Triple::host().to_string(),
+        has: |feature| CpuFeature::for_host().iter().any(|f| f.to_string() == feature),
+    };
     check(artifact, &host)?;
     let bytes = bytes::Bytes::from(artifact.verified_bytes()?);
     // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build, and which says that Wasmer of this very
@@ -94,13 +100,15 @@ struct Machine {
 fn check(artifact: &Artifact, machine: &Machine) -> Result<()> {
     let needs = &artifact.needs;
     let expect = |what: &str, found: &str, expected: &str| {
-        let differs = format!("artifact {}: made for {what} {found}, but this is {expected}; it was not loaded", artifact.name);
+        let differs =
+            format!("artifact {}: made for {what} {found}, but this is {expected}; it was not loaded", artifact.name);
         if found == expected { Ok(()) } else { Err(Error::new(ErrorKind::Payload, differs)) }
     };
     expect("target", &needs.target, &machine.target)?;
     expect("Wasmer", &needs.wasmer_version, wasmer_types::VERSION)?;
     expect("artifact version", &needs.metadata_version.to_string(), &MetadataHeader::CURRENT_VERSION.to_string())?;
-    let missing: Vec<&str> = needs.cpu_features.iter().map(String::as_str).filter(|feature| !(machine.has)(feature)).collect();
+    let missing: Vec<&str> =
+        needs.cpu_features.iter().map(String::as_str).filter(|feature| !(machine.has)(feature)).collect();
     if missing.is_empty() {
         return Ok(());
     }

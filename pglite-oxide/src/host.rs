@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, StoreMut};
+use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, RuntimeError, StoreMut, Tag};
 
 use crate::fs::errno::{Errno, Result};
 use crate::fs::files::Files;
@@ -22,6 +22,17 @@ pub(crate) struct Host {
     pub(crate) shared_memory: Option<(u32, u32)>,
     /// Known from the moment the main module's imports are prepared.
     pub(crate) memory: Option<Memory>,
+    pub(crate) jump: Jump,
+}
+
+/// What carries the guest's longjmp. Wasmer keeps every exception until its store goes and walks the whole stack for each new one, so that
+/// SQL errors would leak, and cost more the deeper they are. All of a guest's jumps can share one: they differ in memory, not in payload.
+#[derive(Debug, Default)]
+pub(crate) struct Jump {
+    /// The tag that the guest catches, known like `memory`.
+    pub(crate) tag: Option<Tag>,
+    /// The exception and its payload: an address in guest memory.
+    pub(crate) exception: Option<(u32, RuntimeError)>,
 }
 
 /// Protocol bytes on their way in and out of the guest. Only whole messages are ever put in.

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::fs::files::Files;
 use crate::fs::loader::LoaderFs;
-use crate::host::{Host, Streams};
+use crate::host::{Host, Jump, Streams};
 use crate::interrupts::{INTERRUPTS_LEN, Interrupts};
 use crate::memory::GuestMemory;
 use crate::world::{Sources, World};
@@ -85,6 +85,7 @@ impl Instance {
             interrupts: interrupts.clone(),
             shared_memory: None,
             memory: None,
+            jump: Jump::default(),
         };
         let host = FunctionEnv::new(&mut store, host);
         let cache = Arc::new(PlaceholderCache { modules: launch.modules.clone() });
@@ -99,9 +100,9 @@ impl Instance {
         builder.set_runtime(Arc::new(runtime));
         builder.set_fs(Arc::new(LoaderFs(launch.volume)) as Arc<dyn virtual_fs::FileSystem + Send + Sync>);
 
-        let (instance, _) = builder.instantiate(launch.modules.main().clone(), &mut store).map_err(|cause| {
-            Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause)
-        })?;
+        let (instance, _) = builder
+            .instantiate(launch.modules.main().clone(), &mut store)
+            .map_err(|cause| Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause))?;
         let pump = function(&instance, &store, export::PUMP)?;
         let mut instance = Self { store, host, instance, pump, interrupts, dead: None };
         instance.check_abi()?;
@@ -161,7 +162,8 @@ impl Instance {
         if version == abi::VERSION {
             return Ok(());
         }
-        let message = format!("PostgreSQL was built for host interface version {version}, this crate has {}", abi::VERSION);
+        let message =
+            format!("PostgreSQL was built for host interface version {version}, this crate has {}", abi::VERSION);
         Err(Error::new(ErrorKind::Payload, message))
     }
 
@@ -169,7 +171,8 @@ impl Instance {
         let address = self.call_query(export::INTERRUPTS)? as u32;
         let memory = self.memory()?;
         let guest = GuestMemory::new(&memory, &self.store);
-        let invalid = || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
+        let invalid =
+            || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
         guest.bytes(address, INTERRUPTS_LEN).map_err(|_| invalid())?;
         let flags = guest.atomic(address).map_err(|_| invalid())?;
         // SAFETY: four i32 at `address` are in bounds and aligned; memory is neither moved nor freed before `drop` has detached them.
@@ -283,6 +286,9 @@ impl Runtime for GuestRuntime {
         if let Some(wasmer::Extern::Memory(memory)) = imports.get_export("env", "memory") {
             self.host.as_mut(&mut store.as_store_mut()).memory.get_or_insert(memory);
         }
+        if let Some(wasmer::Extern::Tag(tag)) = imports.get_export("env", "__c_longjmp") {
+            self.host.as_mut(&mut store.as_store_mut()).jump.tag.get_or_insert(tag);
+        }
         crate::host::define(&self.host, module, store, imports);
         Ok(InstantiationState::empty())
     }
@@ -343,4 +349,3 @@ fn networking() -> virtual_net::DynVirtualNetworking {
     static NETWORKING: OnceLock<virtual_net::DynVirtualNetworking> = OnceLock::new();
     NETWORKING.get_or_init(|| Arc::new(virtual_net::UnsupportedVirtualNetworking::default())).clone()
 }
-

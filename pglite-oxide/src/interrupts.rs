@@ -17,7 +17,6 @@ pub(crate) const INTERRUPTS_LEN: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
     Cancel = 1,
-    Die = 2,
     Alarm = 3,
 }
 
@@ -251,7 +250,7 @@ mod tests {
         let flags = <[AtomicI32; 4]>::default();
         let interrupts = attached(&flags);
         interrupts.detach();
-        interrupts.flag(Flag::Die);
+        interrupts.flag(Flag::Cancel);
         assert_eq!(values(&flags), [0, 0, 0, 0]);
     }
 }

@@ -78,11 +78,15 @@ impl Payload {
         }
         if manifest.build != compiled.build {
             let (files, code) = (&manifest.build, &compiled.build);
-            return Err(damaged(&format!("files of build {files} and compiled modules of build {code} do not belong together")));
+            return Err(damaged(&format!(
+                "files of build {files} and compiled modules of build {code} do not belong together"
+            )));
         }
         if i64::from(manifest.abi) != i64::from(abi::VERSION) {
             let (found, expected) = (manifest.abi, abi::VERSION);
-            return Err(damaged(&format!("PostgreSQL was built for host interface version {found}, this crate has {expected}")));
+            return Err(damaged(&format!(
+                "PostgreSQL was built for host interface version {found}, this crate has {expected}"
+            )));
         }
         let artifacts = describe(&manifest, compiled, &code)?;
         Ok(Self { manifest, members, artifacts, modules: Mutex::default(), image: Mutex::default() })
@@ -90,14 +94,20 @@ impl Payload {
 
     fn archive(&self, archive: &Archive) -> Result<Bytes> {
         let frame = self.members.get(&archive.member);
-        let frame = frame.ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))?;
+        let frame = frame
+            .ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))?;
         let found = artifacts::sha256(frame);
         if found != archive.sha256 {
-            return Err(damaged(&format!("archive {}: expected SHA-256 {}, found {found}", archive.name, archive.sha256)));
+            return Err(damaged(&format!(
+                "archive {}: expected SHA-256 {}, found {found}",
+                archive.name, archive.sha256
+            )));
         }
         let size = usize::try_from(archive.unpacked).unwrap_or(usize::MAX);
         let bytes = zstd::bulk::decompress(frame, size);
-        bytes.map(Bytes::from).map_err(|cause| damaged(&format!("archive {}: cannot unpack it", archive.name)).with_cause(cause))
+        bytes
+            .map(Bytes::from)
+            .map_err(|cause| damaged(&format!("archive {}: cannot unpack it", archive.name)).with_cause(cause))
     }
 }
 
@@ -108,7 +118,10 @@ pub(crate) fn embedded() -> Result<&'static Payload> {
         return Ok(payload);
     }
     let (Some(assets), Some(aot)) = (pglite_oxide_assets::PAYLOAD, AOT) else {
-        return Err(Error::new(ErrorKind::Payload, format!("this build carries no PostgreSQL for this machine: {REPAIR}")));
+        return Err(Error::new(
+            ErrorKind::Payload,
+            format!("this build carries no PostgreSQL for this machine: {REPAIR}"),
+        ));
     };
     let payload = Payload::new(assets, aot)?;
     Ok(EMBEDDED.get_or_init(|| payload))
@@ -159,17 +172,20 @@ fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) ->
         metadata_version: compiled.engine.artifact_version,
         cpu_features: compiled.engine.cpu_features.into_iter().collect(),
     };
-    let mut by_name: BTreeMap<_, _> = compiled.artifacts.into_iter().map(|artifact| (artifact.name.clone(), artifact)).collect();
+    let mut by_name: BTreeMap<_, _> =
+        compiled.artifacts.into_iter().map(|artifact| (artifact.name.clone(), artifact)).collect();
     let mut artifacts = Vec::new();
     for module in &manifest.modules {
         let found = by_name.remove(&module.name);
-        let artifact = found.ok_or_else(|| damaged(&format!("module {} was not compiled for this machine", module.name)))?;
+        let artifact =
+            found.ok_or_else(|| damaged(&format!("module {} was not compiled for this machine", module.name)))?;
         if artifact.wasm_sha256 != module.wasm_sha256 {
             let (made, expected) = (&artifact.wasm_sha256, &module.wasm_sha256);
             return Err(damaged(&format!("artifact {}: compiled from {made}, expected {expected}", module.name)));
         }
         let bytes = code.get(&artifact.member);
-        let bytes = bytes.ok_or_else(|| damaged(&format!("artifact {}: there is no member {}", module.name, artifact.member)))?;
+        let bytes = bytes
+            .ok_or_else(|| damaged(&format!("artifact {}: there is no member {}", module.name, artifact.member)))?;
         artifacts.push(Artifact {
             name: artifact.name,
             wasm_sha256: artifact.wasm_sha256,
@@ -191,7 +207,8 @@ fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item
         let item = match entry.header().entry_type() {
             tar::EntryType::Directory => Item::Directory,
             tar::EntryType::Regular => {
-                let range = range(&entry, tar.len()).ok_or_else(|| damaged(&format!("archive {name} is cut off in {path}")))?;
+                let range =
+                    range(&entry, tar.len()).ok_or_else(|| damaged(&format!("archive {name} is cut off in {path}")))?;
                 Item::File(tar.slice(range))
             }
             other => {

@@ -92,7 +92,8 @@ pub fn placeholder(wasm_sha256: &str) -> Vec<u8> {
 impl Tree {
     /// A tree of these files; parents come into being as needed. Every file has the same time, in microseconds since 1970.
     pub fn new(files: impl IntoIterator<Item = File>, unix_us: u64) -> Result<Self> {
-        let items = files.into_iter().map(|file| (file.path, file.contents.map_or(fs::Item::Directory, fs::Item::File)));
+        let items =
+            files.into_iter().map(|file| (file.path, file.contents.map_or(fs::Item::Directory, fs::Item::File)));
         let image = Image::new(items, unix_us.saturating_mul(1000)).map_err(|(path, errno)| failed(&path, errno))?;
         Ok(Self(Arc::new(Volume::new(fs::Tree::new(Arc::new(image))))))
     }

@@ -126,7 +126,9 @@ impl Reader {
 
 fn row(body: &backend::DataRowBody) -> std::io::Result<Vec<Option<String>>> {
     let buffer = body.buffer();
-    let value = |range: Option<std::ops::Range<usize>>| Ok(range.map(|range| String::from_utf8_lossy(&buffer[range]).into_owned()));
+    let value = |range: Option<std::ops::Range<usize>>| {
+        Ok(range.map(|range| String::from_utf8_lossy(&buffer[range]).into_owned()))
+    };
     body.ranges().map(value).collect()
 }
 
@@ -175,7 +177,8 @@ mod tests {
         output.extend(message(b'Z', b"I"));
         let error = Reader::default().read(&output).unwrap().error.unwrap();
         assert_eq!((error.severity(), error.code().code(), error.message()), ("ERROR", "23505", "dup"));
-        let texts = [error.detail(), error.hint(), error.internal_query(), error.context(), error.schema(), error.table()];
+        let texts =
+            [error.detail(), error.hint(), error.internal_query(), error.context(), error.schema(), error.table()];
         assert_eq!(texts, ["d", "h", "q", "w", "s", "t"].map(Some));
         let texts = [error.column(), error.data_type(), error.constraint(), error.file(), error.routine()];
         assert_eq!(texts, ["c", "d", "n", "f.c", "r"].map(Some));

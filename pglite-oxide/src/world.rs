@@ -131,7 +131,10 @@ mod tests {
     fn a_fixed_clock_steps_by_its_readings_only() {
         let clock = Clock::Fixed { unix_us: 1_000, step_us: 2 };
         let mut sources = Sources::new(World { clock, random: Random::Os });
-        assert_eq!((sources.realtime_ns(), sources.stamp_ns(), sources.monotonic_ns()), (1_000_000, 1_002_000, 1_002_000));
+        assert_eq!(
+            (sources.realtime_ns(), sources.stamp_ns(), sources.monotonic_ns()),
+            (1_000_000, 1_002_000, 1_002_000)
+        );
     }
 
     #[test]

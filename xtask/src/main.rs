@@ -2,12 +2,14 @@
 
 mod assets;
 mod backend;
+mod consumer;
 mod error;
 mod image;
 #[path = "../../pglite-oxide/src/manifest.rs"]
 mod manifest;
 mod paths;
 mod pipeline;
+mod release;
 mod sources;
 mod wasm;
 
@@ -28,6 +30,9 @@ enum Area {
     /// Build, check and describe the payload of the internal crates
     #[command(subcommand)]
     Assets(assets::Verb),
+    /// The crates to publish
+    #[command(subcommand)]
+    Release(release::Verb),
     /// The locked inputs of the build
     #[command(subcommand)]
     Sources(sources::Verb),
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
+        Area::Release(verb) => release::run(&paths, verb),
         Area::Sources(verb) => sources::run(&paths, verb),
     });
     match result {

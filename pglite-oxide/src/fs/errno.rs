@@ -7,7 +7,6 @@ pub(crate) struct Errno(pub(crate) u16);
 impl Errno {
     pub(crate) const ACCES: Self = Self(2);
     pub(crate) const BADF: Self = Self(8);
-    pub(crate) const BUSY: Self = Self(10);
     pub(crate) const EXIST: Self = Self(20);
     pub(crate) const FAULT: Self = Self(21);
     pub(crate) const FBIG: Self = Self(22);
@@ -23,7 +22,6 @@ impl Errno {
     pub(crate) const NOTSUP: Self = Self(58);
     pub(crate) const PIPE: Self = Self(64);
     pub(crate) const RANGE: Self = Self(68);
-    pub(crate) const ROFS: Self = Self(69);
     pub(crate) const SPIPE: Self = Self(70);
 }
 

@@ -328,17 +328,20 @@ mod tests {
     use super::super::tree::{Image, Tree};
     use super::*;
 
-    const CREATE: OpenOptions = OpenOptions { create: true, exclusive: false, truncate: false, directory: false, write: true };
+    const CREATE: OpenOptions =
+        OpenOptions { create: true, exclusive: false, truncate: false, directory: false, write: true };
 
     fn files() -> Files {
-        let image = Image::new([("d/x".to_string(), super::super::Item::File(Bytes::from_static(b"0123456789")))], 1).unwrap();
+        let image =
+            Image::new([("d/x".to_string(), super::super::Item::File(Bytes::from_static(b"0123456789")))], 1).unwrap();
         Files::new(Arc::new(Volume::new(Tree::new(Arc::new(image)))), Bytes::from_static(b"input"))
     }
 
     #[test]
     fn numbers_are_the_lowest_free_ones() {
         let mut files = files();
-        let numbers: Vec<u32> = ["a", "b", "c"].iter().map(|path| files.open(ROOT_FD, path, CREATE, false, 2).unwrap()).collect();
+        let numbers: Vec<u32> =
+            ["a", "b", "c"].iter().map(|path| files.open(ROOT_FD, path, CREATE, false, 2).unwrap()).collect();
         assert_eq!(numbers, [4, 5, 6]);
         files.close(5).unwrap();
         assert_eq!(files.close(5), Err(Errno::BADF));

@@ -93,7 +93,10 @@ enum Body {
 
 impl Image {
     /// Builds an image. Parents come into being as needed; a path given twice, or below a file, is `EXIST` or `NOTDIR`.
-    pub(crate) fn new(items: impl IntoIterator<Item = (String, Item)>, modified_ns: u64) -> Result<Self, (String, Errno)> {
+    pub(crate) fn new(
+        items: impl IntoIterator<Item = (String, Item)>,
+        modified_ns: u64,
+    ) -> Result<Self, (String, Errno)> {
         let mut tree = Tree::new(Arc::new(Self { nodes: vec![Node::directory(ROOT, modified_ns)] }));
         for (path, item) in items {
             tree.insert(&path, item, modified_ns).map_err(|errno| (path, errno))?;
@@ -140,10 +143,10 @@ impl Tree {
             Ok(_) if options.create && options.exclusive => return Err(Errno::EXIST),
             Ok(ino) => ino,
             Err(Errno::NOENT) if options.create && !options.directory => {
-                let (parent, name) = self.parent(start, path)?;
                 if path.ends_with('/') {
                     return Err(Errno::ISDIR);
                 }
+                let (parent, name) = self.parent(start, path)?;
                 let ino = self.add(Node { body: Body::File(Content::default()), links: 1, modified_ns: now_ns })?;
                 self.link(parent, name, ino, now_ns)?;
                 ino
@@ -151,7 +154,9 @@ impl Tree {
             Err(errno) => return Err(errno),
         };
         match (self.stat(ino)?.kind, options) {
-            (Kind::Directory, OpenOptions { write: true, .. } | OpenOptions { truncate: true, .. }) => return Err(Errno::ISDIR),
+            (Kind::Directory, OpenOptions { write: true, .. } | OpenOptions { truncate: true, .. }) => {
+                return Err(Errno::ISDIR);
+            }
             (Kind::File, OpenOptions { directory: true, .. }) => return Err(Errno::NOTDIR),
             (Kind::File, OpenOptions { truncate: true, .. }) => self.set_len(ino, 0, now_ns)?,
             _ => (),
@@ -208,9 +213,8 @@ impl Tree {
 
     /// Entries of a directory in the order of their names, without `.` and `..`.
     pub(crate) fn list(&self, ino: Ino) -> Result<Vec<Entry>> {
-        let entry = |(name, ino): (&Box<str>, &Ino)| {
-            Ok(Entry { name: name.clone(), ino: *ino, kind: self.stat(*ino)?.kind })
-        };
+        let entry =
+            |(name, ino): (&Box<str>, &Ino)| Ok(Entry { name: name.clone(), ino: *ino, kind: self.stat(*ino)?.kind });
         self.entries(ino)?.iter().map(entry).collect()
     }
 

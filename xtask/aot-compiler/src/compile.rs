@@ -12,6 +12,7 @@ use wasmer_types::CompileError;
 
 use crate::error::{Error, Result};
 use crate::identity::{self, Identity};
+use crate::unwind;
 
 /// Version of the record's field names.
 const SCHEMA: u32 = 1;
@@ -75,6 +76,8 @@ impl Compiler {
             CompileError::UnsupportedTarget(reason) => Error::Refused { target: self.target.clone(), reason },
             cause => Error::Compile { module: module.to_path_buf(), cause: cause.to_string() },
         })?;
+        let artifact = unwind::join_tables(&artifact)
+            .map_err(|cause| Error::Compile { module: module.to_path_buf(), cause: cause.to_string() })?;
         let record = Record {
             schema: SCHEMA,
             name,

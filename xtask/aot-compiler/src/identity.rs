@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use wasmer_compiler_llvm::{LLVM, LLVMOptLevel};
-use wasmer_types::target::{Architecture, CpuFeature, Target, Triple};
+use wasmer_types::target::{Architecture, CpuFeature, Environment, OperatingSystem, Target, Triple};
 use wasmer_types::{Features, MetadataHeader};
 
 use crate::error::{Error, Result};
@@ -47,7 +47,15 @@ pub(crate) const SETTINGS: Settings = Settings {
     non_volatile_memops: true,
     readonly_funcref_table: true,
     nan_canonicalization: false,
-    wasm_features: &["bulk_memory", "exceptions", "extended_const", "multi_value", "reference_types", "simd", "threads"],
+    wasm_features: &[
+        "bulk_memory",
+        "exceptions",
+        "extended_const",
+        "multi_value",
+        "reference_types",
+        "simd",
+        "threads",
+    ],
 };
 
 /// The LLVM configuration that `SETTINGS` describes.
@@ -87,6 +95,10 @@ pub(crate) const METADATA_VERSION: u32 = MetadataHeader::CURRENT_VERSION;
 pub(crate) fn target(name: &str, cpu_features: &str) -> Result<Target> {
     let refused = |reason: String| Error::Refused { target: name.to_string(), reason };
     let triple = Triple::from_str(name).map_err(|e| refused(format!("not a target triple: {e}")))?;
+    if triple.operating_system == OperatingSystem::Windows && triple.environment == Environment::Msvc {
+        let reason = "Wasmer's runtime cannot throw WebAssembly exceptions on MSVC, and every SQL error is one";
+        return Err(refused(reason.to_string()));
+    }
     let family: fn(CpuFeature) -> bool = match triple.architecture {
         Architecture::X86_64 => |feature| feature != CpuFeature::NEON,
         Architecture::Aarch64(_) => |feature| feature == CpuFeature::NEON,
@@ -128,6 +140,7 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_compile_for() {
         assert!(refusal("riscv64gc-unknown-linux-gnu", "").contains("riscv64gc"));
+        assert!(refusal("x86_64-pc-windows-msvc", "").contains("MSVC"));
         assert!(refusal("sparkle", "").contains("not a target triple"));
         assert!(refusal("x86_64-unknown-linux-gnu", "avx9000").contains("avx9000"));
         assert!(refusal("aarch64-unknown-linux-gnu", "sse2").contains("another architecture"));

@@ -8,9 +8,12 @@
 mod compile;
 mod error;
 mod identity;
+mod unwind;
 
+use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser;
 use serde_json::json;
@@ -50,8 +53,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Refused { reason, target }) => {
-            println!("{}", json!({ "refused": { "target": target, "reason": reason } }));
-            eprintln!("refused: {target}: {reason}");
+            report_refusal(&target, &reason);
             ExitCode::from(EXIT_REFUSED)
         }
         Err(error) => {
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    let _ = TARGET.set(args.target.clone());
+    // SAFETY: the handler is a plain function that does not return; LLVM calls it instead of ending the process itself.
+    unsafe { inkwell::support::error_handling::install_fatal_error_handler(on_llvm_error) };
     let compiler = Compiler::new(&args.target, &args.cpu_features, args.threads)?;
     if args.describe {
         println!("{}", json!({ "target": args.target, "identity": compiler.identity() }));
@@ -73,4 +78,20 @@ fn run(args: &Args) -> Result<()> {
         println!("{}", compiler.compile(module, out)?);
     }
     Ok(())
+}
+
+/// Target of this run, for `on_llvm_error`, which LLVM calls without any context.
+static TARGET: OnceLock<String> = OnceLock::new();
+
+/// LLVM gives up on what it was told to make for the target.
+extern "C" fn on_llvm_error(message: *const c_char) {
+    // SAFETY: LLVM passes a string that lives during the call.
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    report_refusal(TARGET.get().map_or("", String::as_str), &format!("LLVM: {message}"));
+    std::process::exit(i32::from(EXIT_REFUSED));
+}
+
+fn report_refusal(target: &str, reason: &str) {
+    println!("{}", json!({ "refused": { "target": target, "reason": reason } }));
+    eprintln!("refused: {target}: {reason}");
 }

@@ -69,11 +69,16 @@ pub(crate) fn bootstrap_input(bki: &str, major: &str) -> Result<String, Error> {
     let header = format!("# PostgreSQL {major}\n");
     if !bki.starts_with(&header) {
         let found = bki.lines().next().unwrap_or_default().to_owned();
-        return Err(Error::Share { file: "postgres.bki", problem: format!("expected the first line to be {header:?}, found {found:?}") });
+        return Err(Error::Share {
+            file: "postgres.bki",
+            problem: format!("expected the first line to be {header:?}, found {found:?}"),
+        });
     }
     let mut out = String::with_capacity(bki.len());
     for line in bki.lines() {
-        let words = line.split(' ').map(|word| BKI_TOKENS.iter().find(|(token, _)| *token == word).map_or(word, |(_, value)| value));
+        let words = line
+            .split(' ')
+            .map(|word| BKI_TOKENS.iter().find(|(token, _)| *token == word).map_or(word, |(_, value)| value));
         for (i, word) in words.enumerate() {
             if i > 0 {
                 out.push(' ');
@@ -143,7 +148,8 @@ mod tests {
 
     #[test]
     fn settings_land_in_their_lines_and_keep_the_comment() {
-        let sample: String = SETTINGS.iter().map(|(name, _)| format!("#{name} = something\t\t# (change requires restart)\n")).collect();
+        let sample: String =
+            SETTINGS.iter().map(|(name, _)| format!("#{name} = something\t\t# (change requires restart)\n")).collect();
         let conf = postgresql_conf(&sample).unwrap();
         assert!(conf.contains("timezone = UTC\t# (change requires restart)\n"), "{conf}");
         assert_eq!(conf.lines().count(), SETTINGS.len());

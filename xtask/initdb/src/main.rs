@@ -84,7 +84,18 @@ fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Bootstrap { code: exit.code, log: exit.log });
     }
 
-    let session = ["--single", "-F", "-O", "-c", "search_path=pg_catalog", "-c", "log_checkpoints=false", "-D", PGDATA, "template1"];
+    let session = [
+        "--single",
+        "-F",
+        "-O",
+        "-c",
+        "search_path=pg_catalog",
+        "-c",
+        "log_checkpoints=false",
+        "-D",
+        PGDATA,
+        "template1",
+    ];
     let mut connection = Connection::open(&modules, &tree, start(&session, Vec::new(), 1))?;
     for step in STEPS {
         let (name, sql) = match step {

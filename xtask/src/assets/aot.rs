@@ -19,10 +19,18 @@ const COMPILER: &str = "aot-compiler";
 const REFUSED: &str = "refused.txt";
 
 /// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted read-only, and there is no network.
-pub(crate) fn compiler(paths: &Paths, host: &Host, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+pub(crate) fn compiler(
+    paths: &Paths,
+    host: &Host,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
     if !host.sysroot.join("bin/cargo").is_file() {
-        return Err(Error::new(format!("the Rust toolchain at {} has no bin/cargo that could be mounted", host.sysroot.display()))
-            .repair("use a Rust installed by rustup"));
+        return Err(Error::new(format!(
+            "the Rust toolchain at {} has no bin/cargo that could be mounted",
+            host.sysroot.display()
+        ))
+        .repair("use a Rust installed by rustup"));
     }
     context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
     // Kept between builds: most of the time goes into crates that seldom change.
@@ -50,7 +58,8 @@ pub(crate) fn compiler(paths: &Paths, host: &Host, workshop: &Workshop<'_>, cont
         .into(),
     };
     let manifest = "/pgl/checkout/Cargo.toml";
-    let argv = ["cargo", "build", "--release", "--locked", "--offline", "--manifest-path", manifest, "-p", "aot-compiler"];
+    let argv =
+        ["cargo", "build", "--release", "--locked", "--offline", "--manifest-path", manifest, "-p", "aot-compiler"];
     workshop.run(context, &argv, files)?;
     let (built, wanted) = (target.join("release").join(COMPILER), context.out.join(COMPILER));
     fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
@@ -70,11 +79,22 @@ pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut Ste
         ..JobFiles::default()
     };
     // The largest module first, so that the threads finish together.
-    let modules: Vec<String> = modules::list(&wasm)?.into_iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
+    let modules: Vec<String> =
+        modules::list(&wasm)?.into_iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
     let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
     let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
         if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
-    let mut argv = vec!["sh", "-c", script, "sh", "/pgl/compiler/aot-compiler", "--target", target.triple, "--cpu-features", &features];
+    let mut argv = vec![
+        "sh",
+        "-c",
+        script,
+        "sh",
+        "/pgl/compiler/aot-compiler",
+        "--target",
+        target.triple,
+        "--cpu-features",
+        &features,
+    ];
     argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
     argv.extend(modules.iter().map(String::as_str));
     workshop.run(context, &argv, files)
@@ -93,8 +113,14 @@ pub(crate) enum Outcome {
 pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
     let refused: PathBuf = output.join(REFUSED);
     if refused.exists() {
-        return fs::read_to_string(&refused).map(|reason| Outcome::Refused(reason.trim().to_owned())).map_err(|e| Error::io("read", &refused, e));
+        return fs::read_to_string(&refused)
+            .map(|reason| Outcome::Refused(reason.trim().to_owned()))
+            .map_err(|e| Error::io("read", &refused, e));
     }
     let main = output.join(format!("{MAIN}.aot"));
-    if main.exists() { Ok(Outcome::Artifacts) } else { Err(Error::new(format!("{} holds neither artifacts nor a refusal", output.display()))) }
+    if main.exists() {
+        Ok(Outcome::Artifacts)
+    } else {
+        Err(Error::new(format!("{} holds neither artifacts nor a refusal", output.display())))
+    }
 }

@@ -21,13 +21,21 @@ pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut S
         .into(),
         ..JobFiles::default()
     };
-    workshop.run(context, &["sh", "/pgl/assets/build/postgresql.sh"], files).map_err(|error| explain_patch(context, error))?;
+    workshop
+        .run(context, &["sh", "/pgl/assets/build/postgresql.sh"], files)
+        .map_err(|error| explain_patch(context, error))?;
     let path = context.out.join(IMAGE_DIGEST);
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
 }
 
 /// An extension that is built by PGXS.
-pub(crate) fn pgxs(paths: &Paths, workshop: &Workshop<'_>, name: &str, variables: &[&str], context: &mut StepContext<'_>) -> Result<()> {
+pub(crate) fn pgxs(
+    paths: &Paths,
+    workshop: &Workshop<'_>,
+    name: &str,
+    variables: &[&str],
+    context: &mut StepContext<'_>,
+) -> Result<()> {
     let files = JobFiles {
         read_only: [
             ("assets".to_owned(), paths.root.join("assets")),
@@ -47,7 +55,9 @@ fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
     let log = fs::read_to_string(&context.log).unwrap_or_default();
     match failed_patch(&log) {
         None => error,
-        Some(what) => Error::new(what).repair("rework the patch in assets/patches/postgresql against the pinned source, then run the same command again"),
+        Some(what) => Error::new(what).repair(
+            "rework the patch in assets/patches/postgresql against the pinned source, then run the same command again",
+        ),
     }
 }
 
@@ -60,7 +70,10 @@ fn failed_patch(log: &str) -> Option<String> {
     for line in log[begin..].lines() {
         if let Some(name) = line.strip_prefix("patching file ") {
             file = name;
-        } else if line.starts_with("Hunk #") && line.contains("FAILED") || line.starts_with("can't find file to patch") || line.contains("malformed patch") {
+        } else if line.starts_with("Hunk #") && line.contains("FAILED")
+            || line.starts_with("can't find file to patch")
+            || line.contains("malformed patch")
+        {
             failures.push(format!("{file}: {}", line.trim_end_matches('.')));
         }
     }

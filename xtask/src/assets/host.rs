@@ -22,7 +22,8 @@ impl Host {
     /// Asks `rustc`.
     pub(crate) fn find(root: &Path) -> Result<Self> {
         let ask = |args: &[&str]| -> Result<String> {
-            let output = Command::new("rustc").args(args).current_dir(root).output().context(|| "cannot start rustc".into())?;
+            let output =
+                Command::new("rustc").args(args).current_dir(root).output().context(|| "cannot start rustc".into())?;
             if !output.status.success() {
                 return Err(Error::new(format!("rustc {} failed: {}", args.join(" "), output.status)));
             }
@@ -30,14 +31,24 @@ impl Host {
         };
         let verbose = ask(&["-vV"])?;
         let field = |name: &str| {
-            verbose.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()).ok_or_else(|| {
-                Error::new(format!("rustc -vV printed no line `{name}`")).repair("use a rustc that rustup installed")
-            })
+            verbose.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()).ok_or_else(
+                || {
+                    Error::new(format!("rustc -vV printed no line `{name}`"))
+                        .repair("use a rustc that rustup installed")
+                },
+            )
         };
         let cargo_home = match std::env::var_os("CARGO_HOME").filter(|v| !v.is_empty()) {
             Some(dir) => PathBuf::from(dir),
-            None => PathBuf::from(std::env::var_os("HOME").ok_or_else(|| Error::new("HOME is not set"))?).join(".cargo"),
+            None => {
+                PathBuf::from(std::env::var_os("HOME").ok_or_else(|| Error::new("HOME is not set"))?).join(".cargo")
+            }
         };
-        Ok(Self { sysroot: PathBuf::from(ask(&["--print", "sysroot"])?.trim()), triple: field("host:")?, rust: field("release:")?, cargo_home })
+        Ok(Self {
+            sysroot: PathBuf::from(ask(&["--print", "sysroot"])?.trim()),
+            triple: field("host:")?,
+            rust: field("release:")?,
+            cargo_home,
+        })
     }
 }

@@ -8,8 +8,10 @@ use crate::error::{Context, Error, Result};
 /// One line for every package that `root` is built from, with version and checksum, sorted.
 pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
     let lock: toml::Table = cargo_lock.parse().context(|| "Cargo.lock does not have the expected form".into())?;
-    let packages = lock.get("package").and_then(|p| p.as_array()).ok_or_else(|| Error::new("Cargo.lock has no packages"))?;
-    let text = |package: &toml::Value, key: &str| package.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let packages =
+        lock.get("package").and_then(|p| p.as_array()).ok_or_else(|| Error::new("Cargo.lock has no packages"))?;
+    let text =
+        |package: &toml::Value, key: &str| package.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     let mut by_name: BTreeMap<String, Vec<&toml::Value>> = BTreeMap::new();
     for package in packages {
         by_name.entry(text(package, "name")).or_default().push(package);
@@ -26,7 +28,8 @@ pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
         let (name, version) = (words.next().unwrap_or_default(), words.next());
         let found = by_name.get(name).into_iter().flatten().find(|p| version.is_none_or(|v| text(p, "version") == v));
         let package = found.ok_or_else(|| {
-            Error::new(format!("Cargo.lock has no package {dependency}")).repair("run `cargo metadata` to bring Cargo.lock up to date")
+            Error::new(format!("Cargo.lock has no package {dependency}"))
+                .repair("run `cargo metadata` to bring Cargo.lock up to date")
         })?;
         lines.insert(format!("{name} {} {}", text(package, "version"), text(package, "checksum")));
         let dependencies = package.get("dependencies").and_then(|d| d.as_array());
@@ -37,8 +40,10 @@ pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
 
 /// The workspace's dependency settings (features, versions) that a member's manifest refers to, one line each.
 pub(crate) fn workspace_settings(root_manifest: &str, member_manifest: &str) -> Result<Vec<String>> {
-    let root: toml::Table = root_manifest.parse().context(|| "the workspace's Cargo.toml does not have the expected form".into())?;
-    let member: toml::Table = member_manifest.parse().context(|| "a member's Cargo.toml does not have the expected form".into())?;
+    let root: toml::Table =
+        root_manifest.parse().context(|| "the workspace's Cargo.toml does not have the expected form".into())?;
+    let member: toml::Table =
+        member_manifest.parse().context(|| "a member's Cargo.toml does not have the expected form".into())?;
     let shared = root.get("workspace").and_then(|w| w.get("dependencies")).and_then(|d| d.as_table());
     let used = member.get("dependencies").and_then(|d| d.as_table());
     let names = used.into_iter().flat_map(|table| table.keys());

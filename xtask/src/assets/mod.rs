@@ -108,7 +108,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn prepare(paths: &'a Paths, mut targets: Vec<Target>, options: &'a BuildOptions, progress: Progress) -> Result<Self> {
+    fn prepare(
+        paths: &'a Paths,
+        mut targets: Vec<Target>,
+        options: &'a BuildOptions,
+        progress: Progress,
+    ) -> Result<Self> {
         let lock = Lock::read(&paths.lock())?;
         let host = Host::find(&paths.root)?;
         let own = targets::find(&host.triple).map_err(|e| e.repair("build on one of the supported targets"))?;
@@ -125,13 +130,20 @@ impl<'a> Run<'a> {
         let mirrors = self.options.mirror.debian_mirror.clone();
         let workshop = Workshop::new(paths, lock, self.options.backend, mirrors, self.progress.clone())?;
         let workshop = &workshop;
-        let build = self.plan.step(&id::modules()?).map(|step| step.fingerprint).ok_or_else(|| Error::new("the plan has no modules"))?;
+        let build = self
+            .plan
+            .step(&id::modules()?)
+            .map(|step| step.fingerprint)
+            .ok_or_else(|| Error::new("the plan has no modules"))?;
         let abi = abi_version(paths)?;
 
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
         executors.insert(id::postgresql()?, Box::new(move |context| guest::postgresql(paths, workshop, context)));
         for (name, variables) in plan::PGXS {
-            executors.insert(id::extension(name)?, Box::new(move |context| guest::pgxs(paths, workshop, name, variables, context)));
+            executors.insert(
+                id::extension(name)?,
+                Box::new(move |context| guest::pgxs(paths, workshop, name, variables, context)),
+            );
         }
         executors.insert(id::modules()?, Box::new(move |context| modules::run(paths, workshop, context)));
         executors.insert(id::compiler()?, Box::new(move |context| aot::compiler(paths, host, workshop, context)));
@@ -139,10 +151,28 @@ impl<'a> Run<'a> {
         executors.insert(id::assets()?, Box::new(move |context| payload::assets(lock, &build, abi, context)));
         for target in self.targets.iter().copied() {
             executors.insert(id::aot(target.triple)?, Box::new(move |context| aot::compile(target, workshop, context)));
-            executors.insert(id::payload(target.triple)?, Box::new(move |context| payload::aot(target, &build, context)));
+            executors
+                .insert(id::payload(target.triple)?, Box::new(move |context| payload::aot(target, &build, context)));
         }
-        let store = Store::new(paths);
-        pipeline::run(&self.plan, &executors, &store, run_lock, &self.progress)
+        let executors = executors.into_iter().map(|(id, executor)| {
+            let step = id.clone();
+            let checked: Executor<'_> = Box::new(move |context| {
+                executor(context)?;
+                self.check_unchanged(&step)
+            });
+            (id, checked)
+        });
+        pipeline::run(&self.plan, &executors.collect(), &Store::new(paths), run_lock, &self.progress)
+    }
+
+    /// An input that was edited while a step read it may be half in the output: that must not be stored under the fingerprint of the plan.
+    fn check_unchanged(&self, id: &StepId) -> Result<()> {
+        let now = Self::prepare(self.paths, self.targets.clone(), self.options, self.progress.clone())?;
+        let fingerprint = |plan: &Plan| plan.step(id).map(|step| step.fingerprint);
+        if fingerprint(&now.plan) == fingerprint(&self.plan) {
+            return Ok(());
+        }
+        Err(Error::new(format!("an input of step {id} was changed while it ran")).repair("run the same command again"))
     }
 }
 
@@ -154,7 +184,12 @@ fn wanted_targets(options: &BuildOptions) -> Result<Vec<Target>> {
 }
 
 /// Places every payload and says what the compiler refused.
-fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, PathBuf>, progress: &Progress) -> Result<()> {
+fn stage_all(
+    paths: &Paths,
+    targets: &[Target],
+    outputs: &BTreeMap<StepId, PathBuf>,
+    progress: &Progress,
+) -> Result<()> {
     let output = |id: &StepId| outputs.get(id).ok_or_else(|| Error::new(format!("step {id} left no output")));
     let mut changed = stage::place(output(&id::assets()?)?, &stage::assets_dir(&paths.root))?;
     for target in targets {
@@ -173,7 +208,8 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, PathB
         let directory = stage::target_dir(&paths.root, *target);
         let manifest = std::fs::read_to_string(directory.join(payload::MANIFEST)).unwrap_or_default();
         if directory.exists() && !manifest.contains(&staged.build) {
-            progress.say(&format!("{}: the payload of another build was removed; --target makes it again", target.triple));
+            progress
+                .say(&format!("{}: the payload of another build was removed; --target makes it again", target.triple));
             stage::remove(&directory)?;
         }
     }
@@ -193,6 +229,33 @@ fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
 }
 
+/// Why the staged payloads are not those of the present inputs, one line a reason; nothing if they are.
+pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Vec<String>> {
+    let targets: Vec<Target> = staged.targets.iter().map(|(target, _)| *target).collect();
+    let mut places = vec![(id::assets()?, stage::assets_dir(&paths.root))];
+    for target in &targets {
+        places.push((id::payload(target.triple)?, stage::target_dir(&paths.root, *target)));
+    }
+    let options = BuildOptions::default();
+    let run = Run::prepare(paths, targets, &options, Progress::stderr())?;
+    let wanted: Vec<StepId> = places.iter().map(|(id, _)| id.clone()).collect();
+    let store = Store::new(paths);
+    let mut reasons = Vec::new();
+    // Every step that led here, so that the input that changed is named and not only what follows from it.
+    for step in run.plan.restricted_to(&wanted)?.steps {
+        if let StepState::ToBuild(why) = store.state(&step) {
+            reasons.extend(why.into_iter().map(|why| format!("{}: {why}", step.id)));
+        }
+    }
+    for (id, directory) in places {
+        let record = run.plan.step(&id).and_then(|step| store.record(step));
+        if let Some(difference) = record.map(|r| r.output.difference(&directory)).transpose()?.flatten() {
+            reasons.push(format!("{id}: {} is not what was built: {difference}", directory.display()));
+        }
+    }
+    Ok(reasons)
+}
+
 /// Steps of the host's plan whose output is not in the store.
 pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     let options = BuildOptions::default();
@@ -206,7 +269,8 @@ fn verify(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
     let staged = stage::verify(paths)?;
     let options = BuildOptions::default();
-    let run = Run::prepare(paths, staged.targets.iter().map(|(target, _)| *target).collect(), &options, progress.clone())?;
+    let run =
+        Run::prepare(paths, staged.targets.iter().map(|(target, _)| *target).collect(), &options, progress.clone())?;
     let lock = RunLock::acquire(&paths.cache, "assets verify", |message| progress.say(message))?;
     let store = Store::new(paths);
     let mut damaged = Vec::new();
@@ -220,7 +284,12 @@ fn verify(paths: &Paths) -> Result<()> {
             }
         }
     }
-    println!("ok       staged payload {} ({} modules, {} archives)", &staged.assets.build[..12], staged.assets.modules.len(), staged.assets.archives.len());
+    println!(
+        "ok       staged payload {} ({} modules, {} archives)",
+        &staged.assets.build[..12],
+        staged.assets.modules.len(),
+        staged.assets.archives.len()
+    );
     for (target, manifest) in &staged.targets {
         println!("ok       staged payload for {} ({} artifacts)", target.triple, manifest.artifacts.len());
     }

@@ -69,7 +69,11 @@ fn side_modules(context: &StepContext<'_>) -> Result<Vec<(String, Vec<u8>)>> {
             let Some(name) = name.strip_suffix(".so") else { continue };
             let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
             if let Some((other, _)) = found.get(name) {
-                return Err(Error::new(format!("two side modules are called {name}: {} and {}", other.display(), path.display())));
+                return Err(Error::new(format!(
+                    "two side modules are called {name}: {} and {}",
+                    other.display(),
+                    path.display()
+                )));
             }
             found.insert(name.to_owned(), (path, bytes));
         }

@@ -59,7 +59,10 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
     let template = context.output_of(&id::template()?)?.join(TEMPLATE);
     add("template", fs::read(&template).map_err(|e| Error::io("read", &template, e))?)?;
     for name in extensions.keys() {
-        add(&format!("extension/{name}"), tar_of(files.iter().filter(|(path, _)| owner(path).as_ref() == Some(name)))?)?;
+        add(
+            &format!("extension/{name}"),
+            tar_of(files.iter().filter(|(path, _)| owner(path).as_ref() == Some(name)))?,
+        )?;
     }
 
     let module_dir = context.output_of(&id::modules()?)?;
@@ -68,7 +71,10 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
         listed.push(Module {
             path: (name != MAIN).then(|| format!("usr/lib/postgresql/{name}.so")),
             wasm_sha256: Fingerprint::of_file(&path)?.to_string(),
-            extension: extensions.iter().find(|(_, modules)| modules.contains(&name)).map(|(extension, _)| extension.clone()),
+            extension: extensions
+                .iter()
+                .find(|(_, modules)| modules.contains(&name))
+                .map(|(extension, _)| extension.clone()),
             name,
         });
     }
@@ -104,15 +110,23 @@ pub(crate) fn aot(target: Target, build: &Fingerprint, context: &mut StepContext
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
         let wasm_sha256 = Fingerprint::of_file(&wasm)?.to_string();
         let sha256 = Fingerprint::of_bytes(&bytes).to_string();
-        for (what, expected, found) in [("wasm", &wasm_sha256, &record.wasm_sha256), ("artifact", &sha256, &record.artifact_sha256)] {
+        for (what, expected, found) in
+            [("wasm", &wasm_sha256, &record.wasm_sha256), ("artifact", &sha256, &record.artifact_sha256)]
+        {
             if expected != found {
-                return Err(Error::new(format!("{}: the record of {name} names the {what} {found}, found {expected}", target.triple))
-                    .repair("delete the store's entry of this step and run the same command again"));
+                return Err(Error::new(format!(
+                    "{}: the record of {name} names the {what} {found}, found {expected}",
+                    target.triple
+                ))
+                .repair("delete the store's entry of this step and run the same command again"));
             }
         }
         let found = record.engine();
         if engine.as_ref().is_some_and(|known| *known != found) {
-            return Err(Error::new(format!("{}: {name} was compiled with other settings than the modules before it", target.triple)));
+            return Err(Error::new(format!(
+                "{}: {name} was compiled with other settings than the modules before it",
+                target.triple
+            )));
         }
         engine = Some(found);
         let member = format!("{name}.aot.zst");
@@ -120,7 +134,8 @@ pub(crate) fn aot(target: Target, build: &Fingerprint, context: &mut StepContext
         artifacts.push(Artifact { name, wasm_sha256, member, sha256, size: bytes.len() as u64 });
     }
     let engine = engine.ok_or_else(|| Error::new(format!("{}: there are no artifacts", target.triple)))?;
-    let manifest = AotManifest { format: FORMAT, build: build.to_string(), target: target.triple.to_owned(), engine, artifacts };
+    let manifest =
+        AotManifest { format: FORMAT, build: build.to_string(), target: target.triple.to_owned(), engine, artifacts };
     write(context, &manifest, &members)
 }
 
@@ -158,10 +173,20 @@ impl Record {
             .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
             .collect();
         settings.extend(
-            [("artifact_format", identity.artifact_format), ("cpu", identity.cpu), ("engine", identity.engine), ("llvm", identity.llvm_version)]
-                .map(|(name, value)| (name.to_owned(), value)),
+            [
+                ("artifact_format", identity.artifact_format),
+                ("cpu", identity.cpu),
+                ("engine", identity.engine),
+                ("llvm", identity.llvm_version),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
         );
-        Engine { wasmer: identity.wasmer_version, artifact_version: identity.metadata_version, cpu_features: identity.cpu_features, settings }
+        Engine {
+            wasmer: identity.wasmer_version,
+            artifact_version: identity.metadata_version,
+            cpu_features: identity.cpu_features,
+            settings,
+        }
     }
 }
 
@@ -201,7 +226,8 @@ fn extensions(files: &Files) -> Result<BTreeMap<String, BTreeSet<String>>> {
 
 /// The module that a control file names, as `$libdir/NAME`.
 fn module_of(control: &str) -> Option<String> {
-    let value = control.lines().find_map(|line| line.trim().strip_prefix("module_pathname")?.trim().strip_prefix('='))?;
+    let value =
+        control.lines().find_map(|line| line.trim().strip_prefix("module_pathname")?.trim().strip_prefix('='))?;
     Some(value.trim().trim_matches('\'').trim_start_matches("$libdir/").to_owned())
 }
 
@@ -251,7 +277,8 @@ pub(crate) fn read(payload: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut entry = entry.context(|| "the payload is cut off".into())?;
         let name = entry.path().context(|| "a member of the payload has a damaged name".into())?.display().to_string();
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut entry, &mut bytes).context(|| format!("the member {name} of the payload is cut off"))?;
+        std::io::Read::read_to_end(&mut entry, &mut bytes)
+            .context(|| format!("the member {name} of the payload is cut off"))?;
         members.insert(name, bytes);
     }
     Ok(members)

@@ -69,7 +69,8 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     let assets = root.join("assets");
     let archive = |name: &str| {
         lock.archive(name).map(|a| a.sha256.as_str()).ok_or_else(|| {
-            Error::new(format!("sources.lock has no archive {name}")).repair(format!("pin it: `cargo xtask sources update {name}`"))
+            Error::new(format!("sources.lock has no archive {name}"))
+                .repair(format!("pin it: `cargo xtask sources update {name}`"))
         })
     };
     let mut steps = Vec::new();
@@ -116,7 +117,9 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
-        inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?.text("image", image_inputs)?.text("rust", &host.rust)?,
+        inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?
+            .text("image", image_inputs)?
+            .text("rust", &host.rust)?,
         after: vec![],
     });
 
@@ -135,7 +138,9 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::template()?,
         title: "making the database template".into(),
-        inputs: rust_program(root, "xtask/initdb", "initdb")?.tree("runtime", &root.join("pglite-oxide/src"))?.text("rust", &host.rust)?,
+        inputs: rust_program(root, "xtask/initdb", "initdb")?
+            .tree("runtime", &root.join("pglite-oxide/src"))?
+            .text("rust", &host.rust)?,
         after: vec![id::postgresql()?, id::aot(&host.triple)?],
     });
 
@@ -144,7 +149,8 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::assets()?,
         title: "packing the portable payload".into(),
-        inputs: packing(root)?.list("toolchain", lock.toolchains.iter().map(|t| format!("{} {}", t.name, t.version)))?,
+        inputs: packing(root)?
+            .list("toolchain", lock.toolchains.iter().map(|t| format!("{} {}", t.name, t.version)))?,
         after,
     });
     for target in &compiled {
@@ -160,7 +166,9 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
 
 /// What a payload is made with, besides what goes into it.
 fn packing(root: &Path) -> Result<Inputs> {
-    Inputs::new().tree("manifest", &root.join("pglite-oxide/src/manifest.rs"))?.tree("step", &root.join("xtask/src/assets/payload.rs"))
+    Inputs::new()
+        .tree("manifest", &root.join("pglite-oxide/src/manifest.rs"))?
+        .tree("step", &root.join("xtask/src/assets/payload.rs"))
 }
 
 /// What a Rust program of the pipeline is built from: its own files, and the crates it depends on.

@@ -27,7 +27,12 @@ struct Shared {
 }
 
 /// Builds everything but the AOT compiler again, from a copy of the checkout and an image of its own, and compares every output.
-pub(crate) fn verify(paths: &Paths, options: &BuildOptions, first: &BTreeMap<StepId, PathBuf>, progress: &Progress) -> Result<()> {
+pub(crate) fn verify(
+    paths: &Paths,
+    options: &BuildOptions,
+    first: &BTreeMap<StepId, PathBuf>,
+    progress: &Progress,
+) -> Result<()> {
     let second = paths.cache.join("second-build");
     let checkout = second.join("checkout");
     start_afresh(&second)?;
@@ -48,14 +53,26 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
     let targets = [id::extension("pgvector")?, id::modules()?];
     let first = stored(paths, &targets, &options, progress)?;
     let shared = Shared { directories: &["downloads", "images"], steps: vec![id::postgresql()?] };
-    let outputs = run(paths, &Paths { root: paths.root.clone(), cache: second.clone() }, &shared, Some(&targets), &options, progress)?;
+    let outputs = run(
+        paths,
+        &Paths { root: paths.root.clone(), cache: second.clone() },
+        &shared,
+        Some(&targets),
+        &options,
+        progress,
+    )?;
     let differences = compare(&first, &outputs)?;
     start_afresh(&second)?;
     report(&differences, &format!("the build in {choice:?}"), progress)
 }
 
 /// Finished outputs of the steps.
-fn stored(paths: &Paths, steps: &[StepId], options: &BuildOptions, progress: &Progress) -> Result<BTreeMap<StepId, PathBuf>> {
+fn stored(
+    paths: &Paths,
+    steps: &[StepId],
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<BTreeMap<StepId, PathBuf>> {
     let run = Run::prepare(paths, vec![], options, progress.clone())?;
     let lock = RunLock::acquire(&paths.cache, "compare", |message| progress.say(message))?;
     let store = Store::new(paths);
@@ -110,7 +127,10 @@ fn start_afresh(directory: &Path) -> Result<()> {
 fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
     let shell = Shell::new().context(|| "cannot start commands".into())?;
     shell.change_dir(from);
-    let files = cmd!(shell, "git ls-files -z --cached --others --exclude-standard").quiet().read().context(|| "git cannot list the checkout".into())?;
+    let files = cmd!(shell, "git ls-files -z --cached --others --exclude-standard")
+        .quiet()
+        .read()
+        .context(|| "git cannot list the checkout".into())?;
     for name in files.split('\0').filter(|name| !name.is_empty()) {
         let (source, copy) = (from.join(name), to.join(name));
         if let Some(parent) = copy.parent() {
@@ -187,7 +207,11 @@ fn difference(name: &str, a: &[u8], b: &[u8]) -> Option<String> {
     }
     if name.ends_with(".tar") {
         if let (Ok(a), Ok(b)) = (super::payload::read(a), super::payload::read(b)) {
-            let names = a.iter().filter(|(name, bytes)| b.get(*name) != Some(bytes)).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            let names = a
+                .iter()
+                .filter(|(name, bytes)| b.get(*name) != Some(bytes))
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>();
             if !names.is_empty() {
                 return Some(format!("the members {} differ", names.join(", ")));
             }
@@ -205,7 +229,11 @@ fn sections(wasm: &[u8]) -> Vec<(String, &[u8])> {
         if let wasmparser::Payload::CustomSection(custom) = &payload {
             sections.push((format!("custom {}", custom.name()), custom.data()));
         } else if let Some((id, range)) = payload.as_section() {
-            sections.push((format!("number {id}"), wasm.get(range).unwrap_or_default()));
+            let bytes = usize::try_from(range.start)
+                .ok()
+                .zip(usize::try_from(range.end).ok())
+                .and_then(|(start, end)| wasm.get(start..end));
+            sections.push((format!("number {id}"), bytes.unwrap_or_default()));
         }
     }
     sections
@@ -217,7 +245,8 @@ mod tests {
 
     #[test]
     fn differences_are_named_by_section_member_or_offset() {
-        let module = |data: &str| wat::parse_str(format!("(module (memory 1) (data (i32.const 0) \"{data}\"))")).unwrap();
+        let module =
+            |data: &str| wat::parse_str(format!("(module (memory 1) (data (i32.const 0) \"{data}\"))")).unwrap();
         assert_eq!(difference("x.wasm", &module("a"), &module("a")), None);
         assert_eq!(difference("x.wasm", &module("a"), &module("b")).unwrap(), "the sections number 11 differ");
         assert_eq!(difference("x.aot", b"abc", b"abd").unwrap(), "3 and 3 bytes, the first difference at 2");

@@ -103,13 +103,18 @@ fn verify_target(directory: &Path, target: Target, assets: &AssetsManifest) -> R
     let modules = assets.modules.iter().map(|m| (m.name.as_str(), m.wasm_sha256.as_str()));
     let compiled = manifest.artifacts.iter().map(|a| (a.name.as_str(), a.wasm_sha256.as_str()));
     if !modules.eq(compiled) {
-        return Err(Error::new(format!("{}: its artifacts were not compiled from the modules of the assets manifest", path.display())).repair(REPAIR));
+        return Err(Error::new(format!(
+            "{}: its artifacts were not compiled from the modules of the assets manifest",
+            path.display()
+        ))
+        .repair(REPAIR));
     }
     for artifact in &manifest.artifacts {
         let packed = member(&path, &members, &artifact.member)?;
         let size = usize::try_from(artifact.size).unwrap_or(usize::MAX);
-        let bytes = zstd::bulk::decompress(packed, size)
-            .map_err(|e| Error::new(format!("{}: {}: cannot decompress it", path.display(), artifact.member)).cause(e).repair(REPAIR))?;
+        let bytes = zstd::bulk::decompress(packed, size).map_err(|e| {
+            Error::new(format!("{}: {}: cannot decompress it", path.display(), artifact.member)).cause(e).repair(REPAIR)
+        })?;
         expect_hash(&path, &artifact.member, &artifact.sha256, &bytes)?;
     }
     no_strangers(&path, &members, manifest.artifacts.iter().map(|a| a.member.as_str()))?;
@@ -121,12 +126,14 @@ type Members = std::collections::BTreeMap<String, Vec<u8>>;
 fn members(directory: &Path) -> Result<(PathBuf, Members)> {
     let path = directory.join(PAYLOAD);
     let bytes = fs::read(&path).map_err(|e| Error::io("read the payload", &path, e).repair(REPAIR))?;
-    let members = payload::read(&bytes).map_err(|e| Error::new(format!("{} is damaged", path.display())).cause(e).repair(REPAIR))?;
+    let members = payload::read(&bytes)
+        .map_err(|e| Error::new(format!("{} is damaged", path.display())).cause(e).repair(REPAIR))?;
     Ok((path, members))
 }
 
 fn manifest<T: serde::de::DeserializeOwned>(path: &Path, members: &Members) -> Result<T> {
-    serde_json::from_slice(member(path, members, MANIFEST)?).context(|| format!("{}: {MANIFEST} does not have the expected form", path.display()))
+    serde_json::from_slice(member(path, members, MANIFEST)?)
+        .context(|| format!("{}: {MANIFEST} does not have the expected form", path.display()))
 }
 
 fn member<'a>(path: &Path, members: &'a Members, name: &str) -> Result<&'a [u8]> {
@@ -145,10 +152,136 @@ fn no_strangers<'a>(path: &Path, members: &Members, known: impl Iterator<Item = 
     let known: std::collections::BTreeSet<&str> = known.chain([MANIFEST]).collect();
     match members.keys().find(|name| !known.contains(name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(Error::new(format!("{}: the manifest does not name the member {name}", path.display())).repair(REPAIR)),
+        Some(name) => {
+            Err(Error::new(format!("{}: the manifest does not name the member {name}", path.display())).repair(REPAIR))
+        }
     }
 }
 
 fn differs(path: &Path, name: &str, expected: &str, found: &str) -> Error {
     Error::new(format!("{}: {name}: expected {expected}, found {found}", path.display())).repair(REPAIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::manifest::{Archive, Artifact, Engine, Module};
+
+    fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn staged(directory: &Path, manifest: &impl serde::Serialize, members: &[(&str, &[u8])]) {
+        let json = serde_json::to_vec(manifest).unwrap();
+        let mut all: Vec<(&str, &[u8])> = vec![(MANIFEST, &json)];
+        all.extend(members);
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join(PAYLOAD), tar(&all)).unwrap();
+    }
+
+    fn assets(archive: &[u8]) -> AssetsManifest {
+        AssetsManifest {
+            format: FORMAT,
+            build: "b".repeat(64),
+            postgresql: "17.11".into(),
+            abi: 1,
+            image: "i".into(),
+            toolchain: BTreeMap::new(),
+            modules: vec![Module { name: "postgres".into(), path: None, wasm_sha256: "w".into(), extension: None }],
+            archives: vec![Archive { name: "share".into(), member: "share.tar.zst".into(), sha256: payload::sha256(archive), unpacked: 1 }],
+        }
+    }
+
+    fn aot(code: &[u8], target: Target) -> AotManifest {
+        let artifact = Artifact {
+            name: "postgres".into(),
+            wasm_sha256: "w".into(),
+            member: "postgres.aot.zst".into(),
+            sha256: payload::sha256(code),
+            size: code.len() as u64,
+        };
+        let cpu_features = target.cpu_features.iter().map(|f| (*f).to_owned()).collect();
+        let engine = Engine { wasmer: "1".into(), artifact_version: 1, cpu_features, settings: BTreeMap::new() };
+        AotManifest { format: FORMAT, build: "b".repeat(64), target: target.triple.into(), engine, artifacts: vec![artifact] }
+    }
+
+    /// The first line of an error, without the directory of this test.
+    fn said<T: std::fmt::Debug>(result: Result<T>, directory: &Path) -> String {
+        let text = result.unwrap_err().to_string().replace(&directory.display().to_string(), "DIR");
+        assert!(text.contains("repair: run `cargo xtask assets build`"), "{text}");
+        text.lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_changed_byte_in_a_staged_payload_is_found_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archive")]);
+        verify_assets(dir.path()).unwrap();
+
+        staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archivE")]);
+        let message = said(verify_assets(dir.path()), dir.path());
+        assert!(message.starts_with("DIR/payload.tar: share.tar.zst: expected SHA-256 "), "{message}");
+
+        staged(dir.path(), &assets(b"archive"), &[]);
+        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar: there is no member share.tar.zst");
+
+        staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archive"), ("more", b"")]);
+        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar: the manifest does not name the member more");
+
+        let path = dir.path().join(PAYLOAD);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..600]).unwrap();
+        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar is damaged");
+    }
+
+    #[test]
+    fn artifacts_must_belong_to_the_modules_the_target_and_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = TARGETS[0];
+        let code = zstd::bulk::compress(b"code", 1).unwrap();
+        let check = |manifest: &AotManifest, code: &[u8]| {
+            staged(dir.path(), manifest, &[("postgres.aot.zst", code)]);
+            verify_target(dir.path(), target, &assets(b""))
+        };
+        check(&aot(b"code", target), &code).unwrap();
+
+        let other = zstd::bulk::compress(b"codE", 1).unwrap();
+        assert!(said(check(&aot(b"code", target), &other), dir.path()).contains("postgres.aot.zst: expected SHA-256"));
+        assert!(said(check(&aot(b"code", target), b"junk"), dir.path()).ends_with("postgres.aot.zst: cannot decompress it"));
+
+        let mut manifest = aot(b"code", target);
+        manifest.artifacts[0].wasm_sha256 = "x".into();
+        assert!(said(check(&manifest, &code), dir.path()).contains("not compiled from the modules of the assets manifest"));
+
+        let mut manifest = aot(b"code", target);
+        manifest.engine.cpu_features.push("avx512f".into());
+        let message = said(check(&manifest, &code), dir.path());
+        assert!(message.contains("expected CPU features popcnt,sse3,sse4.1,sse4.2,ssse3, found"), "{message}");
+
+        let mut manifest = aot(b"code", target);
+        manifest.target = "elsewhere".into();
+        assert!(said(check(&manifest, &code), dir.path()).ends_with("expected target x86_64-unknown-linux-gnu, found elsewhere"));
+    }
+
+    #[test]
+    fn placing_a_payload_again_changes_nothing() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(from.path().join(PAYLOAD), "a").unwrap();
+        fs::write(from.path().join(MANIFEST), "{}").unwrap();
+        let crate_dir = to.path().join("payload");
+        assert!(place(from.path(), &crate_dir).unwrap());
+        assert!(!place(from.path(), &crate_dir).unwrap());
+        fs::write(from.path().join(PAYLOAD), "b").unwrap();
+        assert!(place(from.path(), &crate_dir).unwrap());
+        assert_eq!(fs::read(crate_dir.join(PAYLOAD)).unwrap(), b"b");
+        assert_eq!(fs::read_dir(&crate_dir).unwrap().count(), 2, "no temporary file stays");
+    }
 }

@@ -17,7 +17,10 @@ pub(crate) const TEMPLATE: &str = "template.tar";
 pub(crate) fn run(paths: &Paths, lock: &Lock, host: &Host, context: &mut StepContext<'_>) -> Result<()> {
     let aot = context.output_of(&id::aot(&host.triple)?)?.to_path_buf();
     if let Outcome::Refused(reason) = outcome(&aot)? {
-        return Err(Error::new(format!("the template needs artifacts for this machine, {}, and Wasmer makes none: {reason}", host.triple)));
+        return Err(Error::new(format!(
+            "the template needs artifacts for this machine, {}, and Wasmer makes none: {reason}",
+            host.triple
+        )));
     }
     let version = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
     let major = version.split('.').next().unwrap_or_default();

@@ -42,7 +42,13 @@ pub(crate) struct JobFiles {
 
 impl<'a> Workshop<'a> {
     /// Nothing happens before a step asks.
-    pub(crate) fn new(paths: &'a Paths, lock: &'a Lock, choice: Choice, mirrors: Vec<String>, progress: Progress) -> Result<Self> {
+    pub(crate) fn new(
+        paths: &'a Paths,
+        lock: &'a Lock,
+        choice: Choice,
+        mirrors: Vec<String>,
+        progress: Progress,
+    ) -> Result<Self> {
         let recipe = Recipe::read(&paths.root)?;
         Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceCell::new() })
     }
@@ -55,7 +61,8 @@ impl<'a> Workshop<'a> {
     /// A downloaded archive of the lock, verified.
     pub(crate) fn archive(&self, name: &str) -> Result<PathBuf> {
         let archive = self.lock.archive(name).ok_or_else(|| {
-            Error::new(format!("sources.lock has no archive {name}")).repair(format!("pin it: `cargo xtask sources update {name}`"))
+            Error::new(format!("sources.lock has no archive {name}"))
+                .repair(format!("pin it: `cargo xtask sources update {name}`"))
         })?;
         self.ready()?;
         fetch::verified(self.paths, archive)
@@ -107,12 +114,17 @@ impl<'a> Workshop<'a> {
             Event::Unpack { .. } => {}
             Event::Hash => self.progress.say("image: computing its digest"),
         })?;
-        self.progress.say(&format!("image: {} (backend {})", &image.digest[..12.min(image.digest.len())], backend.name()));
+        self.progress.say(&format!(
+            "image: {} (backend {})",
+            &image.digest[..12.min(image.digest.len())],
+            backend.name()
+        ));
         Ok(self.ready.get_or_init(|| (image, backend)))
     }
 
     fn spec(&self) -> image::Spec {
-        let packages = self.lock.packages.iter().map(|p| &p.artifact).filter(|a| matches!(a.role, Role::Image | Role::Sysroot));
+        let packages =
+            self.lock.packages.iter().map(|p| &p.artifact).filter(|a| matches!(a.role, Role::Image | Role::Sysroot));
         let package = |a: &crate::sources::lock::Artifact| image::Package {
             name: a.name.clone(),
             path: self.paths.downloads().join(&a.sha256),
@@ -120,7 +132,12 @@ impl<'a> Workshop<'a> {
         };
         image::Spec {
             packages: packages.map(package).collect(),
-            links: self.recipe.links.iter().map(|l| image::Link { path: below_root(&l.path), target: l.target.clone() }).collect(),
+            links: self
+                .recipe
+                .links
+                .iter()
+                .map(|l| image::Link { path: below_root(&l.path), target: l.target.clone() })
+                .collect(),
             files: self
                 .recipe
                 .files

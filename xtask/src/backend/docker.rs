@@ -13,8 +13,8 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountBindOptions, MountType,
 };
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -70,12 +70,13 @@ impl Backend for Docker {
         let status = runtime()?.block_on(async {
             let mut interrupt = Interrupt::listen()?;
             let client = client().await?;
-            let outcome = match select(pin!(run_container(&client, job, &name, log)), pin!(interrupt.received())).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right((signal, _)) => {
-                    Err(Error::new(format!("the job `{}` was ended by {signal}", job.argv.join(" "))))
-                }
-            };
+            let outcome =
+                match select(pin!(run_container(&client, job, &name, &log.0)), pin!(interrupt.received())).await {
+                    Either::Left((outcome, _)) => outcome,
+                    Either::Right((signal, _)) => {
+                        Err(Error::new(format!("the job `{}` was ended by {signal}", job.argv.join(" "))))
+                    }
+                };
             // Removed whatever happened; a container that was never made is as good as removed.
             match (outcome, remove(&client, &name).await) {
                 (Ok(_), Err(error)) => Err(error),
@@ -87,7 +88,7 @@ impl Backend for Docker {
 }
 
 /// Runs the container to its end and gives its exit status.
-async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut log: File) -> Result<i64> {
+async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut log: &File) -> Result<i64> {
     let image = ensure_image(client, job.image).await?;
     let in_docker = |what: &'static str| move || format!("Docker cannot {what} the container {name}");
     let options = CreateContainerOptionsBuilder::new().name(name).build();
@@ -95,8 +96,7 @@ async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut 
 
     // Attached before the start, so that no output is missed.
     let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).build();
-    let mut output =
-        client.attach_container(name, Some(options)).await.context(in_docker("attach to"))?.output;
+    let mut output = client.attach_container(name, Some(options)).await.context(in_docker("attach to"))?.output;
     client.start_container(name, None::<StartContainerOptions>).await.context(in_docker("start"))?;
     while let Some(chunk) = output.next().await {
         let chunk = chunk.context(in_docker("read the output of"))?;
@@ -271,4 +271,16 @@ fn is_not_found(error: &bollard::errors::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::tests::{described_image, full_job};
+    use super::*;
+
+    #[test]
+    fn a_container_is_cut_off_from_the_machine() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let image = described_image();
+        let body = container(&full_job(&image, log.path()), "pglite-oxide-build:0123456789ab").unwrap();
+        let text = serde_json::to_string_pretty(&body).unwrap();
+        insta::assert_snapshot!("container", text.replace(&log.path().display().to_string(), "[LOG]"));
+    }
+}

@@ -42,7 +42,10 @@ impl Interrupt {
     /// Waits for one of the signals and gives its name.
     pub(super) async fn received(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
-            let ready = self.signals.iter_mut().find_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));
+            let ready = self
+                .signals
+                .iter_mut()
+                .find_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));
             ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
         })
         .await

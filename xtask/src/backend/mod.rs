@@ -133,7 +133,8 @@ impl Job<'_> {
         if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
             return refuse(format!("{text:?} holds a zero byte"));
         }
-        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=') || name.starts_with('-')) {
+        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=') || name.starts_with('-'))
+        {
             return refuse(format!("\"{name}\" is no name of an environment variable"));
         }
         if !self.workdir.starts_with('/') {
@@ -150,7 +151,7 @@ impl Job<'_> {
     }
 
     /// The log, empty and locked: as long as this process holds it, the job is alive.
-    fn create_log(&self) -> Result<File> {
+    fn create_log(&self) -> Result<Log> {
         if let Some(parent) = self.log.parent() {
             fs::create_dir_all(parent).map_err(|e| Error::io("make the directory", parent, e))?;
         }
@@ -159,11 +160,10 @@ impl Job<'_> {
             .create(true)
             .open(&self.log)
             .map_err(|e| Error::io("create the log", &self.log, e))?;
-        log.try_lock().map_err(|e| {
-            Error::new(format!("another running job writes the log {}", self.log.display())).cause(e)
-        })?;
+        log.try_lock()
+            .map_err(|e| Error::new(format!("another running job writes the log {}", self.log.display())).cause(e))?;
         log.set_len(0).map_err(|e| Error::io("empty the log", &self.log, e))?;
-        Ok(log)
+        Ok(Log(log))
     }
 
     /// The error of a job that ended with this status, in the shell's way of counting: 128 and the signal for a killed one.
@@ -176,6 +176,17 @@ impl Job<'_> {
             self.log.display(),
             if tail.is_empty() { "\n    (none: it wrote nothing)" } else { &tail }
         ))
+    }
+}
+
+/// The locked log of a running job.
+#[derive(Debug)]
+struct Log(File);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just starting may hold a copy of the handle for a moment.
+        let _ = self.0.unlock();
     }
 }
 

@@ -95,7 +95,7 @@ impl Backend for Sandbox {
     fn run(&self, job: &Job<'_>) -> Result<()> {
         job.check()?;
         let log = job.create_log()?;
-        let duplicate = || log.try_clone().map_err(|e| Error::io("open once more", &job.log, e));
+        let duplicate = || log.0.try_clone().map_err(|e| Error::io("open once more", &job.log, e));
         let status = self
             .command(&job_script(job))
             .stdout(duplicate()?)
@@ -113,7 +113,9 @@ fn job_script(job: &Job<'_>) -> String {
     let mounts = job.mounts_in_order();
     let mut lines = vec![
         FUNCTIONS.to_string(),
-        format!("mount -t tmpfs -o mode=0755 tmpfs {stage}\ncd {stage}\nmkdir image points root\nmount --rbind {image} image"),
+        format!(
+            "mount -t tmpfs -o mode=0755 tmpfs {stage}\ncd {stage}\nmkdir image points root\nmount --rbind {image} image"
+        ),
     ];
     // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh tmpfs.
     let in_tmp = |mount: &&&Mount| mount.target.starts_with("/tmp");
@@ -123,7 +125,9 @@ fn job_script(job: &Job<'_>) -> String {
         .filter(|(index, mount)| !mounts[..*index].iter().any(|outer| mount.target.starts_with(&outer.target)))
         .map(|(_, mount)| mount)
         .collect();
-    let point = |directory: &str, mount: &Mount| format!("point {} {}", quote_path(&mount.source), inside(directory, &mount.target));
+    let point = |directory: &str, mount: &Mount| {
+        format!("point {} {}", quote_path(&mount.source), inside(directory, &mount.target))
+    };
     lines.extend(outermost.iter().filter(|mount| !in_tmp(mount)).map(|mount| point("points", mount)));
     lines.push(ROOT_MOUNTS.into());
     lines.extend(outermost.iter().filter(|mount| in_tmp(mount)).map(|mount| point("root", mount)));
@@ -173,4 +177,28 @@ fn shell_status(status: ExitStatus) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::tests::{described_image, full_job};
+    use super::*;
+
+    #[test]
+    fn the_prologue_mounts_then_enters() {
+        let image = described_image();
+        insta::assert_snapshot!("prologue", job_script(&full_job(&image, Path::new("log"))));
+    }
+
+    #[test]
+    fn quoted_words_reach_the_program_unchanged() {
+        for word in ["plain", "", "it's", "$HOME `id` \"x\" \\ \n *", "'", "-n", "ä;&|"] {
+            let script = format!("printf %s {}", quote(word));
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn status_of_a_killed_job_is_that_of_a_shell() {
+        assert_eq!(shell_status(ExitStatus::from_raw(9)), 137);
+        assert_eq!(shell_status(ExitStatus::from_raw(3 << 8)), 3);
+    }
+}

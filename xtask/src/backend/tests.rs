@@ -1,0 +1,160 @@
+use std::fs;
+use std::io::Write as _;
+
+use super::*;
+
+/// An image that is only described; the tests that use it start nothing.
+pub(super) fn described_image() -> Image {
+    Image {
+        digest: "0123456789abcdef".into(),
+        rootfs: "/images/it's/rootfs".into(),
+        mount_point: "/images/it's/mnt".into(),
+    }
+}
+
+/// A job with every feature.
+pub(super) fn full_job<'a>(image: &'a Image, log: &Path) -> Job<'a> {
+    let mount = |source: &str, target: &str, writable| Mount { source: source.into(), target: target.into(), writable };
+    Job {
+        image,
+        mounts: vec![
+            mount("/usr/bin", "/tmp/in", false),
+            mount("/usr", "/opt/it's here", false),
+            mount("/usr/bin", "/opt/it's here/bin", true),
+            mount("/etc/passwd", "/pgl/file", false),
+        ],
+        env: [("PATH", "/opt/bin:/usr/bin"), ("FLAGS", "-O2 'quoted' $not \"expanded\"")]
+            .map(|(n, v)| (n.into(), v.into()))
+            .into(),
+        argv: ["clang-22", "-c", "a b.c", ""].map(String::from).into(),
+        workdir: "/pgl/work dir".into(),
+        log: log.into(),
+    }
+}
+
+/// The last image built on this machine, for the tests that run something in it.
+fn built_image() -> Option<Image> {
+    let images = crate::paths::Paths::find().ok()?.images();
+    let homes = fs::read_dir(images).ok()?.flatten().map(|entry| entry.path());
+    homes.filter(|home| home.join("image.toml").exists() && home.join("rootfs/usr/bin/clang-22").exists()).find_map(
+        |home| {
+            let record: toml::Table = toml::from_str(&fs::read_to_string(home.join("image.toml")).ok()?).ok()?;
+            let digest = record.get("digest")?.as_str()?.to_string();
+            Some(Image { digest, rootfs: home.join("rootfs"), mount_point: home.join("mnt") })
+        },
+    )
+}
+
+/// Says on the real stderr, which the test harness does not capture, what was not tested.
+fn skip(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
+}
+
+#[test]
+fn the_command_carries_its_environment() {
+    let image = described_image();
+    insta::assert_debug_snapshot!("command", full_job(&image, Path::new("log")).command());
+}
+
+#[test]
+fn what_the_backends_would_do_differently_is_refused() {
+    let image = Image { rootfs: tempfile::tempdir().unwrap().keep(), ..described_image() };
+    std::os::unix::fs::symlink("usr/lib", image.rootfs.join("lib")).unwrap();
+    full_job(&image, Path::new("log")).check().unwrap();
+    fn mount(source: &'static str, target: &'static str) -> impl FnOnce(&mut Job<'_>) {
+        move |job| job.mounts.push(Mount { source: source.into(), target: target.into(), writable: false })
+    }
+    fn refusal(image: &Image, change: impl FnOnce(&mut Job<'_>)) -> String {
+        let mut job = full_job(image, Path::new("log"));
+        job.mounts.clear();
+        change(&mut job);
+        let text = job.check().unwrap_err().to_string();
+        text.split_once(" cannot run: ").unwrap().1.to_string()
+    }
+    let refusals = [
+        refusal(&image, |job| job.argv.clear()),
+        refusal(&image, |job| job.argv[0] = "A=b".into()),
+        refusal(&image, |job| job.argv[1] = "a\0b".into()),
+        refusal(&image, |job| drop(job.env.insert("A=B".into(), String::new()))),
+        refusal(&image, |job| job.workdir = "pgl".into()),
+        refusal(&image, mount("usr", "/pgl/x")),
+        refusal(&image, mount("/does/not/exist", "/pgl/x")),
+        refusal(&image, mount("/usr", "pgl/x")),
+        refusal(&image, mount("/usr", "/")),
+        refusal(&image, mount("/usr", "/pgl/../usr")),
+        refusal(&image, mount("/usr", "/proc/1")),
+        refusal(&image, mount("/usr", "/tmp")),
+        refusal(&image, mount("/usr", "/lib/modules")),
+        refusal(&image, |job| (mount("/usr", "/pgl/x")(job), mount("/etc", "/pgl/x")(job)).0),
+        refusal(&image, |job| (mount("/usr", "/pgl/x")(job), mount("/etc", "/pgl/x/none")(job)).0),
+    ];
+    insta::assert_snapshot!("refusals", refusals.join("\n"));
+    fs::remove_dir_all(&image.rootfs).unwrap();
+}
+
+#[test]
+fn a_failed_job_shows_the_end_of_its_log() {
+    let home = tempfile::tempdir().unwrap();
+    let image = described_image();
+    let job = full_job(&image, &home.path().join("logs/log"));
+    let log = job.create_log().unwrap();
+    let error = || job.failed("sandbox", 137).to_string().replace(&home.path().display().to_string(), "[HOME]");
+    insta::assert_snapshot!("failed_without_output", error());
+    for line in 1..=1000 {
+        writeln!(&log.0, "line {line}, {}", "x".repeat(line % 7)).unwrap();
+    }
+    insta::assert_snapshot!("failed", error());
+
+    let busy = job.create_log().unwrap_err().to_string();
+    assert!(busy.contains("another running job writes the log"), "{busy}");
+    drop(log);
+    assert_eq!(job.create_log().unwrap().0.metadata().unwrap().len(), 0);
+}
+
+/// Compiles and links in each backend that this machine has; whatever differs between two of them fails.
+#[test]
+fn backends_give_the_same_bytes() {
+    const SCRIPT: &str = "set -eu; clang-22 --version; clang-22 --target=wasm32-wasip1 -nostdinc -O2 -g -c /pgl/in/t.c -o /pgl/out/t.o; \
+        wasm-ld-22 --no-entry --export-all /pgl/out/t.o -o /pgl/out/t.wasm; env | sort; id -u; uname -n; umask; pwd; echo to stderr >&2; \
+        for place in /x /usr/x /pgl/in/x; do ! touch $place || exit 1; done; touch /tmp/x; cat /proc/1/comm; ls /sys/class/net 2>/dev/null | grep -v lo || true";
+    let Some(image) = built_image() else {
+        return skip("both backends", "no image is built; `cargo xtask assets build` builds one");
+    };
+    let home = tempfile::tempdir().unwrap();
+    let input = home.path().join("in");
+    fs::create_dir(&input).unwrap();
+    fs::write(input.join("t.c"), "int add(int a, int b) { return a + b; }\n").unwrap();
+    let mut results = Vec::new();
+    for choice in [Choice::Sandbox, Choice::Docker] {
+        let backend = match select(choice) {
+            Ok(backend) => backend,
+            Err(error) => {
+                skip(&format!("the {choice:?} backend"), &error.to_string());
+                continue;
+            }
+        };
+        let out = home.path().join(backend.name());
+        fs::create_dir(&out).unwrap();
+        let mount =
+            |source: &Path, target: &str, writable| Mount { source: source.into(), target: target.into(), writable };
+        let mut job = Job {
+            image: &image,
+            mounts: vec![mount(&input, "/pgl/in", false), mount(&out, "/pgl/out", true)],
+            env: BTreeMap::new(),
+            argv: ["sh", "-c", SCRIPT].map(String::from).into(),
+            workdir: "/tmp".into(),
+            log: home.path().join(format!("{}.log", backend.name())),
+        };
+        backend.run(&job).unwrap();
+        let log = fs::read_to_string(&job.log).unwrap();
+        assert!(log.contains("clang version 22") && log.contains("to stderr"), "{log}");
+        results.push((log, fs::read(out.join("t.o")).unwrap(), fs::read(out.join("t.wasm")).unwrap()));
+
+        job.argv = ["sh", "-c", "echo the reason; exit 7"].map(String::from).into();
+        let error = backend.run(&job).unwrap_err().to_string();
+        assert!(error.contains("exit status 7") && error.contains("the reason"), "{error}");
+    }
+    for pair in results.windows(2) {
+        assert_eq!(pair[0], pair[1]);
+    }
+}

@@ -39,7 +39,9 @@ pub(super) fn unpack(package: &Package, tree: &mut TreeWriter) -> Result<()> {
             }
             ".gz" => write_entries(move || flate2::read::MultiGzDecoder::new(member), tree),
             "" => write_entries(move || member, tree),
-            other => Err(Error::new(format!("its data.tar is compressed as \"{other}\"; known are xz, zst, gz and none"))),
+            other => {
+                Err(Error::new(format!("its data.tar is compressed as \"{other}\"; known are xz, zst, gz and none")))
+            }
         }
         .context(in_package);
     }
@@ -49,9 +51,8 @@ pub(super) fn unpack(package: &Package, tree: &mut TreeWriter) -> Result<()> {
 /// Opens the package file if its bytes are the locked ones.
 fn open_verified(package: &Package) -> Result<File> {
     let repair = "run `cargo xtask sources fetch`";
-    let mut file = File::open(&package.path).map_err(|e| {
-        Error::io(&format!("open the package {} at", package.name), &package.path, e).repair(repair)
-    })?;
+    let mut file = File::open(&package.path)
+        .map_err(|e| Error::io(&format!("open the package {} at", package.name), &package.path, e).repair(repair))?;
     let found = hash_reader(&mut file).map_err(|e| Error::io("read", &package.path, e))?;
     if found != package.sha256 {
         return Err(Error::new(format!(
@@ -104,7 +105,8 @@ fn write_entries<R: Read>(decompressor: impl FnOnce() -> R + Send, tree: &mut Tr
             write_entry(&mut entry.context(|| "cannot read its data.tar".into())?, tree)?;
         }
         // What follows the last entry is read too, so that the compressed stream's own checksum is looked at.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).context(|| "cannot read the end of its data.tar".into())?;
+        io::copy(&mut archive.into_inner(), &mut io::sink())
+            .context(|| "cannot read the end of its data.tar".into())?;
         Ok(())
     })
 }

@@ -200,11 +200,8 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
     report(Event::Hash);
     let entries = scan(&rootfs)?;
     let listing = tree::listing(&rootfs, &entries)?;
-    let record = Record {
-        digest: tree::hex(Sha256::digest(&listing)),
-        packages: spec.packages.len(),
-        entries: entries.len(),
-    };
+    let record =
+        Record { digest: tree::hex(Sha256::digest(&listing)), packages: spec.packages.len(), entries: entries.len() };
     let text = toml::to_string(&record).context(|| "cannot write the image's record".into())?;
     for (name, content) in [("listing", listing), ("image.toml", text)] {
         let path = home.join(name);

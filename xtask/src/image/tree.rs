@@ -49,11 +49,8 @@ impl TreeWriter {
     /// Writes a file, in place of an earlier one of that path.
     pub(crate) fn file(&mut self, path: &Path, mode: u32, content: &mut dyn Read) -> Result<()> {
         let place = self.vacate(path)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&place)
-            .map_err(|e| Error::io("create", &place, e))?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).open(&place).map_err(|e| Error::io("create", &place, e))?;
         io::copy(content, &mut file).map_err(|e| Error::io("write", &place, e))?;
         file.set_permissions(Permissions::from_mode(mode & MODE_MASK | 0o400))
             .map_err(|e| Error::io("set the mode of", &place, e))?;
@@ -321,7 +318,7 @@ fn components(path: &Path) -> Result<VecDeque<OsString>> {
             Component::CurDir => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
                 return Err(Error::new(format!(
-                    "\"{}\" would leave the tree: expected a relative path without \"..\".",
+                    "\"{}\" would leave the tree: expected a relative path without \"..\"",
                     path.display()
                 )));
             }

@@ -1,7 +1,9 @@
 use super::*;
 
 fn image(items: &[(&str, Option<&'static str>)]) -> Arc<Image> {
-    let item = |contents: Option<&'static str>| contents.map_or(Item::Directory, |text| Item::File(Bytes::from_static(text.as_bytes())));
+    let item = |contents: Option<&'static str>| {
+        contents.map_or(Item::Directory, |text| Item::File(Bytes::from_static(text.as_bytes())))
+    };
     let items = items.iter().map(|(path, contents)| (path.to_string(), item(*contents)));
     Arc::new(Image::new(items, 5).unwrap())
 }
@@ -10,7 +12,8 @@ fn small() -> Arc<Image> {
     image(&[("a/one", Some("1")), ("a/two", Some("22")), ("b", None), ("top", Some("t"))])
 }
 
-const CREATE: OpenOptions = OpenOptions { create: true, exclusive: false, truncate: false, directory: false, write: true };
+const CREATE: OpenOptions =
+    OpenOptions { create: true, exclusive: false, truncate: false, directory: false, write: true };
 
 fn paths(tree: &Tree) -> Vec<String> {
     tree.walk(ROOT).unwrap().into_iter().map(|(path, _)| path).collect()

@@ -1,0 +1,346 @@
+//! `cargo xtask release`: turns the checkout into the crates to publish, checks each and says how large it is. It owns `target/release-stage`; what lies in a
+//! payload is `assets`' business, and what a user's program makes of the crates is `consumer`'s. Nothing is uploaded here.
+
+mod package;
+mod report;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde::Deserialize;
+
+use crate::assets;
+use crate::assets::stage::{self, Staged};
+use crate::assets::targets::{TARGETS, Target};
+use crate::consumer;
+use crate::error::{Context, Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::progress::Progress;
+use crate::pipeline::runlock::RunLock;
+
+pub(crate) use package::{Package, requirements};
+use report::Report;
+
+/// The registry's limit for one crate: 10 MiB, compressed.
+const LIMIT_BYTES: u64 = 10 * 1024 * 1024;
+
+/// Verbs of `cargo xtask release`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Write the crates to publish into target/release-stage
+    Stage(StageOptions),
+    /// Stage, then build and run a program outside the workspace with nothing but the staged crates
+    Check {
+        /// Build it with the newest versions of all dependencies instead, as Cargo resolves them for a newcomer; needs no payload
+        #[arg(long)]
+        newest: bool,
+    },
+}
+
+/// Options of `release stage`.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct StageOptions {
+    /// Fail if a target has no artifacts
+    #[arg(long)]
+    pub(crate) require_all_targets: bool,
+}
+
+/// Runs a verb.
+pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Stage(options) => {
+            let progress = Progress::stderr();
+            let lock = RunLock::acquire(&paths.cache, "release stage", |message| progress.say(message))?;
+            print!("{}", stage(paths, &options, &lock)?.report.table());
+            println!("written to {}", directory(paths).display());
+            Ok(())
+        }
+        Verb::Check { newest: false } => consumer::check(paths),
+        Verb::Check { newest: true } => consumer::fresh_resolution(paths),
+    }
+}
+
+/// Crates that are ready to be published.
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// In the order in which they are published.
+    pub(crate) packages: Vec<Package>,
+    report: Report,
+}
+
+/// Writes `target/release-stage`: every crate, its checksum, and where it all came from. A directory that is there is complete.
+pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Result<Release> {
+    let staged = stage::verify(paths)?;
+    require_current(paths, &staged)?;
+    require_targets(&staged, options)?;
+
+    let place = directory(paths);
+    let parent = paths.root.join("target");
+    fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
+    remove_leftovers(&parent, lock)?;
+    let scratch = scratch_in(&parent)?;
+    let mut packages = package(paths, scratch.path())?;
+    for package in &packages {
+        package.check(&paths.root)?;
+    }
+    require_small(&packages, LIMIT_BYTES)?;
+    let report = Report::new(&packages, &staged, commit(paths), LIMIT_BYTES);
+
+    let new = scratch.path().join("new");
+    fs::create_dir(&new).map_err(|e| Error::io("create", &new, e))?;
+    for package in &mut packages {
+        package.move_to(&new)?;
+    }
+    write(&new.join("SHA256SUMS"), &report.checksums())?;
+    write(&new.join("STAGE.json"), &report.json()?)?;
+    if place.exists() {
+        let old = scratch.path().join("old");
+        fs::rename(&place, &old).map_err(|e| Error::io("move aside", &place, e))?;
+    }
+    fs::rename(&new, &place).map_err(|e| Error::io("put the crates at", &place, e))?;
+    fs::File::open(&parent).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", &parent, e))?;
+    for package in &mut packages {
+        package.path = place.join(package.file_name());
+    }
+    Ok(Release { packages, report })
+}
+
+/// Runs `cargo package` for every crate of a release and leaves the files below a directory. Payloads are whatever lies in the checkout.
+pub(crate) fn package(paths: &Paths, into: &Path) -> Result<Vec<Package>> {
+    let version = publishable(paths)?;
+    let target = into.join("cargo");
+    let mut cargo = Command::new("cargo");
+    // Whoever compiled this xtask has what is needed of the registry's index.
+    cargo
+        .args(["package", "--no-verify", "--allow-dirty", "--locked", "--offline", "--color", "never"])
+        .current_dir(&paths.root);
+    cargo.arg("--target-dir").arg(&target);
+    for krate in crates() {
+        cargo.args(["-p", &krate.name]);
+    }
+    run_cargo(&mut cargo)?;
+    crates().into_iter().map(|krate| Package::read(krate, &version, &target.join("package"))).collect()
+}
+
+/// A crate of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Crate {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// What a crate carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The portable payload.
+    Assets,
+    /// The artifacts of a target.
+    Aot(Target),
+    /// The library that users name.
+    Runtime,
+}
+
+/// Every crate of a release, each after those it depends on. A target without artifacts has its crate too: Cargo resolves the dependencies of all targets.
+pub(crate) fn crates() -> Vec<Crate> {
+    let mut crates = vec![Crate { name: "pglite-oxide-assets".into(), kind: Kind::Assets }];
+    crates
+        .extend(TARGETS.iter().map(|t| Crate { name: format!("pglite-oxide-aot-{}", t.triple), kind: Kind::Aot(*t) }));
+    crates.push(Crate { name: "pglite-oxide".into(), kind: Kind::Runtime });
+    crates
+}
+
+impl Crate {
+    /// Where its payload is in the checkout.
+    pub(crate) fn payload_directory(&self, root: &Path) -> Option<PathBuf> {
+        match self.kind {
+            Kind::Assets => Some(stage::assets_dir(root)),
+            Kind::Aot(target) => Some(stage::target_dir(root, target)),
+            Kind::Runtime => None,
+        }
+    }
+}
+
+/// Runs a Cargo command whose output matters only if it fails.
+pub(crate) fn run_cargo(command: &mut Command) -> Result<String> {
+    let (arguments, output) = cargo_output(command)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::new(format!("`cargo {arguments}` failed: {}", output.status)).cause(complaint))
+}
+
+/// Runs a Cargo command and returns its arguments as text with what it said.
+pub(crate) fn cargo_output(command: &mut Command) -> Result<(String, Output)> {
+    let arguments = command.get_args().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let output = command.output().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    Ok((arguments, output))
+}
+
+fn directory(paths: &Paths) -> PathBuf {
+    paths.root.join("target/release-stage")
+}
+
+fn scratch_in(parent: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(SCRATCH)
+        .tempdir_in(parent)
+        .map_err(|e| Error::io("create a directory in", parent, e))
+}
+
+/// Begins the names of the directories that a stage is put together in.
+const SCRATCH: &str = "release-stage.";
+
+/// Removes what runs that died have left. The lock says that none of them is alive.
+fn remove_leftovers(parent: &Path, _lock: &RunLock) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(|e| Error::io("list", parent, e))? {
+        let entry = entry.map_err(|e| Error::io("list", parent, e))?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            fs::remove_dir_all(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
+        }
+    }
+    Ok(())
+}
+
+fn require_current(paths: &Paths, staged: &Staged) -> Result<()> {
+    let reasons = assets::stale_payloads(paths, staged)?;
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("the payloads do not belong to the present inputs:\n  {}", reasons.join("\n  ")))
+        .repair(stage::REPAIR))
+}
+
+fn require_targets(staged: &Staged, options: &StageOptions) -> Result<()> {
+    let missing: Vec<&str> =
+        TARGETS.iter().filter(|t| !staged.targets.iter().any(|(there, _)| there == *t)).map(|t| t.triple).collect();
+    if missing.is_empty() || !options.require_all_targets {
+        return Ok(());
+    }
+    Err(Error::new(format!("these targets have no artifacts: {}", missing.join(", ")))
+        .repair("run `cargo xtask assets build --all-targets`, or leave out --require-all-targets"))
+}
+
+fn require_small(packages: &[Package], limit: u64) -> Result<()> {
+    let large: Vec<String> = packages
+        .iter()
+        .filter(|p| p.compressed() > limit)
+        .map(|p| format!("{} has {} bytes", p.file_name(), p.compressed()))
+        .collect();
+    if large.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("over the registry's limit of {limit} bytes for a crate: {}", large.join(", ")))
+        .repair("make the payload smaller, or divide the crate"))
+}
+
+/// The version of the release, after a look that the workspace publishes exactly the crates that are staged.
+fn publishable(paths: &Paths) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Member>,
+    }
+    #[derive(Deserialize)]
+    struct Member {
+        name: String,
+        version: String,
+        /// Registries it may go to; `None`: every one.
+        publish: Option<Vec<String>>,
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).current_dir(&paths.root);
+    let metadata: Metadata = serde_json::from_str(&run_cargo(&mut cargo)?)
+        .context(|| "cargo metadata printed something unexpected".into())?;
+    let mut members: Vec<Member> = metadata.packages.into_iter().filter(|m| m.publish.is_none()).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut expected: Vec<String> = crates().into_iter().map(|c| c.name).collect();
+    expected.sort();
+    let found: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+    if found != expected {
+        return Err(Error::new(format!(
+            "the workspace publishes {}; a release consists of {}",
+            found.join(", "),
+            expected.join(", ")
+        ))
+        .repair("set `publish = false` for what is not part of a release"));
+    }
+    let version = members.first().map(|m| m.version.clone()).unwrap_or_default();
+    match members.iter().find(|m| m.version != version) {
+        None => Ok(version),
+        Some(other) => {
+            Err(Error::new(format!("{} has version {}, expected {version} like the others", other.name, other.version))
+                .repair("use `version.workspace = true`"))
+        }
+    }
+}
+
+/// The commit that is checked out, and whether tracked files differ from it. Nothing outside of a git checkout.
+fn commit(paths: &Paths) -> Option<report::Commit> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(&paths.root).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let id = git(&["rev-parse", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(report::Commit { id, dirty: !changes.is_empty() })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut file = fs::File::create(path).map_err(|e| Error::io("create", path, e))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::package::tests::{krate, package};
+    use super::*;
+    use crate::manifest::{AssetsManifest, FORMAT};
+
+    #[test]
+    fn a_crate_over_the_limit_is_named() {
+        let packages = [package(krate("x", Kind::Runtime), &[("src/lib.rs", "//! x")])];
+        let size = packages[0].compressed();
+        require_small(&packages, size).unwrap();
+        let error = require_small(&packages, size - 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("x-0.1.0.crate has {size} bytes")), "{error}");
+    }
+
+    #[test]
+    fn a_target_without_artifacts_is_an_error_only_if_asked() {
+        let assets = AssetsManifest {
+            format: FORMAT,
+            build: String::new(),
+            postgresql: String::new(),
+            abi: 1,
+            image: String::new(),
+            toolchain: std::collections::BTreeMap::new(),
+            modules: vec![],
+            archives: vec![],
+        };
+        let staged = Staged { assets, targets: vec![] };
+        require_targets(&staged, &StageOptions { require_all_targets: false }).unwrap();
+        let error = require_targets(&staged, &StageOptions { require_all_targets: true }).unwrap_err().to_string();
+        assert!(TARGETS.iter().all(|target| error.contains(target.triple)), "{error}");
+    }
+
+    #[test]
+    fn dependencies_come_before_what_needs_them() {
+        let names: Vec<String> = crates().into_iter().map(|c| c.name).collect();
+        insta::assert_debug_snapshot!(names);
+    }
+
+    #[test]
+    fn a_dead_runs_scratch_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["release-stage", "release-stage.dead", "debug"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        let lock = RunLock::acquire(parent.path(), "release stage", |_| ()).unwrap();
+        remove_leftovers(parent.path(), &lock).unwrap();
+        assert!(parent.path().join("release-stage").exists());
+        assert!(parent.path().join("debug").exists());
+        assert!(!parent.path().join("release-stage.dead").exists());
+    }
+}
