@@ -20,7 +20,11 @@ impl Session {
         let mut session = Self { instance: Instance::new(launch)?, reader: Reader::default(), over: None };
         let outcome = session.instance.boot()?;
         match (session.read()?.error, outcome) {
-            (None, Outcome::Drained) => Ok(session),
+            (None, Outcome::Drained) => {
+                // What a server says while it starts is not about anything the caller did.
+                session.reader.take_notices();
+                Ok(session)
+            }
             (Some(error), _) => Err(Error::database(ErrorKind::Closed, error)),
             (None, Outcome::Ended) => {
                 let log = session.instance.take_log();

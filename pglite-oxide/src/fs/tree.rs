@@ -213,9 +213,11 @@ impl Tree {
 
     /// Entries of a directory in the order of their names, without `.` and `..`.
     pub(crate) fn list(&self, ino: Ino) -> Result<Vec<Entry>> {
-        let entry =
-            |(name, ino): (&Box<str>, &Ino)| Ok(Entry { name: name.clone(), ino: *ino, kind: self.stat(*ino)?.kind });
-        self.entries(ino)?.iter().map(entry).collect()
+        let mut entries = Vec::new();
+        for (name, ino) in self.entries(ino)? {
+            entries.push(Entry { name: name.clone(), ino: *ino, kind: self.stat(*ino)?.kind });
+        }
+        Ok(entries)
     }
 
     /// Directory that holds this directory.

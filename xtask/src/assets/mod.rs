@@ -168,8 +168,9 @@ impl<'a> Run<'a> {
     /// An input that was edited while a step read it may be half in the output: that must not be stored under the fingerprint of the plan.
     fn check_unchanged(&self, id: &StepId) -> Result<()> {
         let now = Self::prepare(self.paths, self.targets.clone(), self.options, self.progress.clone())?;
-        let fingerprint = |plan: &Plan| plan.step(id).map(|step| step.fingerprint);
-        if fingerprint(&now.plan) == fingerprint(&self.plan) {
+        // What it was built on is in the store and cannot change.
+        let inputs = |plan: &Plan| plan.step(id).map(|step| step.inputs.clone());
+        if inputs(&now.plan) == inputs(&self.plan) {
             return Ok(());
         }
         Err(Error::new(format!("an input of step {id} was changed while it ran")).repair("run the same command again"))

@@ -20,6 +20,9 @@ const TAIL_LINES: usize = 40;
 /// Bytes at the end of a log that are looked at.
 const TAIL_BYTES: u64 = 64 * 1024;
 
+/// How much of a log's last line a plain line shows, in characters.
+const LINE_CHARS: usize = 120;
+
 /// Where progress goes.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -82,7 +85,7 @@ impl Progress {
                 let (sink, heartbeat, label, log) = (Arc::clone(sink), *heartbeat, label.clone(), log.clone());
                 thread::spawn(move || {
                     while stopped.recv_timeout(heartbeat) == Err(RecvTimeoutError::Timeout) {
-                        let line = tail(&log, 1).concat();
+                        let line: String = tail(&log, 1).concat().chars().take(LINE_CHARS).collect();
                         write_line(&sink, &format!("{label}: {}  {line}", elapsed(began.elapsed())));
                     }
                 })

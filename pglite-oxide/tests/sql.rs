@@ -1,0 +1,173 @@
+//! PostgreSQL through the public API, with the staged payload. Without one every test here fails and names the command that makes it.
+
+use pglite_oxide::{ErrorKind, Pglite, Result};
+
+fn open() -> Pglite {
+    Pglite::temporary().expect("a temporary database opens")
+}
+
+/// The only value of the last statement.
+fn value(db: &mut Pglite, sql: &str) -> String {
+    let result = db.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    assert_eq!((result.rows.len(), result.columns.len()), (1, 1), "{sql}");
+    result.rows[0][0].clone().unwrap_or_else(|| panic!("{sql}: NULL"))
+}
+
+fn sqlstate<T: std::fmt::Debug>(result: Result<T>) -> String {
+    let error = result.unwrap_err();
+    error.code().unwrap_or_else(|| panic!("no SQLSTATE in: {error}")).code().to_owned()
+}
+
+#[test]
+fn it_is_the_pinned_postgresql() {
+    let mut db = open();
+    assert!(value(&mut db, "SELECT version()").starts_with("PostgreSQL 17.11 on wasm32-unknown-wasi"));
+    assert_eq!(db.parameter("server_version"), Some("17.11"));
+    db.close().unwrap();
+}
+
+#[test]
+fn rows_columns_nulls_and_tags() {
+    let mut db = open();
+    let result = db.query("SELECT 1 AS one, NULL AS nothing, 'zwölf' AS text UNION ALL SELECT 2, 'x', ''").unwrap();
+    assert_eq!(result.columns, ["one", "nothing", "text"]);
+    let row = |values: [Option<&str>; 3]| values.map(|v| v.map(str::to_owned)).to_vec();
+    assert_eq!(result.rows, [row([Some("1"), None, Some("zwölf")]), row([Some("2"), Some("x"), Some("")])]);
+    assert_eq!(result.command_tag, "SELECT 2");
+
+    let results = db.exec("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10); SELECT sum(a) FROM t").unwrap();
+    let tags: Vec<&str> = results.iter().map(|r| r.command_tag.as_str()).collect();
+    assert_eq!(tags, ["CREATE TABLE", "INSERT 0 10", "SELECT 1"]);
+    assert_eq!(results[2].rows[0][0].as_deref(), Some("55"));
+}
+
+#[test]
+fn an_error_has_its_sqlstate_and_the_session_goes_on() {
+    let mut db = open();
+    let error = db.query("SELECT 1/0").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert_eq!(error.as_db_error().unwrap().message(), "division by zero");
+    assert_eq!(sqlstate(Err::<(), _>(error)), "22012");
+    let error = db.query("SELECT nonsense FROM pg_class").unwrap_err();
+    assert_eq!((error.code().unwrap().code(), error.as_db_error().unwrap().position()), ("42703", Some(8)));
+    assert_eq!(value(&mut db, "SELECT 2"), "2");
+
+    // A thousand in a row, each unwound through native code.
+    for _ in 0..1000 {
+        assert_eq!(sqlstate(db.query("SELECT 1/0")), "22012");
+    }
+    assert_eq!(value(&mut db, "SELECT 3"), "3");
+}
+
+#[test]
+fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
+    let mut db = open();
+    db.exec("CREATE TABLE t (a int)").unwrap();
+    assert_eq!(sqlstate(db.exec("INSERT INTO t VALUES (1); SELECT 1/0")), "22012");
+    assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "0");
+
+    db.exec("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s").unwrap();
+    assert_eq!(sqlstate(db.exec("INSERT INTO t VALUES ('x')")), "22P02");
+    assert_eq!(sqlstate(db.exec("SELECT 1")), "25P02");
+    db.exec("ROLLBACK TO s; COMMIT").unwrap();
+    assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+fn plpgsql_catches_errors_nested_and_in_loops() {
+    let mut db = open();
+    db.exec(
+        "CREATE FUNCTION attempts(n int) RETURNS text LANGUAGE plpgsql AS $$
+         DECLARE caught int := 0; inner_caught int := 0; state text;
+         BEGIN
+             FOR i IN 1..n LOOP
+                 BEGIN
+                     BEGIN
+                         PERFORM 1 / (i % 2);
+                     EXCEPTION WHEN division_by_zero THEN
+                         inner_caught := inner_caught + 1;
+                         RAISE EXCEPTION 'again' USING ERRCODE = 'P0042';
+                     END;
+                 EXCEPTION WHEN SQLSTATE 'P0042' THEN
+                     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE;
+                     caught := caught + 1;
+                 END;
+             END LOOP;
+             RETURN format('%s %s %s', caught, inner_caught, state);
+         END $$",
+    )
+    .unwrap();
+    assert_eq!(value(&mut db, "SELECT attempts(100)"), "50 50 P0042");
+    // Uncaught, from inside a function.
+    db.exec("CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'").unwrap();
+    assert_eq!(sqlstate(db.query("SELECT boom()")), "22012");
+    assert_eq!(value(&mut db, "SELECT attempts(2)"), "1 1 P0042");
+}
+
+#[test]
+fn text_search_has_its_dictionaries() {
+    let mut db = open();
+    assert_eq!(value(&mut db, "SELECT to_tsvector('english', 'The quick brown foxes were jumping')"), "'brown':3 'fox':4 'jump':6 'quick':2");
+    assert_eq!(value(&mut db, "SELECT to_tsvector('german', 'Die Häuser und der Garten')"), "'gart':5 'haus':2");
+}
+
+#[test]
+fn extensions_load_and_work() {
+    let mut db = open();
+    db.exec("CREATE EXTENSION vector; CREATE EXTENSION pg_trgm").unwrap();
+    assert_eq!(value(&mut db, "SELECT '[1,2,3]'::vector <-> '[4,5,6]'::vector"), "5.196152422706632");
+    assert_eq!(value(&mut db, "SELECT similarity('word', 'two words')"), "0.36363637");
+    db.exec(
+        "CREATE TABLE item (id int, at vector(3));
+         INSERT INTO item SELECT i, ARRAY[i, i % 7, i % 3]::vector FROM generate_series(1, 500) i;
+         CREATE INDEX ON item USING hnsw (at vector_l2_ops);
+         SET enable_seqscan = off",
+    )
+    .unwrap();
+    assert_eq!(value(&mut db, "SELECT id FROM item ORDER BY at <-> '[250,5,1]' LIMIT 1"), "250");
+    // An error raised inside a side module unwinds through both modules.
+    assert_eq!(sqlstate(db.query("SELECT '[1,2]'::vector <-> '[1,2,3]'::vector")), "22000");
+    assert_eq!(sqlstate(db.query("CREATE EXTENSION no_such_extension")), "0A000");
+    assert_eq!(value(&mut db, "SELECT 1"), "1");
+}
+
+#[test]
+fn the_cluster_is_what_initdb_makes() {
+    let mut db = open();
+    let databases = "SELECT string_agg(format('%s %s %s %s %s', datname, pg_encoding_to_char(encoding), datlocprovider, datlocale, datallowconn), ', ' ORDER BY oid) FROM pg_database";
+    assert_eq!(value(&mut db, databases), "template1 UTF8 b C.UTF-8 t, template0 UTF8 b C.UTF-8 f, postgres UTF8 b C.UTF-8 t");
+    assert_eq!(value(&mut db, "SELECT upper('straße ärger')"), "STRASSE ÄRGER".replace("STRASSE", "STRAßE"));
+    assert_eq!(value(&mut db, "SHOW timezone"), "UTC");
+    assert_eq!(value(&mut db, "SELECT '2025-07-01 12:00 Europe/Berlin'::timestamptz"), "2025-07-01 10:00:00+00");
+    assert_eq!(value(&mut db, "SELECT count(*) > 700 FROM information_schema.sql_features"), "t");
+    assert_eq!(value(&mut db, "SELECT count(*) > 500 FROM pg_description WHERE description LIKE 'implementation of %'"), "t");
+    assert_eq!(value(&mut db, "SELECT count(*) > 100 FROM pg_init_privs"), "t");
+    assert_eq!(value(&mut db, "SELECT lanname FROM pg_language WHERE lanpltrusted"), "plpgsql");
+    assert_eq!(value(&mut db, "SELECT count(*) FROM pg_conversion WHERE conforencoding = pg_char_to_encoding('LATIN1')"), "2");
+    assert_eq!(value(&mut db, "SELECT convert('\\xe4'::bytea, 'LATIN1', 'UTF8')"), "\\xc3a4");
+}
+
+#[test]
+fn databases_are_independent_and_open_in_parallel() {
+    let threads: Vec<_> = (0..4)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let mut db = open();
+                db.exec(&format!("CREATE TABLE t AS SELECT {n} AS n FROM generate_series(1, 1000)")).unwrap();
+                let sum = value(&mut db, "SELECT sum(n) FROM t");
+                db.close().unwrap();
+                sum
+            })
+        })
+        .collect();
+    let sums: Vec<String> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(sums, ["0", "1000", "2000", "3000"]);
+}
+
+#[test]
+fn copy_without_data_is_an_error_and_the_session_goes_on() {
+    let mut db = open();
+    db.exec("CREATE TABLE t (a int)").unwrap();
+    assert!(sqlstate(db.exec("COPY t FROM STDIN")).starts_with("57"));
+    assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "0");
+}
