@@ -21,16 +21,24 @@ for PATCH in /pgl/assets/patches/postgresql/*.patch; do
 done
 cp -r /pgl/assets/guest/overlay/. .
 
-# The time zone compiler runs on the build machine.
-cd "$NATIVE"
-"$SRC/configure" --prefix=/usr --without-readline --without-icu --without-zlib CC=gcc CFLAGS=-O1
-make -s -j"$JOBS" -C src/timezone zic
+# The time zone compiler runs on the build machine. Both configure scripts use one core each, so they run side by side.
+native() {
+	cd "$NATIVE"
+	"$SRC/configure" --prefix=/usr --without-readline --without-icu --without-zlib CC=gcc CFLAGS=-O1
+	make -s -C src/timezone zic
+}
+native >/pgl/work/native.log 2>&1 &
+NATIVE_PID=$!
 
 cd "$BUILD"
 ZIC="$NATIVE/src/timezone/zic" "$SRC/configure" --build=x86_64-linux-gnu --host=wasm32-wasi --with-template=wasix \
 	--prefix=/usr --disable-rpath --disable-largefile --without-readline --without-icu --without-zlib \
 	CC="$WASM_CC" CFLAGS="-O2" AR=llvm-ar RANLIB=llvm-ranlib STRIP=llvm-strip \
 	LDFLAGS="-nostdlib -Wl,--shared-memory" LIBS="$WASM_LIBDIR/crt1.o $WASM_LIBS"
+if ! wait "$NATIVE_PID"; then
+	cat /pgl/work/native.log >&2
+	exit 1
+fi
 make -s -j"$JOBS" -C src/backend generated-headers
 make -s -j"$JOBS" -C src/backend postgres
 

@@ -11,6 +11,7 @@ mod paths;
 mod pipeline;
 mod release;
 mod sources;
+mod test;
 mod wasm;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Area {
     /// The locked inputs of the build
     #[command(subcommand)]
     Sources(sources::Verb),
+    /// Run every test
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Area::Assets(verb) => assets::run(&paths, verb),
         Area::Release(verb) => release::run(&paths, verb),
         Area::Sources(verb) => sources::run(&paths, verb),
+        Area::Test(options) => test::run(&paths, &options),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

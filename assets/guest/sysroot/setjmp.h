@@ -10,11 +10,6 @@ struct __pgl_jmp_buf
 {
 	void	   *invocation;		/* identifies the activation that called setjmp */
 	unsigned int label;			/* which setjmp call of that activation */
-	struct
-	{
-		void	   *env;
-		int			value;
-	}			thrown;			/* what longjmp throws */
 };
 
 typedef struct __pgl_jmp_buf jmp_buf[1];

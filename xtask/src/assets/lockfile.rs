@@ -90,6 +90,6 @@ version = "9.0.0"
     fn settings_of_used_dependencies_only() {
         let root = "[workspace.dependencies]\na = { version = \"1\", features = [\"x\"] }\nb = \"2\"\n";
         let settings = workspace_settings(root, "[dependencies]\na.workspace = true\nc = \"3\"\n").unwrap();
-        assert_eq!(settings, ["a = { version = \"1\", features = [\"x\"] }"]);
+        assert_eq!(settings, ["a = { features = [\"x\"], version = \"1\" }"]);
     }
 }

@@ -205,16 +205,13 @@ fn difference(name: &str, a: &[u8], b: &[u8]) -> Option<String> {
             return Some(format!("the sections {} differ", names.join(", ")));
         }
     }
-    if name.ends_with(".tar") {
-        if let (Ok(a), Ok(b)) = (super::payload::read(a), super::payload::read(b)) {
-            let names = a
-                .iter()
-                .filter(|(name, bytes)| b.get(*name) != Some(bytes))
-                .map(|(name, _)| name.clone())
-                .collect::<Vec<_>>();
-            if !names.is_empty() {
-                return Some(format!("the members {} differ", names.join(", ")));
-            }
+    if name.ends_with(".tar")
+        && let (Ok(a), Ok(b)) = (super::payload::read(a), super::payload::read(b))
+    {
+        let differ = |(name, bytes): &(&String, &Vec<u8>)| b.get(*name) != Some(*bytes);
+        let names = a.iter().filter(differ).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        if !names.is_empty() {
+            return Some(format!("the members {} differ", names.join(", ")));
         }
     }
     let at = a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()));

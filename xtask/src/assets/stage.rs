@@ -196,7 +196,12 @@ mod tests {
             image: "i".into(),
             toolchain: BTreeMap::new(),
             modules: vec![Module { name: "postgres".into(), path: None, wasm_sha256: "w".into(), extension: None }],
-            archives: vec![Archive { name: "share".into(), member: "share.tar.zst".into(), sha256: payload::sha256(archive), unpacked: 1 }],
+            archives: vec![Archive {
+                name: "share".into(),
+                member: "share.tar.zst".into(),
+                sha256: payload::sha256(archive),
+                unpacked: 1,
+            }],
         }
     }
 
@@ -210,7 +215,13 @@ mod tests {
         };
         let cpu_features = target.cpu_features.iter().map(|f| (*f).to_owned()).collect();
         let engine = Engine { wasmer: "1".into(), artifact_version: 1, cpu_features, settings: BTreeMap::new() };
-        AotManifest { format: FORMAT, build: "b".repeat(64), target: target.triple.into(), engine, artifacts: vec![artifact] }
+        AotManifest {
+            format: FORMAT,
+            build: "b".repeat(64),
+            target: target.triple.into(),
+            engine,
+            artifacts: vec![artifact],
+        }
     }
 
     /// The first line of an error, without the directory of this test.
@@ -234,7 +245,10 @@ mod tests {
         assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar: there is no member share.tar.zst");
 
         staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archive"), ("more", b"")]);
-        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar: the manifest does not name the member more");
+        assert_eq!(
+            said(verify_assets(dir.path()), dir.path()),
+            "DIR/payload.tar: the manifest does not name the member more"
+        );
 
         let path = dir.path().join(PAYLOAD);
         let whole = fs::read(&path).unwrap();
@@ -255,11 +269,15 @@ mod tests {
 
         let other = zstd::bulk::compress(b"codE", 1).unwrap();
         assert!(said(check(&aot(b"code", target), &other), dir.path()).contains("postgres.aot.zst: expected SHA-256"));
-        assert!(said(check(&aot(b"code", target), b"junk"), dir.path()).ends_with("postgres.aot.zst: cannot decompress it"));
+        assert!(
+            said(check(&aot(b"code", target), b"junk"), dir.path()).ends_with("postgres.aot.zst: cannot decompress it")
+        );
 
         let mut manifest = aot(b"code", target);
         manifest.artifacts[0].wasm_sha256 = "x".into();
-        assert!(said(check(&manifest, &code), dir.path()).contains("not compiled from the modules of the assets manifest"));
+        assert!(
+            said(check(&manifest, &code), dir.path()).contains("not compiled from the modules of the assets manifest")
+        );
 
         let mut manifest = aot(b"code", target);
         manifest.engine.cpu_features.push("avx512f".into());
@@ -268,7 +286,10 @@ mod tests {
 
         let mut manifest = aot(b"code", target);
         manifest.target = "elsewhere".into();
-        assert!(said(check(&manifest, &code), dir.path()).ends_with("expected target x86_64-unknown-linux-gnu, found elsewhere"));
+        assert!(
+            said(check(&manifest, &code), dir.path())
+                .ends_with("expected target x86_64-unknown-linux-gnu, found elsewhere")
+        );
     }
 
     #[test]

@@ -114,13 +114,7 @@ impl<'a> Lab<'a> {
     pub(super) fn build(&self, resolution: &Resolution) -> Result<PathBuf> {
         self.prepare_program(resolution)?;
         let target = self.directory.join("target");
-        // Cargo takes a crate of one version for the same crate for ever, and these change without a new version.
-        let mut clean = Command::new("cargo");
-        clean.args(["clean", "--offline", "--locked", "--release", "-p", PROGRAM]).current_dir(self.program());
-        for package in self.packages {
-            clean.args(["-p", &package.krate.name]);
-        }
-        release::run_cargo(clean.env("CARGO_TARGET_DIR", &target))?;
+        self.clean(&target)?;
         let status = Command::new("cargo")
             .args(["build", "--offline", "--locked", "--release"])
             .current_dir(self.program())
@@ -133,6 +127,24 @@ impl<'a> Lab<'a> {
         let built = self.directory.join(format!("built-{}", self.key(resolution)?));
         write(&built, "")?;
         Ok(target.join("release").join(PROGRAM))
+    }
+
+    /// Removes what was compiled from other crates of ours: Cargo takes a crate of one version for the same crate for ever, and these change without one.
+    fn clean(&self, target: &Path) -> Result<()> {
+        let stamp = target.join("crates.txt");
+        let crates: String =
+            self.packages.iter().map(|p| format!("{} {}\n", p.directory_name(), p.content(true))).collect();
+        if fs::read_to_string(&stamp).is_ok_and(|found| found == crates) {
+            return Ok(());
+        }
+        let mut clean = Command::new("cargo");
+        clean.args(["clean", "--offline", "--locked", "--release"]).current_dir(self.program());
+        for package in self.packages {
+            clean.args(["-p", &package.krate.name]);
+        }
+        release::run_cargo(clean.env("CARGO_TARGET_DIR", target))?;
+        make(target)?;
+        write(&stamp, &crates)
     }
 
     /// Whether a build with these versions and this source of ours has succeeded before.
@@ -293,8 +305,8 @@ impl<'a> Lab<'a> {
     /// Names what a build is made from, payloads aside: a payload does not decide whether something builds.
     fn key(&self, resolution: &Resolution) -> Result<Fingerprint> {
         let mut hasher = Hasher::new("consumer build");
-        for (name, bytes) in self.runtime()?.sources() {
-            hasher.bytes(name, bytes);
+        for package in self.packages {
+            hasher.fingerprint(&package.krate.name, &package.content(false));
         }
         hasher.bytes("program", &fs::read(&self.source).map_err(|e| Error::io("read", &self.source, e))?);
         resolution.hash_into(&mut hasher);

@@ -183,22 +183,6 @@ impl Inputs {
         })
     }
 
-    /// Bytes that are known already.
-    pub(crate) fn bytes(self, name: &str, value: &[u8]) -> Result<Self> {
-        self.with(name, |hasher| {
-            hasher.bytes("", value);
-            Ok(())
-        })
-    }
-
-    /// Something that has a fingerprint of its own, such as a lock entry.
-    pub(crate) fn fingerprint(self, name: &str, value: &Fingerprint) -> Result<Self> {
-        self.with(name, |hasher| {
-            hasher.fingerprint("", value);
-            Ok(())
-        })
-    }
-
     /// A list in which the order matters, such as compiler flags.
     pub(crate) fn list<S: AsRef<str>>(self, name: &str, values: impl IntoIterator<Item = S>) -> Result<Self> {
         self.with(name, |hasher| {
@@ -335,7 +319,7 @@ mod tests {
         for other in [
             Inputs::new().text("A", "x").unwrap().list("b", ["y", "z"]).unwrap(),
             Inputs::new().text("a", "X").unwrap().list("b", ["y", "z"]).unwrap(),
-            Inputs::new().bytes("a", b"x").unwrap().list("b", ["y", "z"]).unwrap(),
+            Inputs::new().text("c", "x").unwrap().list("b", ["y", "z"]).unwrap(),
             Inputs::new().text("a", "x").unwrap().list("b", ["z", "y"]).unwrap(),
             Inputs::new().text("a", "x").unwrap().list("b", ["yz"]).unwrap(),
             Inputs::new().text("a", "x").unwrap().list("b", ["y", "z", ""]).unwrap(),

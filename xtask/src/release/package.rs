@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use super::{Crate, Kind};
 use crate::assets::payload::{MANIFEST, PAYLOAD, sha256};
 use crate::error::{Context, Error, Result};
+use crate::pipeline::fingerprint::{Fingerprint, Hasher};
 
 /// A crate as `cargo package` made it.
 #[derive(Debug)]
@@ -65,10 +66,16 @@ impl Package {
         std::str::from_utf8(bytes).context(|| format!("{}: {name} is not text", self.file_name()))
     }
 
-    /// What is compiled, payloads aside.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let compiled = |name: &str| name.starts_with("src/") || matches!(name, "Cargo.toml" | "build.rs");
-        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).filter(move |(name, _)| compiled(name))
+    /// Names what a build of it is made from: all files, or all but the payload. The commit it was packaged at is not part of it.
+    pub(crate) fn content(&self, with_payload: bool) -> Fingerprint {
+        let mut hasher = Hasher::new("crate");
+        for (name, bytes) in &self.files {
+            let commit = name == ".cargo_vcs_info.json";
+            if !commit && (with_payload || !name.starts_with("payload/")) {
+                hasher.bytes(name, bytes);
+            }
+        }
+        hasher.finish()
     }
 
     /// Checks what the registry demands, what the licences demand, and that the payload is the one in the checkout.
@@ -281,7 +288,7 @@ pub(super) mod tests {
         fs::write(directory.join(MANIFEST), "{}").unwrap();
         let manifest =
             "[package]\nname = \"pglite-oxide-aot-x\"\nversion = \"0.1.0\"\ndescription = \"d\"\nlicense = \"MIT\"";
-        let files = vec![
+        let files = [
             ("Cargo.toml", manifest),
             ("LICENSE-MIT", "m"),
             ("LICENSE-APACHE", "a"),
@@ -300,6 +307,20 @@ pub(super) mod tests {
             problem(&with(&[("payload/payload.tar", "other"), ("payload/manifest.json", "{}")]), root.path()),
         ];
         insta::assert_snapshot!(faults.join("\n"));
+    }
+
+    #[test]
+    fn content_changes_with_the_files_but_not_with_the_commit() {
+        let with = |source: &str, payload: &str, commit: &str| {
+            let files = [("src/lib.rs", source), ("payload/payload.tar", payload), (".cargo_vcs_info.json", commit)];
+            package(krate("x", Kind::Assets), &files)
+        };
+        let first = with("a", "p", "1");
+        assert_eq!(first.content(true), with("a", "p", "2").content(true));
+        assert_ne!(first.content(true), with("b", "p", "1").content(true));
+        assert_ne!(first.content(true), with("a", "q", "1").content(true));
+        assert_eq!(first.content(false), with("a", "q", "1").content(false));
+        assert_ne!(first.content(false), with("b", "p", "1").content(false));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::interface::ExternType;
 
 /// Functions of module `pgl_host`: name, parameters, results. The same list as assets/guest/overlay/src/include/pgl_host.h has for the guest; a difference shows at the link check
 /// of the built guest as an import that nothing satisfies.
-const PGL_HOST: [(&str, &[ValType], &[ValType]); 10] = {
+const PGL_HOST: [(&str, &[ValType], &[ValType]); 11] = {
     use ValType::{I32, I64};
     [
         ("input_read", &[I32, I32], &[I32]),
@@ -22,6 +22,7 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 10] = {
         ("shm_map", &[I32, I32], &[I32]),
         ("sem_wait", &[I32], &[I32]),
         ("sem_wake", &[I32], &[]),
+        ("longjmp", &[I32], &[]),
     ]
 };
 

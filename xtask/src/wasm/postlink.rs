@@ -25,10 +25,6 @@ use super::{
 };
 use crate::error::{Context, Error, Result};
 
-/// Symbols wasm-ld has to export (`--export=`) for this step.
-pub(crate) const REQUIRED_EXPORTS: [&str; 6] =
-    ["__global_base", "__stack_low", "__stack_high", "__heap_base", "__tls_base", "__tls_size"];
-
 /// Turns wasm-ld's output into the main module the loader takes.
 pub(crate) fn postlink(wasm: &[u8]) -> Result<Vec<u8>> {
     let module = Linked::read(wasm)?;

@@ -37,6 +37,8 @@ PGL_IMPORT("shm_map") int32_t pgl_host_shm_map(uint32_t addr, uint32_t len);
 PGL_IMPORT("sem_wait") int32_t pgl_host_sem_wait(volatile int32_t *addr);
 /* Wakes one sleeper of that semaphore. */
 PGL_IMPORT("sem_wake") void pgl_host_sem_wake(volatile int32_t *addr);
+/* Throws the tag __c_longjmp with this address. */
+PGL_IMPORT("longjmp") _Noreturn void pgl_host_longjmp(void *thrown);
 
 /* Written by any host thread, read by CHECK_FOR_INTERRUPTS. Each field is 0 or 1. */
 typedef struct PglInterrupts

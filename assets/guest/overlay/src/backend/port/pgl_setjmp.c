@@ -6,12 +6,11 @@
 #include <setjmp.h>
 #include <stdint.h>
 
+#include "pgl_host.h"
+
 void		__wasm_setjmp(struct __pgl_jmp_buf *env, uint32_t label, void *invocation);
 uint32_t	__wasm_setjmp_test(struct __pgl_jmp_buf *env, void *invocation);
 _Noreturn void __wasm_longjmp(struct __pgl_jmp_buf *env, int value);
-
-/* Index that LLVM gives the tag __c_longjmp in __builtin_wasm_throw. */
-#define C_LONGJMP_TAG 1
 
 void
 __wasm_setjmp(struct __pgl_jmp_buf *env, uint32_t label, void *invocation)
@@ -27,10 +26,20 @@ __wasm_setjmp_test(struct __pgl_jmp_buf *env, void *invocation)
 	return env->invocation == invocation ? env->label : 0;
 }
 
+/*
+ * The host throws, since it can throw one and the same exception again and again; one that the guest makes lives as long as the instance, and the engine
+ * records the whole stack in each. What is thrown is therefore always at the same address; the catch block reads it before anything else can jump.
+ */
 _Noreturn void
 __wasm_longjmp(struct __pgl_jmp_buf *env, int value)
 {
-	env->thrown.env = env;
-	env->thrown.value = value != 0 ? value : 1;
-	__builtin_wasm_throw(C_LONGJMP_TAG, &env->thrown);
+	static struct
+	{
+		struct __pgl_jmp_buf *env;
+		int			value;
+	}			thrown;
+
+	thrown.env = env;
+	thrown.value = value != 0 ? value : 1;
+	pgl_host_longjmp(&thrown);
 }
