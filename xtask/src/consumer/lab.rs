@@ -49,13 +49,7 @@ impl<'a> Lab<'a> {
         make(&lab.vendor())?;
         lab.remove_leftovers()?;
         for package in packages {
-            let place = lab.unpacked(package);
-            remove(&place)?;
-            let scratch = lab.scratch()?;
-            package.unpack_into(scratch.path())?;
-            let checksum = serde_json::json!({ "files": {}, "package": package.sha256 });
-            write(&scratch.path().join(".cargo-checksum.json"), &checksum.to_string())?;
-            fs::rename(scratch.keep(), &place).map_err(|e| Error::io("create", &place, e))?;
+            lab.unpack(package)?;
         }
         Ok(lab)
     }
@@ -189,6 +183,21 @@ impl<'a> Lab<'a> {
             .prefix(SCRATCH)
             .tempdir_in(&self.directory)
             .map_err(|e| Error::io("create a directory in", &self.directory, e))
+    }
+
+    /// Puts a crate of ours into the source, unless it is there: new times would make Cargo build it again.
+    fn unpack(&self, package: &Package) -> Result<()> {
+        const CHECKSUMS: &str = ".cargo-checksum.json";
+        let place = self.unpacked(package);
+        let checksums = serde_json::json!({ "files": package.checksums(), "package": package.sha256 }).to_string();
+        if fs::read_to_string(place.join(CHECKSUMS)).is_ok_and(|found| found == checksums) {
+            return Ok(());
+        }
+        remove(&place)?;
+        let scratch = self.scratch()?;
+        package.unpack_into(scratch.path())?;
+        write(&scratch.path().join(CHECKSUMS), &checksums)?;
+        fs::rename(scratch.keep(), &place).map_err(|e| Error::io("create", &place, e))
     }
 
     /// Removes what runs that died have left. The lock says that none of them is alive.

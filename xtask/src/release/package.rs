@@ -66,6 +66,11 @@ impl Package {
         std::str::from_utf8(bytes).context(|| format!("{}: {name} is not text", self.file_name()))
     }
 
+    /// SHA-256 of each file.
+    pub(crate) fn checksums(&self) -> BTreeMap<&str, String> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), sha256(bytes))).collect()
+    }
+
     /// Names what a build of it is made from: all files, or all but the payload. The commit it was packaged at is not part of it.
     pub(crate) fn content(&self, with_payload: bool) -> Fingerprint {
         let mut hasher = Hasher::new("crate");
@@ -288,12 +293,8 @@ pub(super) mod tests {
         fs::write(directory.join(MANIFEST), "{}").unwrap();
         let manifest =
             "[package]\nname = \"pglite-oxide-aot-x\"\nversion = \"0.1.0\"\ndescription = \"d\"\nlicense = \"MIT\"";
-        let files = [
-            ("Cargo.toml", manifest),
-            ("LICENSE-MIT", "m"),
-            ("LICENSE-APACHE", "a"),
-            ("THIRD_PARTY_NOTICES.md", "n"),
-        ];
+        let files =
+            [("Cargo.toml", manifest), ("LICENSE-MIT", "m"), ("LICENSE-APACHE", "a"), ("THIRD_PARTY_NOTICES.md", "n")];
         let with = |payload: &[(&'static str, &'static str)]| {
             let files: Vec<_> = files.iter().copied().chain(payload.iter().copied()).collect();
             package(aot.clone(), &files)
