@@ -1,5 +1,8 @@
 //! PostgreSQL through the public API, with the staged payload. Without one every test here fails and names the command that makes it.
 
+// A helper of a test fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use pglite_oxide::{ErrorKind, Pglite, Result};
 
 fn open() -> Pglite {

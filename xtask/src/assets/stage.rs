@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::payload::{self, MANIFEST, PAYLOAD};
@@ -34,7 +35,11 @@ pub(crate) fn place(output: &Path, directory: &Path) -> Result<bool> {
         }
         fs::create_dir_all(directory).map_err(|e| Error::io("make the directory", directory, e))?;
         // A build of the crate sees the old payload or the new one, never a part.
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(|e| Error::io("write into", directory, e))?;
+        let readable = fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new()
+            .permissions(readable)
+            .tempfile_in(directory)
+            .map_err(|e| Error::io("write into", directory, e))?;
         file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", &to, e))?;
         file.persist(&to).map_err(|e| Error::io("write", &to, e.error))?;
         changed = true;
