@@ -113,9 +113,10 @@ pub(crate) enum Outcome {
 pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
     let refused: PathBuf = output.join(REFUSED);
     if refused.exists() {
-        return fs::read_to_string(&refused)
-            .map(|reason| Outcome::Refused(reason.trim().to_owned()))
-            .map_err(|e| Error::io("read", &refused, e));
+        let text = fs::read_to_string(&refused).map_err(|e| Error::io("read", &refused, e))?;
+        // One reason is enough: the compiler says it for every module it tried.
+        let reason = text.lines().next().unwrap_or_default();
+        return Ok(Outcome::Refused(reason.trim_start_matches("refused: ").to_owned()));
     }
     let main = output.join(format!("{MAIN}.aot"));
     if main.exists() {

@@ -198,7 +198,7 @@ fn stage_all(
         match aot::outcome(output(&id::aot(target.triple)?)?)? {
             Outcome::Artifacts => changed |= stage::place(output(&id::payload(target.triple)?)?, &directory)?,
             Outcome::Refused(reason) => {
-                progress.say(&format!("{}: no artifacts: {reason}", target.triple));
+                progress.say(&format!("no artifacts for {reason}"));
                 stage::remove(&directory)?;
             }
         }
