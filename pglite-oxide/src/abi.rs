@@ -121,7 +121,7 @@ fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {
 
 fn sem_wait(mut env: FunctionEnvMut<'_, Host>, address: u32) -> i32 {
     let slept = with(&mut env, |host, memory| {
-        host.interrupts.wait_semaphore(memory.atomic(address)?);
+        host.interrupts.wait_semaphore(&memory.atomics::<1>(address)?[0]);
         Ok(())
     });
     slept.map_or_else(|errno| i32::from(errno.0), |()| 0)

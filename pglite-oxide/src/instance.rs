@@ -20,7 +20,7 @@ use crate::fs::Volume;
 use crate::fs::files::Files;
 use crate::fs::loader::LoaderFs;
 use crate::host::{Host, Jump, Streams};
-use crate::interrupts::{INTERRUPTS_LEN, Interrupts};
+use crate::interrupts::Interrupts;
 use crate::memory::GuestMemory;
 use crate::world::{Sources, World};
 
@@ -42,7 +42,8 @@ pub(crate) enum Outcome {
     /// All input is processed; the guest waits for more.
     Drained,
     /// The session has ended, and the guest with it. What it had to say about that is in the output.
-    Ended,
+    /// With the exit code.
+    Ended(i32),
 }
 
 /// One running guest.
@@ -121,7 +122,7 @@ impl Instance {
         match self.call_export(export::BOOT)? {
             Return::Value(0) => Ok(Outcome::Drained),
             Return::Value(code) => Err(self.crashed(format!("start-up ended with {code}"))),
-            Return::Exit(_) => Ok(Outcome::Ended),
+            Return::Exit(code) => Ok(Outcome::Ended(code)),
         }
     }
 
@@ -130,7 +131,8 @@ impl Instance {
         let pump = self.pump.clone();
         match self.call(&pump)? {
             Return::Value(0) => Ok(Outcome::Drained),
-            Return::Value(1) | Return::Exit(_) => Ok(Outcome::Ended),
+            Return::Value(1) => Ok(Outcome::Ended(0)),
+            Return::Exit(code) => Ok(Outcome::Ended(code)),
             Return::Value(code) => Err(self.crashed(format!("{} returned {code}", export::PUMP))),
         }
     }
@@ -179,10 +181,9 @@ impl Instance {
         let guest = GuestMemory::new(&memory, &self.store);
         let invalid =
             || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
-        guest.bytes(address, INTERRUPTS_LEN).map_err(|_| invalid())?;
-        let flags = guest.atomic(address).map_err(|_| invalid())?;
+        let flags = guest.atomics::<4>(address).map_err(|_| invalid())?;
         // SAFETY: four i32 at `address` are in bounds and aligned; memory is neither moved nor freed before `drop` has detached them.
-        unsafe { self.interrupts.attach(NonNull::from(flags)) };
+        unsafe { self.interrupts.attach(NonNull::from(flags).cast()) };
         Ok(())
     }
 

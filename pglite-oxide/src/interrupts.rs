@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
 
-/// Bytes of the guest's `PglInterrupts`.
-pub(crate) const INTERRUPTS_LEN: u32 = 16;
-
 /// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first place says "look at the others".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
@@ -206,7 +203,7 @@ mod tests {
     fn attached(flags: &[AtomicI32; 4]) -> Arc<Interrupts> {
         let interrupts = Arc::new(Interrupts::default());
         // SAFETY: tests keep `flags` until they are done with the interrupts.
-        unsafe { interrupts.attach(NonNull::from(&flags[0])) };
+        unsafe { interrupts.attach(NonNull::from(flags).cast()) };
         interrupts
     }
 

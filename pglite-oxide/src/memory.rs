@@ -58,14 +58,14 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// An aligned number that other threads may change.
-    pub(crate) fn atomic(&self, address: u32) -> Result<&'a AtomicI32> {
-        let start = self.check(address, 4)?;
+    /// Aligned numbers that other threads may change.
+    pub(crate) fn atomics<const N: usize>(&self, address: u32) -> Result<&'a [AtomicI32; N]> {
+        let start = self.check(address, u32::try_from(size_of::<[AtomicI32; N]>()).map_err(|_| Errno::FAULT)?)?;
         if !(start.as_ptr() as usize).is_multiple_of(align_of::<AtomicI32>()) {
             return Err(Errno::FAULT);
         }
         // SAFETY: in bounds and aligned; the guest accesses it with atomic instructions, and the memory outlives the store's borrow.
-        Ok(unsafe { AtomicI32::from_ptr(start.as_ptr().cast()) })
+        Ok(unsafe { start.cast::<[AtomicI32; N]>().as_ref() })
     }
 
     fn check(&self, address: u32, len: u32) -> Result<NonNull<u8>> {

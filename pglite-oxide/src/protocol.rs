@@ -82,52 +82,73 @@ impl Reader {
         self.buffer.extend_from_slice(output);
         let mut answer = Answer::default();
         let mut current = ResultSet::default();
-        while let Some(message) = backend::Message::parse(&mut self.buffer).map_err(Error::protocol)? {
-            match message {
-                backend::Message::RowDescription(body) => {
-                    let names = body.fields().map(|field| Ok(field.name().to_string()));
-                    current.columns = names.collect().map_err(Error::protocol)?;
-                }
-                backend::Message::DataRow(body) => current.rows.push(row(&body).map_err(Error::protocol)?),
-                backend::Message::CommandComplete(body) => {
-                    current.command_tag = body.tag().map_err(Error::protocol)?.to_string();
-                    answer.results.push(std::mem::take(&mut current));
-                }
-                backend::Message::EmptyQueryResponse => answer.results.push(std::mem::take(&mut current)),
-                backend::Message::ErrorResponse(body) => {
-                    let error = DbError::parse(body.fields()).map_err(Error::protocol)?;
-                    answer.error.get_or_insert(error);
-                }
-                backend::Message::NoticeResponse(body) => {
-                    if self.notices.len() == NOTICES_MAX {
-                        self.notices.remove(0);
+        let mut failure = None;
+        loop {
+            match backend::Message::parse(&mut self.buffer) {
+                Ok(None) => break,
+                // What follows a message that cannot be read is read all the same, or it would be taken for the answer to the next statement.
+                Ok(Some(message)) => {
+                    if let Err(error) = self.take(message, &mut answer, &mut current) {
+                        failure.get_or_insert(error);
                     }
-                    self.notices.push(DbError::parse(body.fields()).map_err(Error::protocol)?);
                 }
-                backend::Message::ParameterStatus(body) => {
-                    let name = body.name().map_err(Error::protocol)?.to_string();
-                    self.parameters.insert(name, body.value().map_err(Error::protocol)?.to_string());
+                Err(error) => {
+                    self.buffer.clear();
+                    failure.get_or_insert(error);
+                    break;
                 }
-                backend::Message::ReadyForQuery(body) => {
-                    answer.ready = true;
-                    self.status = match body.status() {
-                        b'T' => TransactionStatus::InTransaction,
-                        b'E' => TransactionStatus::Failed,
-                        _ => TransactionStatus::Idle,
-                    };
-                }
-                // Data of a COPY TO STDOUT has no place in a result of rows; notifications and keys have none yet.
-                _ => (),
             }
         }
-        Ok(answer)
+        failure.map_or(Ok(answer), |error| Err(Error::protocol(error)))
+    }
+
+    fn take(&mut self, message: backend::Message, answer: &mut Answer, current: &mut ResultSet) -> std::io::Result<()> {
+        match message {
+            backend::Message::RowDescription(body) => {
+                current.columns = body.fields().map(|field| Ok(field.name().to_string())).collect()?;
+            }
+            backend::Message::DataRow(body) => current.rows.push(row(&body)?),
+            backend::Message::CommandComplete(body) => {
+                current.command_tag = body.tag()?.to_string();
+                answer.results.push(std::mem::take(current));
+            }
+            backend::Message::EmptyQueryResponse => answer.results.push(std::mem::take(current)),
+            backend::Message::ErrorResponse(body) => {
+                let error = DbError::parse(body.fields())?;
+                answer.error.get_or_insert(error);
+            }
+            backend::Message::NoticeResponse(body) => {
+                if self.notices.len() == NOTICES_MAX {
+                    self.notices.remove(0);
+                }
+                self.notices.push(DbError::parse(body.fields())?);
+            }
+            backend::Message::ParameterStatus(body) => {
+                let name = body.name()?.to_string();
+                self.parameters.insert(name, body.value()?.to_string());
+            }
+            backend::Message::ReadyForQuery(body) => {
+                answer.ready = true;
+                self.status = match body.status() {
+                    b'T' => TransactionStatus::InTransaction,
+                    b'E' => TransactionStatus::Failed,
+                    _ => TransactionStatus::Idle,
+                };
+            }
+            // Data of a COPY TO STDOUT has no place in a result of rows; notifications and keys have none yet.
+            _ => (),
+        }
+        Ok(())
     }
 }
 
 fn row(body: &backend::DataRowBody) -> std::io::Result<Vec<Option<String>>> {
     let buffer = body.buffer();
     let value = |range: Option<std::ops::Range<usize>>| {
-        Ok(range.map(|range| String::from_utf8_lossy(&buffer[range]).into_owned()))
+        let text = |range| std::str::from_utf8(&buffer[range]).map(str::to_owned);
+        range.map(text).transpose().map_err(|error| {
+            std::io::Error::other(format!("a value is not UTF-8 ({error}): is client_encoding another one than UTF8?"))
+        })
     };
     body.ranges().map(value).collect()
 }

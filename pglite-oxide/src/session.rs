@@ -26,7 +26,7 @@ impl Session {
                 Ok(session)
             }
             (Some(error), _) => Err(Error::database(ErrorKind::Closed, error)),
-            (None, Outcome::Ended) => {
+            (None, Outcome::Ended(_)) => {
                 let log = session.instance.take_log();
                 Err(Error::new(ErrorKind::Crashed, format!("PostgreSQL ended during start-up: {}", log.trim_end())))
             }
@@ -64,7 +64,12 @@ impl Session {
         let streams = self.instance.streams();
         streams.input.extend_from_slice(&protocol::terminate());
         match self.instance.pump()? {
-            Outcome::Ended => Ok(()),
+            Outcome::Ended(0) => Ok(()),
+            Outcome::Ended(code) => {
+                let log = self.instance.take_log();
+                let message = format!("PostgreSQL did not shut down cleanly (exit code {code}): {}", log.trim_end());
+                Err(Error::new(ErrorKind::Crashed, message))
+            }
             Outcome::Drained => Err(Error::new(ErrorKind::Protocol, "PostgreSQL went on after the end of its session")),
         }
     }
@@ -80,6 +85,13 @@ impl Session {
     fn send(&mut self, message: &[u8]) -> Result<Answer> {
         self.instance.streams().input.extend_from_slice(message);
         let outcome = self.instance.pump()?;
+        let streams = self.instance.streams();
+        // What the guest has read is not kept; a buffer that grew large is let go.
+        if streams.taken == streams.input.len() {
+            streams.input.clear();
+            streams.input.shrink_to(1 << 20);
+            streams.taken = 0;
+        }
         let mut answer = self.read()?;
         answer.ready &= outcome == Outcome::Drained;
         Ok(answer)

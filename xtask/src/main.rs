@@ -2,6 +2,7 @@
 
 mod assets;
 mod backend;
+mod cargo;
 mod consumer;
 mod error;
 mod image;

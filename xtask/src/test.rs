@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::assets::{self, BuildOptions, Verb, reproduce};
 use crate::backend::{self, Choice};
+use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
@@ -104,12 +105,10 @@ fn same_bytes_in(paths: &Paths, choice: Choice) -> Result<Outcome> {
 
 /// Runs cargo. What compiles the runtime shares one target directory with every other checkout.
 fn cargo(paths: &Paths, args: &[&str], shared_target: bool) -> Result<Outcome> {
-    let mut command = Command::new("cargo");
-    command.args(args).current_dir(&paths.root);
-    if shared_target {
-        command.env("CARGO_TARGET_DIR", paths.cargo_target());
-    }
-    let status = command.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    let shared = if shared_target { Some(SharedTarget::acquire(paths)?) } else { None };
+    let mut command = shared.as_ref().map_or_else(|| Command::new("cargo"), SharedTarget::cargo);
+    let status =
+        command.args(args).current_dir(&paths.root).status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
     if status.success() {
         Ok(Outcome::Passed)
     } else {

@@ -83,10 +83,17 @@ fn run(args: &Args) -> Result<()> {
 /// Target of this run, for `on_llvm_error`, which LLVM calls without any context.
 static TARGET: OnceLock<String> = OnceLock::new();
 
-/// LLVM gives up on what it was told to make for the target.
+/// What LLVM says of a target that Wasmer cannot make code for; anything else it gives up on is a failure, which may pass.
+const TARGET_REFUSALS: &[&str] = &["mach-o section specifier requires a segment and section"];
+
+/// LLVM gives up.
 extern "C" fn on_llvm_error(message: *const c_char) {
     // SAFETY: LLVM passes a string that lives during the call.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    if !TARGET_REFUSALS.iter().any(|refusal| message.contains(refusal)) {
+        eprintln!("error: LLVM: {message}");
+        std::process::exit(1);
+    }
     report_refusal(TARGET.get().map_or("", String::as_str), &format!("LLVM: {message}"));
     std::process::exit(i32::from(EXIT_REFUSED));
 }

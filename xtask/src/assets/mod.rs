@@ -15,9 +15,9 @@ mod workshop;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::backend::Choice;
+use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::plan::{Plan, StepId, StepState};
@@ -221,10 +221,9 @@ fn stage_all(
 /// Opens a database through the runtime crate and prints what the server says of itself.
 fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     progress.say("opening a database with the staged payloads");
-    let status = Command::new("cargo")
+    let status = SharedTarget::acquire(paths)?
+        .cargo()
         .args(["run", "--quiet", "--release", "--locked", "-p", "pglite-oxide", "--example", "version"])
-        .current_dir(&paths.root)
-        .env("CARGO_TARGET_DIR", paths.cargo_target())
         .status()
         .map_err(|e| Error::new("cannot start cargo").cause(e))?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
@@ -307,7 +306,8 @@ fn status(paths: &Paths) -> Result<()> {
     print!("{}", run.plan.render(|step| Store::new(paths).state(step)));
     let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
     match stage::verify_assets(&stage::assets_dir(&paths.root)) {
-        Err(_) => println!("staged: nothing; {}", stage::REPAIR),
+        Err(_) if !stage::assets_dir(&paths.root).exists() => println!("staged: nothing; {}", stage::REPAIR),
+        Err(error) => println!("staged: damaged: {error}"),
         Ok(manifest) => {
             let age = if manifest.build == current { "current" } else { "stale: the inputs have changed since" };
             println!("staged: PostgreSQL {}, build {} ({age})", manifest.postgresql, &manifest.build[..12]);

@@ -47,11 +47,13 @@ pub(crate) fn verify(
 
 /// Builds an extension and links the main module in a backend, on top of what is in the store, and compares the outputs with the stored ones.
 pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) -> Result<()> {
+    // Held to the end: the second cache is one directory for everybody.
+    let lock = RunLock::acquire(&paths.cache, "backend check", |message| progress.say(message))?;
     let second = paths.cache.join("second-backend");
     start_afresh(&second)?;
     let options = BuildOptions { backend: choice, ..BuildOptions::default() };
     let targets = [id::extension("pgvector")?, id::modules()?];
-    let first = stored(paths, &targets, &options, progress)?;
+    let first = stored(paths, &targets, &options, &lock, progress)?;
     let shared = Shared { directories: &["downloads", "images"], steps: vec![id::postgresql()?] };
     let outputs = run(
         paths,
@@ -71,14 +73,14 @@ fn stored(
     paths: &Paths,
     steps: &[StepId],
     options: &BuildOptions,
+    lock: &RunLock,
     progress: &Progress,
 ) -> Result<BTreeMap<StepId, PathBuf>> {
     let run = Run::prepare(paths, vec![], options, progress.clone())?;
-    let lock = RunLock::acquire(&paths.cache, "compare", |message| progress.say(message))?;
     let store = Store::new(paths);
     let mut outputs = BTreeMap::new();
     for step in run.plan.steps.iter().filter(|step| steps.contains(&step.id)) {
-        match store.lookup(step, &lock)? {
+        match store.lookup(step, lock)? {
             Lookup::Hit(output) => outputs.insert(step.id.clone(), output),
             _ => return Err(Error::new(format!("step {} is not built", step.id)).repair(super::stage::REPAIR)),
         };

@@ -5,6 +5,7 @@ use std::process::Command;
 use super::aot::{Outcome, outcome};
 use super::host::Host;
 use super::plan::id;
+use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
@@ -24,17 +25,12 @@ pub(crate) fn run(paths: &Paths, lock: &Lock, host: &Host, context: &mut StepCon
     }
     let version = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
     let major = version.split('.').next().unwrap_or_default();
-    let target = paths.cargo_target();
-    context.run(
-        Command::new("cargo")
-            .args(["build", "--release", "--locked", "-p", "initdb"])
-            .current_dir(&paths.root)
-            .env("CARGO_TARGET_DIR", &target)
-            .env("CARGO_TERM_COLOR", "never"),
-    )?;
+    // Held until the program has run, so that it is the one that was built.
+    let target = SharedTarget::acquire(paths)?;
+    context.run(target.cargo().args(["build", "--release", "--locked", "-p", "initdb"]))?;
     let share = context.output_of(&id::postgresql()?)?.join("install/usr/share/postgresql");
     context.run(
-        Command::new(target.join("release/initdb"))
+        Command::new(target.release().join("initdb"))
             .arg("--modules")
             .arg(&aot)
             .arg("--share")

@@ -1,0 +1,108 @@
+//! The target directory of the cargo builds that the pipeline starts itself, shared by all checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use it when.
+//!
+//! Cargo tells workspace members apart by their place in the workspace and their files' times, not by the workspace's path. So whatever one checkout left of them is removed before
+//! another one builds, and nobody else builds, or replaces a program that was built, while the directory is in use.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+
+/// Packages whose output belongs to one checkout.
+const MEMBERS: &[&str] = &[
+    "initdb",
+    "pglite-oxide",
+    "pglite-oxide-assets",
+    "pglite-oxide-aot-aarch64-apple-darwin",
+    "pglite-oxide-aot-aarch64-unknown-linux-gnu",
+    "pglite-oxide-aot-x86_64-pc-windows-msvc",
+    "pglite-oxide-aot-x86_64-unknown-linux-gnu",
+    "xtask",
+];
+
+/// The right to use the directory, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct SharedTarget {
+    root: PathBuf,
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl SharedTarget {
+    /// Waits for other users, and removes what another checkout has left.
+    pub(crate) fn acquire(paths: &Paths) -> Result<Self> {
+        let directory = paths.cargo_target();
+        fs::create_dir_all(&directory).map_err(|e| Error::io("make the directory", &directory, e))?;
+        let lock_path = directory.join("pglite-oxide.lock");
+        let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
+        lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
+        let shared = Self { root: paths.root.clone(), directory, _lock: lock };
+        shared.own()?;
+        Ok(shared)
+    }
+
+    /// Where release builds land.
+    pub(crate) fn release(&self) -> PathBuf {
+        self.directory.join("release")
+    }
+
+    /// A cargo command in the checkout that builds here.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = Command::new("cargo");
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.directory).env("CARGO_TERM_COLOR", "never");
+        command
+    }
+
+    fn own(&self) -> Result<()> {
+        let owner = self.directory.join("pglite-oxide.owner");
+        let root = self.root.display().to_string();
+        if fs::read_to_string(&owner).is_ok_and(|last| last == root) {
+            return Ok(());
+        }
+        for profile in ["dev", "release"] {
+            let mut clean = self.cargo();
+            clean.args(["clean", "--quiet", "--profile", profile]);
+            for member in MEMBERS {
+                clean.args(["-p", member]);
+            }
+            let output = clean.output().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                return Err(Error::new(format!(
+                    "cannot remove what another checkout built in {}",
+                    self.directory.display()
+                ))
+                .cause(said));
+            }
+        }
+        fs::write(&owner, root).map_err(|e| Error::io("write", &owner, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not in the list would be taken over from another checkout.
+    #[test]
+    fn every_member_that_is_built_here_is_known() {
+        let root: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+        let directories = root["workspace"]["members"].as_array().unwrap();
+        let mut members: Vec<String> = directories
+            .iter()
+            .filter_map(toml::Value::as_str)
+            // Built in the image, in a directory of its own.
+            .filter(|directory| *directory != "xtask/aot-compiler")
+            .map(|directory| {
+                let manifest =
+                    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory).join("Cargo.toml");
+                let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+                manifest["package"]["name"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        members.sort();
+        assert_eq!(members, MEMBERS);
+    }
+}
