@@ -14,11 +14,11 @@ use crate::paths::Paths;
 const MEMBERS: &[&str] = &[
     "initdb",
     "pglite-oxide",
-    "pglite-oxide-assets",
     "pglite-oxide-aot-aarch64-apple-darwin",
     "pglite-oxide-aot-aarch64-unknown-linux-gnu",
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
+    "pglite-oxide-assets",
     "xtask",
 ];
 
