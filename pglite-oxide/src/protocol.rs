@@ -171,17 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn reads_rows_nulls_and_tags_even_in_pieces() {
+    fn reads_rows_nulls_and_tags_and_waits_for_the_rest_of_a_message() {
         let mut output = message(b'T', &[&[0, 2][..], &column("a"), &column("b")].concat());
         output.extend(message(b'D', &[&[0, 2][..], &3u32.to_be_bytes(), b"one", &u32::MAX.to_be_bytes()].concat()));
         output.extend(message(b'C', b"SELECT 1\0"));
         output.extend(message(b'Z', b"T"));
         let mut reader = Reader::default();
-        let (head, tail) = output.split_at(output.len() - 8);
-        assert!(!reader.read(head).unwrap().ready);
-        let mut reader = Reader::default();
-        let answer = reader.read(&output).unwrap();
-        assert!(answer.ready && answer.error.is_none() && !tail.is_empty());
+        // In the middle of the last message.
+        let (head, tail) = output.split_at(output.len() - 2);
+        let answer = reader.read(head).unwrap();
+        assert!(!answer.ready && answer.error.is_none());
+        assert!(reader.read(tail).unwrap().ready);
         assert_eq!(reader.status, TransactionStatus::InTransaction);
         let expected = ResultSet {
             columns: vec!["a".to_string(), "b".to_string()],
@@ -189,6 +189,18 @@ mod tests {
             command_tag: "SELECT 1".to_string(),
         };
         assert_eq!(answer.results, [expected]);
+    }
+
+    #[test]
+    fn what_follows_an_unreadable_value_is_not_left_for_the_next_answer() {
+        let mut output = message(b'T', &[&[0, 1][..], &column("a")].concat());
+        output.extend(message(b'D', &[&[0, 1][..], &1u32.to_be_bytes(), b"\xe4"].concat()));
+        output.extend(message(b'C', b"SELECT 1\0"));
+        output.extend(message(b'Z', b"I"));
+        let mut reader = Reader::default();
+        let error = reader.read(&output).unwrap_err();
+        assert!(error.to_string().contains("not UTF-8"), "{error}");
+        assert!(reader.read(&message(b'Z', b"I")).unwrap().results.is_empty());
     }
 
     #[test]
