@@ -20,7 +20,7 @@
 #include "storage/fd.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
