@@ -35,6 +35,7 @@ impl Pglite {
             env: payload::environment(),
             stdin: bytes::Bytes::new(),
             world: World::default(),
+            memory_limit: None,
         };
         Ok(Self { session: Session::open(launch, "postgres", "postgres")? })
     }

@@ -34,6 +34,8 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) stdin: Bytes,
     pub(crate) world: World,
+    /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// How the guest's work ended.
@@ -109,8 +111,8 @@ impl Instance {
         builder.set_runtime(Arc::new(runtime));
         builder.set_fs(Arc::new(LoaderFs(launch.volume)) as Arc<dyn virtual_fs::FileSystem + Send + Sync>);
 
-        let (instance, _) = builder
-            .instantiate(launch.modules.main().clone(), &mut store)
+        let main = launch.modules.main().clone();
+        let (instance, _) = engine::with_memory_limit(launch.memory_limit, || builder.instantiate(main, &mut store))
             .map_err(|cause| Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause))?;
         let pump = function(&instance, &store, export::PUMP)?;
         let mut instance = Self { store, host, instance, pump, interrupts, due: 0, dead: None };

@@ -144,7 +144,7 @@ impl Connection {
 
 fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
     let Start { args, env, stdin, world } = start;
-    Launch { modules: modules.loaded.clone(), volume: tree.0.clone(), args, env, stdin, world }
+    Launch { modules: modules.loaded.clone(), volume: tree.0.clone(), args, env, stdin, world, memory_limit: None }
 }
 
 fn failed(path: &str, errno: Errno) -> Error {
