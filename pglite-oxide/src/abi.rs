@@ -117,9 +117,8 @@ fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     if filled.is_ok() { 0 } else { -1 }
 }
 
-/// Files in memory are as durable as they get; a descriptor that is not open is an error still.
-fn file_sync(env: FunctionEnvMut<'_, Host>, fd: u32, _data_only: i32) -> i32 {
-    env.data().files.descriptor(fd).map_or_else(|errno| i32::from(errno.0), |_| 0)
+fn file_sync(env: FunctionEnvMut<'_, Host>, fd: u32, data_only: i32) -> i32 {
+    env.data().files.sync(fd, data_only != 0).map_or_else(|errno| i32::from(errno.0), |()| 0)
 }
 
 fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{DbError, Result};
-use crate::fs::{Tree, Volume};
+use crate::fs::ImageFs;
 use crate::instance::Launch;
 use crate::interrupts::Flag;
 use crate::payload;
@@ -30,7 +30,7 @@ impl Pglite {
         let args = ["postgres", "--single", "-F", "-D", PGDATA].map(String::from).to_vec();
         let launch = Launch {
             modules: payload.modules()?,
-            volume: Arc::new(Volume::new(Tree::new(payload.image()?))),
+            volume: Arc::new(payload.volume(Arc::new(ImageFs::new(payload.template()?)))?),
             args,
             env: payload::environment(),
             stdin: bytes::Bytes::new(),

@@ -89,8 +89,11 @@ impl Instance {
     pub(crate) fn new(launch: Launch) -> Result<Self> {
         let mut store = Store::new(engine::engine().clone());
         let interrupts = Arc::new(Interrupts::default());
+        let files = Files::new(launch.volume.clone(), launch.stdin);
+        let files =
+            files.map_err(|errno| Error::new(ErrorKind::Io, format!("cannot open the guest's files: {errno}")))?;
         let host = Host {
-            files: Files::new(launch.volume.clone(), launch.stdin),
+            files,
             sources: Sources::new(launch.world),
             streams: Streams::default(),
             interrupts: interrupts.clone(),

@@ -13,7 +13,7 @@ use crate::artifacts::{self, Artifact, Needs, Source};
 use crate::database::PGDATA;
 use crate::engine::Modules;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Image, Item};
+use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
 use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT};
 
 /// How to make a payload, for errors about its absence.
@@ -36,7 +36,8 @@ pub(crate) struct Payload {
     members: Members,
     artifacts: Vec<Artifact>,
     modules: Mutex<Option<Arc<Modules>>>,
-    image: Mutex<Option<Arc<Image>>>,
+    system: Mutex<Option<Arc<Image>>>,
+    template: Mutex<Option<Arc<Image>>>,
 }
 
 /// Members of a payload by name.
@@ -48,22 +49,41 @@ impl Payload {
         once(&self.modules, || Modules::load(self.artifacts.clone()))
     }
 
-    /// The files, unpacked by the first caller.
-    pub(crate) fn image(&self) -> Result<Arc<Image>> {
-        once(&self.image, || {
+    /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
+    /// there, in `/tmp` for example, stays in memory and is its own.
+    pub(crate) fn volume(&self, data: Arc<dyn FileSystem>) -> Result<Volume> {
+        Ok(Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data))
+    }
+
+    /// The data directory of a new database, unpacked by the first caller.
+    pub(crate) fn template(&self) -> Result<Arc<Image>> {
+        once(&self.template, || {
             let mut items = Vec::new();
-            for archive in &self.manifest.archives {
-                let directory = if archive.name == TEMPLATE { PGDATA.trim_start_matches('/') } else { SHARE_DIRECTORY };
-                unpack(&archive.name, self.archive(archive)?, directory, &mut items)?;
+            for archive in self.manifest.archives.iter().filter(|archive| archive.name == TEMPLATE) {
+                unpack(&archive.name, self.archive(archive)?, "", &mut items)?;
+            }
+            image(items)
+        })
+    }
+
+    /// Version of PostgreSQL, such as `17.11`.
+    pub(crate) fn postgresql(&self) -> &str {
+        &self.manifest.postgresql
+    }
+
+    /// Everything but the data directory, unpacked by the first caller.
+    fn system(&self) -> Result<Arc<Image>> {
+        once(&self.system, || {
+            let mut items = vec![(PGDATA.to_string(), Item::Directory), ("tmp".to_string(), Item::Directory)];
+            for archive in self.manifest.archives.iter().filter(|archive| archive.name != TEMPLATE) {
+                unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
             }
             for module in &self.manifest.modules {
                 if let Some(path) = &module.path {
                     items.push((path.clone(), Item::File(artifacts::placeholder(&module.wasm_sha256).into())));
                 }
             }
-            Image::new(items, IMAGE_TIME_NS).map_err(|(path, errno)| {
-                damaged(&format!("{path} does not fit into the guest's files (WASI error {})", errno.0))
-            })
+            image(items)
         })
     }
 
@@ -89,7 +109,14 @@ impl Payload {
             )));
         }
         let artifacts = describe(&manifest, compiled, &code)?;
-        Ok(Self { manifest, members, artifacts, modules: Mutex::default(), image: Mutex::default() })
+        Ok(Self {
+            manifest,
+            members,
+            artifacts,
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::default(),
+        })
     }
 
     fn archive(&self, archive: &Archive) -> Result<Bytes> {
@@ -218,6 +245,11 @@ fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item
         items.push((path, item));
     }
     Ok(())
+}
+
+fn image(items: Vec<(String, Item)>) -> Result<Image> {
+    Image::new(items, IMAGE_TIME_NS)
+        .map_err(|(path, errno)| damaged(&format!("{path} does not fit into the guest's files ({errno})")))
 }
 
 /// Where an entry's contents are in its archive.

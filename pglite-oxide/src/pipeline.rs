@@ -10,8 +10,7 @@ use crate::artifacts;
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::errno::Errno;
-use crate::fs::tree::ROOT;
-use crate::fs::{self, Image, Volume};
+use crate::fs::{self, Image, ImageFs, Volume};
 use crate::instance::{Instance, Launch};
 use crate::session::Session;
 
@@ -37,7 +36,7 @@ pub struct File {
 
 /// A tree of files that guests work on, one after the other.
 #[derive(Debug, Clone)]
-pub struct Tree(Arc<Volume>);
+pub struct Tree(ImageFs);
 
 /// What became of a run of PostgreSQL's `main`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,25 +94,26 @@ impl Tree {
         let items =
             files.into_iter().map(|file| (file.path, file.contents.map_or(fs::Item::Directory, fs::Item::File)));
         let image = Image::new(items, unix_us.saturating_mul(1000)).map_err(|(path, errno)| failed(&path, errno))?;
-        Ok(Self(Arc::new(Volume::new(fs::Tree::new(Arc::new(image))))))
+        Ok(Self(ImageFs::new(Arc::new(image))))
     }
 
     /// Everything below a directory, in the order of the names, parents first; paths begin at that directory.
     pub fn files(&self, directory: &str) -> Result<Vec<File>> {
-        let tree = self.0.lock();
-        let ino = tree.lookup(ROOT, directory).map_err(|errno| failed(directory, errno))?;
-        let items = tree.walk(ino).map_err(|errno| failed(directory, errno))?;
-        let file = |(path, item)| match item {
-            fs::Item::Directory => File { path, contents: None },
-            fs::Item::File(bytes) => File { path, contents: Some(bytes) },
-        };
-        Ok(items.into_iter().map(file).collect())
+        let mut files = Vec::new();
+        fs::walk(&self.0, directory, &mut |path, handle| {
+            let path = path.to_string();
+            let contents = handle.map(|handle| fs::read(handle).map(Bytes::from)).transpose()?;
+            files.push(File { path, contents });
+            Ok(())
+        })
+        .map_err(|(path, errno)| failed(&path, errno))?;
+        Ok(files)
     }
 
     /// Adds a file or directory where no other is.
     pub fn insert(&self, file: File) -> Result<()> {
         let item = file.contents.map_or(fs::Item::Directory, fs::Item::File);
-        self.0.lock().insert(&file.path, item, 0).map_err(|errno| failed(&file.path, errno))
+        self.0.insert(&file.path, item, 0).map_err(|errno| failed(&file.path, errno))
     }
 }
 
@@ -144,9 +144,10 @@ impl Connection {
 
 fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
     let Start { args, env, stdin, world } = start;
-    Launch { modules: modules.loaded.clone(), volume: tree.0.clone(), args, env, stdin, world, memory_limit: None }
+    let volume = Arc::new(Volume::new(Arc::new(tree.0.clone())));
+    Launch { modules: modules.loaded.clone(), volume, args, env, stdin, world, memory_limit: None }
 }
 
 fn failed(path: &str, errno: Errno) -> Error {
-    Error::new(ErrorKind::Io, format!("{path}: WASI error {}", errno.0))
+    Error::new(ErrorKind::Io, format!("{path}: {errno}"))
 }

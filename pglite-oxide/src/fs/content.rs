@@ -1,5 +1,7 @@
 //! Contents of one file: an immutable shared base, and the pages written since. It owns bytes, not names or times.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::errno::{Errno, Result};
@@ -10,9 +12,10 @@ pub(crate) const PAGE: usize = 8192;
 /// Largest file, in bytes. PostgreSQL splits relations at 1 GiB and temporary files likewise; this only bounds a runaway offset.
 const LEN_MAX: u64 = 64 << 30;
 
-type Page = Box<[u8; PAGE]>;
+type Page = Arc<[u8; PAGE]>;
 
-/// Bytes of a regular file. Cloning shares the base and copies the written pages.
+/// Bytes of a regular file. A clone shares everything until one of the two is written: first the page table is copied, then each page that
+/// changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Content {
     /// What the file was when its image was made. A prefix of it counts: see `base_len`.
@@ -20,14 +23,14 @@ pub(crate) struct Content {
     /// How much of the base still shows through. Truncation only ever lowers it: what was cut off must read as zeros if the file grows again.
     base_len: usize,
     /// Written pages by page number; `None` shows the base, and zeros after it.
-    pages: Vec<Option<Page>>,
+    pages: Arc<Vec<Option<Page>>>,
     len: u64,
 }
 
 impl Content {
     /// A file that shows the given bytes without copying them.
     pub(crate) fn new(base: Bytes) -> Self {
-        Self { base_len: base.len(), len: base.len() as u64, base, pages: Vec::new() }
+        Self { base_len: base.len(), len: base.len() as u64, base, pages: Arc::default() }
     }
 
     /// Length in bytes.
@@ -78,25 +81,18 @@ impl Content {
             self.base_len = self.base_len.min(usize::try_from(len).unwrap_or(usize::MAX));
             let (page, start) = split(len);
             let keep = if start == 0 { page } else { page + 1 };
-            self.pages.truncate(keep);
-            if start > 0
-                && let Some(Some(last)) = self.pages.get_mut(page)
-            {
-                last[start..].fill(0);
+            if page < self.pages.len() {
+                let pages = Arc::make_mut(&mut self.pages);
+                pages.truncate(keep);
+                if start > 0
+                    && let Some(Some(last)) = pages.get_mut(page)
+                {
+                    Arc::make_mut(last)[start..].fill(0);
+                }
             }
         }
         self.len = len;
         Ok(())
-    }
-
-    /// All bytes, shared with the base where nothing was written.
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        if self.pages.iter().all(Option::is_none) && self.len == self.base_len as u64 {
-            return self.base.slice(..self.base_len);
-        }
-        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
-        self.read(0, &mut bytes);
-        bytes.into()
     }
 
     /// Fills `target` with what the base shows at `position`, zeros after its end.
@@ -108,8 +104,10 @@ impl Content {
     }
 
     fn write_page(&mut self, page: usize, start: usize, data: &[u8]) {
-        if let Some(Some(bytes)) = self.pages.get_mut(page) {
-            bytes[start..start + data.len()].copy_from_slice(data);
+        if let Some(Some(_)) = self.pages.get(page)
+            && let Some(Some(bytes)) = Arc::make_mut(&mut self.pages).get_mut(page)
+        {
+            Arc::make_mut(bytes)[start..start + data.len()].copy_from_slice(data);
             return;
         }
         // Zeros over a hole stay a hole: PostgreSQL extends relations and fills new WAL segments with them.
@@ -117,15 +115,16 @@ impl Content {
         if position >= self.base_len as u64 && data.iter().all(|byte| *byte == 0) {
             return;
         }
-        let mut bytes: Page = Box::new([0; PAGE]);
+        let mut bytes = [0; PAGE];
         if data.len() < PAGE {
-            self.read_base(position, &mut bytes[..]);
+            self.read_base(position, &mut bytes);
         }
         bytes[start..start + data.len()].copy_from_slice(data);
-        if self.pages.len() <= page {
-            self.pages.resize_with(page + 1, || None);
+        let pages = Arc::make_mut(&mut self.pages);
+        if pages.len() <= page {
+            pages.resize_with(page + 1, || None);
         }
-        self.pages[page] = Some(bytes);
+        pages[page] = Some(Arc::new(bytes));
     }
 }
 
@@ -178,7 +177,7 @@ mod tests {
             }
             assert_eq!(content.len(), model.len() as u64);
         }
-        assert_eq!(content.to_bytes(), model);
+        assert_eq!(bytes(&content), model);
     }
 
     #[test]
@@ -186,8 +185,29 @@ mod tests {
         let original = Content::new(Bytes::from_static(b"hello"));
         let mut copy = original.clone();
         copy.write(1, b"E").unwrap();
-        assert_eq!(&original.to_bytes()[..], b"hello");
-        assert_eq!(&copy.to_bytes()[..], b"hEllo");
+        assert_eq!(bytes(&original), b"hello");
+        assert_eq!(bytes(&copy), b"hEllo");
+    }
+
+    /// All bytes.
+    fn bytes(content: &Content) -> Vec<u8> {
+        let mut bytes = vec![0; content.len() as usize];
+        content.read(0, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_clone_shares_pages_until_they_are_written() {
+        let mut one = Content::default();
+        one.write(0, &[1; 3 * PAGE]).unwrap();
+        let mut two = one.clone();
+        assert!(Arc::ptr_eq(&one.pages, &two.pages));
+        two.write(PAGE as u64, &[2; 10]).unwrap();
+        one.set_len(100).unwrap();
+        let shared = |page: usize| Arc::ptr_eq(one.pages[page].as_ref().unwrap(), two.pages[page].as_ref().unwrap());
+        assert!(!shared(0));
+        assert_eq!(bytes(&one), [1; 100]);
+        assert_eq!((bytes(&two)[PAGE], bytes(&two)[PAGE + 10], two.len()), (2, 1, 3 * PAGE as u64));
     }
 
     #[test]

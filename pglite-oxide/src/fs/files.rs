@@ -1,14 +1,14 @@
 //! Open files of one guest: descriptors, offsets, the working directory and the standard streams. It owns what POSIX keeps per process;
-//! the tree below is shared with the host, and how numbers reach guest memory is `wasi`'s business.
+//! files are their file systems', and how numbers reach guest memory is `wasi`'s business.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::Volume;
 use super::errno::{Errno, Result};
-use super::tree::{Entry, Ino, Kind, OpenOptions, ROOT, Stat};
+use super::volume::{Place, normalise};
+use super::{Entry, Handle, Kind, OpenOptions, Stat, Volume};
 
 /// The preopened directory `/`, from which the guest's libc reaches every absolute path.
 pub(crate) const ROOT_FD: u32 = 3;
@@ -27,16 +27,17 @@ const LOG_MAX: usize = 256 * 1024;
 pub(crate) struct Files {
     volume: Arc<Volume>,
     descriptors: Vec<Option<Descriptor>>,
-    working_directory: Ino,
+    /// Absolute and normalised.
+    working_directory: String,
     stdin: Bytes,
     /// What the guest wrote to standard output and error.
     log: Vec<u8>,
 }
 
 /// What a descriptor stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Node(Ino),
+    Node(Arc<dyn Handle>),
     Stdin,
     Log,
 }
@@ -45,6 +46,10 @@ pub(crate) enum Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Descriptor {
     pub(crate) target: Target,
+    /// File system of an open file.
+    device: u32,
+    /// Path it was opened by, for paths that begin at it.
+    path: Arc<str>,
     /// Shared by duplicates of a descriptor.
     offset: Arc<AtomicU64>,
     pub(crate) append: bool,
@@ -53,6 +58,17 @@ pub(crate) struct Descriptor {
     /// Entries as they were when reading the directory began: removals in between must not shift what comes next.
     listing: Option<Arc<Vec<Entry>>>,
 }
+
+/// A file as the guest knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// File system, from 1.
+    pub(crate) device: u32,
+    pub(crate) stat: Stat,
+}
+
+/// A directory of a call and a path that begins there.
+pub(crate) type At<'a> = (u32, &'a str);
 
 /// Reference point of a seek.
 #[derive(Debug, Clone, Copy)]
@@ -64,17 +80,13 @@ pub(crate) enum Whence {
 
 impl Files {
     /// Standard streams and the root directory, as a new process has them.
-    pub(crate) fn new(volume: Arc<Volume>, stdin: Bytes) -> Self {
-        let root = Descriptor::new(Target::Node(ROOT), false, false);
+    pub(crate) fn new(volume: Arc<Volume>, stdin: Bytes) -> Result<Self> {
         let log = Descriptor::new(Target::Log, true, true);
-        let descriptors = [Descriptor::new(Target::Stdin, false, false), log.clone(), log, root].map(Some).to_vec();
-        volume.lock().acquire(ROOT);
-        Self { volume, descriptors, working_directory: ROOT, stdin, log: Vec::new() }
-    }
-
-    /// The tree these descriptors are open on.
-    pub(crate) fn volume(&self) -> &Arc<Volume> {
-        &self.volume
+        let descriptors = [Descriptor::new(Target::Stdin, false, false), log.clone(), log].map(Some).to_vec();
+        let mut files = Self { volume, descriptors, working_directory: "/".to_string(), stdin, log: Vec::new() };
+        let root = files.open((CWD_FD, "/"), OpenOptions { directory: true, ..OpenOptions::default() }, false, 0)?;
+        debug_assert_eq!(root, ROOT_FD);
+        Ok(files)
     }
 
     /// Takes what the guest wrote to standard output and error so far.
@@ -92,34 +104,81 @@ impl Files {
         self.descriptors.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::BADF)
     }
 
-    /// Directory that relative paths of a call begin at.
-    pub(crate) fn directory(&self, fd: u32) -> Result<Ino> {
-        if fd == CWD_FD { Ok(self.working_directory) } else { self.node(fd) }
+    /// Opens a file or directory and gives it the lowest free number.
+    pub(crate) fn open(&mut self, at: At<'_>, options: OpenOptions, append: bool, now_ns: u64) -> Result<u32> {
+        let number = self.free_number(0)?;
+        let (path, is_directory) = self.resolve(at)?;
+        if is_directory && options.create {
+            return Err(Errno::ISDIR);
+        }
+        let options = OpenOptions { directory: options.directory || is_directory, ..options };
+        let Place { fs, device, path: inside } = self.volume.place(&path)?;
+        let target = Target::Node(fs.open(inside, options, now_ns)?);
+        let mut descriptor = Descriptor::new(target, options.write, append);
+        (descriptor.device, descriptor.path) = (device, path.into());
+        self.place(number, descriptor);
+        Ok(number)
     }
 
-    /// Opens a file below a directory and gives it the lowest free number.
-    pub(crate) fn open(&mut self, fd: u32, path: &str, options: OpenOptions, append: bool, now_ns: u64) -> Result<u32> {
-        let start = self.directory(fd)?;
-        let number = self.free_number(0)?;
-        let ino = self.volume.lock().open(start, path, options, now_ns)?;
-        self.place(number, Descriptor::new(Target::Node(ino), options.write, append));
-        Ok(number)
+    /// What is known about a path.
+    pub(crate) fn stat_path(&self, at: At<'_>) -> Result<Node> {
+        let (path, is_directory) = self.resolve(at)?;
+        let Place { fs, device, path } = self.volume.place(&path)?;
+        let stat = fs.stat(path)?;
+        if is_directory && stat.kind != Kind::Directory { Err(Errno::NOTDIR) } else { Ok(Node { device, stat }) }
+    }
+
+    /// Sets the time of the last change, if there is one to set.
+    pub(crate) fn set_modified_path(&self, at: At<'_>, modified_ns: Option<u64>) -> Result<()> {
+        let (path, _) = self.resolve(at)?;
+        let Place { fs, path, .. } = self.volume.place(&path)?;
+        let handle = fs.open(path, OpenOptions::default(), 0)?;
+        modified_ns.map_or(Ok(()), |modified_ns| handle.set_modified(modified_ns))
+    }
+
+    /// Makes an empty directory.
+    pub(crate) fn create_directory(&self, at: At<'_>, now_ns: u64) -> Result<()> {
+        let (path, _) = self.resolve(at)?;
+        let place = self.volume.place(&path)?;
+        place.fs.create_directory(place.entry().map_err(|_| Errno::EXIST)?, now_ns)
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_directory(&self, at: At<'_>, now_ns: u64) -> Result<()> {
+        let (path, _) = self.resolve(at)?;
+        let place = self.volume.place(&path)?;
+        place.fs.remove_directory(place.entry()?, now_ns)
+    }
+
+    /// Removes a name of a file.
+    pub(crate) fn remove_file(&self, at: At<'_>, now_ns: u64) -> Result<()> {
+        let (path, is_directory) = self.resolve(at)?;
+        if is_directory {
+            return Err(Errno::NOTDIR);
+        }
+        let place = self.volume.place(&path)?;
+        place.fs.remove_file(place.entry()?, now_ns)
+    }
+
+    /// Renames within one file system.
+    pub(crate) fn rename(&self, from: At<'_>, to: At<'_>, now_ns: u64) -> Result<()> {
+        self.within_one(from, to, |fs, from, to| fs.rename(from, to, now_ns))
+    }
+
+    /// Gives a file a second name in its file system.
+    pub(crate) fn hard_link(&self, from: At<'_>, to: At<'_>, now_ns: u64) -> Result<()> {
+        self.within_one(from, to, |fs, from, to| fs.hard_link(from, to, now_ns))
     }
 
     /// Closes a descriptor.
     pub(crate) fn close(&mut self, fd: u32) -> Result<()> {
-        let descriptor = self.descriptors.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::BADF)?;
-        if let Target::Node(ino) = descriptor.target {
-            self.volume.lock().close(ino);
-        }
-        Ok(())
+        self.descriptors.get_mut(fd as usize).and_then(Option::take).map(drop).ok_or(Errno::BADF)
     }
 
     /// Gives a descriptor a second number, at least `least`.
     pub(crate) fn duplicate(&mut self, fd: u32, least: u32, close_on_exec: bool) -> Result<u32> {
         let copy = Descriptor { close_on_exec, ..self.descriptor(fd)?.clone() };
         let number = self.free_number(least)?;
-        self.acquire(&copy);
         self.place(number, copy);
         Ok(number)
     }
@@ -127,15 +186,9 @@ impl Files {
     /// Makes `to` the same as `from`, closing what `to` was.
     pub(crate) fn duplicate_onto(&mut self, from: u32, to: u32) -> Result<()> {
         let copy = self.descriptor(from)?.clone();
-        if from == to {
-            return Ok(());
-        }
         if to as usize >= DESCRIPTORS_MAX {
             return Err(Errno::BADF);
         }
-        self.acquire(&copy);
-        // Nothing open there is no error.
-        let _ = self.close(to);
         self.place(to, copy);
         Ok(())
     }
@@ -143,10 +196,10 @@ impl Files {
     /// Reads at the descriptor's offset and moves it.
     pub(crate) fn read(&mut self, fd: u32, buf: &mut [u8]) -> Result<usize> {
         let descriptor = self.descriptor(fd)?;
-        match descriptor.target {
-            Target::Node(ino) => {
+        match &descriptor.target {
+            Target::Node(handle) => {
                 let offset = descriptor.offset();
-                let count = self.volume.lock().read(ino, offset, buf)?;
+                let count = handle.read_at(offset, buf)?;
                 descriptor.set_offset(offset + count as u64);
                 Ok(count)
             }
@@ -161,48 +214,54 @@ impl Files {
 
     /// Reads at an offset of the caller's.
     pub(crate) fn read_at(&self, fd: u32, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let ino = self.node(fd)?;
-        self.volume.lock().read(ino, offset, buf)
+        self.handle(fd)?.read_at(offset, buf)
     }
 
-    /// Writes at the descriptor's offset, or the end in append mode, and moves it.
-    pub(crate) fn write(&mut self, fd: u32, data: &[u8], now_ns: u64) -> Result<()> {
+    /// Writes at the descriptor's offset, or the end in append mode, and moves it. Returns how much was written.
+    pub(crate) fn write(&mut self, fd: u32, data: &[u8], now_ns: u64) -> Result<usize> {
         let descriptor = self.descriptor(fd)?;
         if !descriptor.writable {
             return Err(Errno::BADF);
         }
-        match descriptor.target {
-            Target::Node(ino) => {
-                let mut tree = self.volume.lock();
-                let offset = if descriptor.append { tree.stat(ino)?.len } else { descriptor.offset() };
-                tree.write(ino, offset, data, now_ns)?;
-                descriptor.set_offset(offset + data.len() as u64);
+        match &descriptor.target {
+            Target::Node(handle) => {
+                let offset = if descriptor.append { handle.stat()?.len } else { descriptor.offset() };
+                let count = handle.write_at(offset, data, now_ns)?;
+                descriptor.set_offset(offset + count as u64);
+                Ok(count)
             }
             Target::Log => {
                 self.log.extend_from_slice(data);
                 if self.log.len() > 2 * LOG_MAX {
                     self.log.drain(..self.log.len() - LOG_MAX);
                 }
+                Ok(data.len())
             }
-            Target::Stdin => return Err(Errno::BADF),
+            Target::Stdin => Err(Errno::BADF),
         }
-        Ok(())
     }
 
-    /// Writes at an offset of the caller's.
-    pub(crate) fn write_at(&self, fd: u32, offset: u64, data: &[u8], now_ns: u64) -> Result<()> {
-        let ino = self.writable_node(fd)?;
-        self.volume.lock().write(ino, offset, data, now_ns)
+    /// Writes at an offset of the caller's and returns how much was written.
+    pub(crate) fn write_at(&self, fd: u32, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
+        self.writable(fd)?.write_at(offset, data, now_ns)
+    }
+
+    /// Makes an open file or directory durable; the standard streams have nothing to keep.
+    pub(crate) fn sync(&self, fd: u32, data_only: bool) -> Result<()> {
+        match &self.descriptor(fd)?.target {
+            Target::Node(handle) => handle.sync(data_only),
+            Target::Stdin | Target::Log => Ok(()),
+        }
     }
 
     /// Moves the descriptor's offset and returns it.
     pub(crate) fn seek(&self, fd: u32, delta: i64, whence: Whence) -> Result<u64> {
+        let handle = self.handle(fd)?;
         let descriptor = self.descriptor(fd)?;
-        let Target::Node(ino) = descriptor.target else { return Err(Errno::SPIPE) };
         let base = match whence {
             Whence::Start => 0,
             Whence::Current => descriptor.offset(),
-            Whence::End => self.volume.lock().stat(ino)?.len,
+            Whence::End => handle.stat()?.len,
         };
         let offset = base.checked_add_signed(delta).ok_or(Errno::INVAL)?;
         descriptor.set_offset(offset);
@@ -210,68 +269,84 @@ impl Files {
     }
 
     /// What is known about an open file; standard streams have no node.
-    pub(crate) fn stat(&self, fd: u32) -> Result<Option<Stat>> {
-        match self.descriptor(fd)?.target {
-            Target::Node(ino) => self.volume.lock().stat(ino).map(Some),
+    pub(crate) fn stat(&self, fd: u32) -> Result<Option<Node>> {
+        let descriptor = self.descriptor(fd)?;
+        match &descriptor.target {
+            Target::Node(handle) => Ok(Some(Node { device: descriptor.device, stat: handle.stat()? })),
             Target::Stdin | Target::Log => Ok(None),
         }
     }
 
     /// Sets the length of a file.
     pub(crate) fn set_len(&self, fd: u32, len: u64, now_ns: u64) -> Result<()> {
-        let ino = self.writable_node(fd)?;
-        self.volume.lock().set_len(ino, len, now_ns)
+        self.writable(fd)?.set_len(len, now_ns)
     }
 
     /// Makes a file at least this long.
-    pub(crate) fn allocate(&self, fd: u32, len: u64, now_ns: u64) -> Result<()> {
-        let ino = self.writable_node(fd)?;
-        let mut tree = self.volume.lock();
-        if tree.stat(ino)?.len < len { tree.set_len(ino, len, now_ns) } else { Ok(()) }
+    pub(crate) fn allocate(&self, fd: u32, offset: u64, len: u64, now_ns: u64) -> Result<()> {
+        self.writable(fd)?.allocate(offset, len, now_ns)
     }
 
     /// Entries of an open directory, `.` and `..` first. Reading from the start looks again; later parts come from what was seen then.
     pub(crate) fn list(&mut self, fd: u32, from_start: bool) -> Result<Arc<Vec<Entry>>> {
-        let ino = self.node(fd)?;
-        if let Some(listing) = self.descriptor(fd)?.listing.as_ref().filter(|_| !from_start) {
+        let descriptor = self.descriptor(fd)?;
+        if let Some(listing) = descriptor.listing.as_ref().filter(|_| !from_start) {
             return Ok(listing.clone());
         }
-        let tree = self.volume.lock();
+        let handle = self.handle(fd)?;
+        let found = handle.list()?;
         let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Directory };
-        let mut entries = vec![dot(".", ino), dot("..", tree.parent_of(ino)?)];
-        entries.extend(tree.list(ino)?);
-        drop(tree);
+        let mut entries = vec![dot(".", handle.stat()?.ino), dot("..", self.stat_path((fd, ".."))?.stat.ino)];
+        entries.extend(found);
         let listing = Arc::new(entries);
         self.descriptor_mut(fd)?.listing = Some(listing.clone());
         Ok(listing)
     }
 
     /// Path of the working directory.
-    pub(crate) fn working_directory(&self) -> Result<String> {
-        self.volume.lock().path_of(self.working_directory)
+    pub(crate) fn working_directory(&self) -> &str {
+        &self.working_directory
     }
 
     /// Changes the working directory.
     pub(crate) fn change_directory(&mut self, path: &str) -> Result<()> {
-        let tree = self.volume.lock();
-        let ino = tree.lookup(self.working_directory, path)?;
-        if tree.stat(ino)?.kind != Kind::Directory {
+        if self.stat_path((CWD_FD, path))?.stat.kind != Kind::Directory {
             return Err(Errno::NOTDIR);
         }
-        drop(tree);
-        self.working_directory = ino;
+        self.working_directory = self.resolve((CWD_FD, path))?.0;
         Ok(())
     }
 
-    fn node(&self, fd: u32) -> Result<Ino> {
-        match self.descriptor(fd)?.target {
-            Target::Node(ino) => Ok(ino),
+    /// The absolute path that a call means, and whether it can only be a directory.
+    fn resolve(&self, (fd, path): At<'_>) -> Result<(String, bool)> {
+        let start = if fd == CWD_FD { &self.working_directory } else { &*self.descriptor(fd)?.path };
+        if start.is_empty() && !path.starts_with('/') {
+            return Err(Errno::NOTDIR);
+        }
+        normalise(start, path)
+    }
+
+    fn within_one(
+        &self,
+        from: At<'_>,
+        to: At<'_>,
+        operation: impl FnOnce(&dyn super::FileSystem, &str, &str) -> Result<()>,
+    ) -> Result<()> {
+        let (from, to) = (self.resolve(from)?.0, self.resolve(to)?.0);
+        let (from, to) = (self.volume.place(&from)?, self.volume.place(&to)?);
+        let (from_path, to_path) = (from.entry()?, to.entry()?);
+        if from.device == to.device { operation(&**from.fs, from_path, to_path) } else { Err(Errno::XDEV) }
+    }
+
+    fn handle(&self, fd: u32) -> Result<&dyn Handle> {
+        match &self.descriptor(fd)?.target {
+            Target::Node(handle) => Ok(&**handle),
             Target::Stdin | Target::Log => Err(Errno::SPIPE),
         }
     }
 
-    fn writable_node(&self, fd: u32) -> Result<Ino> {
-        if self.descriptor(fd)?.writable { self.node(fd) } else { Err(Errno::BADF) }
+    fn writable(&self, fd: u32) -> Result<&dyn Handle> {
+        if self.descriptor(fd)?.writable { self.handle(fd) } else { Err(Errno::BADF) }
     }
 
     fn free_number(&self, least: u32) -> Result<u32> {
@@ -288,29 +363,13 @@ impl Files {
         }
         self.descriptors[number] = Some(descriptor);
     }
-
-    fn acquire(&self, descriptor: &Descriptor) {
-        if let Target::Node(ino) = descriptor.target {
-            self.volume.lock().acquire(ino);
-        }
-    }
-}
-
-impl Drop for Files {
-    /// A guest that ends, however it ends, leaves no descriptor behind: the volume may outlive it.
-    fn drop(&mut self) {
-        for descriptor in self.descriptors.iter().flatten() {
-            if let Target::Node(ino) = descriptor.target {
-                self.volume.lock().close(ino);
-            }
-        }
-    }
 }
 
 impl Descriptor {
     fn new(target: Target, writable: bool, append: bool) -> Self {
         let offset = Arc::new(AtomicU64::new(0));
-        Self { target, offset, append, writable, close_on_exec: false, listing: None }
+        let path = Arc::from("");
+        Self { target, device: 0, path, offset, append, writable, close_on_exec: false, listing: None }
     }
 
     // The guest is one thread, and so is whoever holds its descriptors: the atomic is for sharing between duplicates, not for ordering.
@@ -325,27 +384,35 @@ impl Descriptor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::{Image, Tree};
+    use super::super::test_support::{CREATE, write};
+    use super::super::{FileSystem, Image, ImageFs, Item};
     use super::*;
 
-    const CREATE: OpenOptions =
-        OpenOptions { create: true, exclusive: false, truncate: false, directory: false, write: true };
+    fn image(path: &str, contents: &'static [u8]) -> ImageFs {
+        ImageFs::new(Arc::new(Image::new([(path.to_string(), Item::File(Bytes::from_static(contents)))], 1).unwrap()))
+    }
+
+    /// Descriptors on a volume with a second file system at `/data`, and the first one.
+    fn files_and_root() -> (Files, ImageFs) {
+        let (root, data) = (image("d/x", b"0123456789"), image("f", b"data"));
+        root.create_directory("data", 1).unwrap();
+        let volume = Volume::new(Arc::new(root.clone())).mount("/data", Arc::new(data));
+        (Files::new(Arc::new(volume), Bytes::from_static(b"input")).unwrap(), root)
+    }
 
     fn files() -> Files {
-        let image =
-            Image::new([("d/x".to_string(), super::super::Item::File(Bytes::from_static(b"0123456789")))], 1).unwrap();
-        Files::new(Arc::new(Volume::new(Tree::new(Arc::new(image)))), Bytes::from_static(b"input"))
+        files_and_root().0
     }
 
     #[test]
     fn numbers_are_the_lowest_free_ones() {
         let mut files = files();
         let numbers: Vec<u32> =
-            ["a", "b", "c"].iter().map(|path| files.open(ROOT_FD, path, CREATE, false, 2).unwrap()).collect();
+            ["a", "b", "c"].iter().map(|path| files.open((ROOT_FD, path), CREATE, false, 2).unwrap()).collect();
         assert_eq!(numbers, [4, 5, 6]);
         files.close(5).unwrap();
         assert_eq!(files.close(5), Err(Errno::BADF));
-        assert_eq!(files.open(ROOT_FD, "d", OpenOptions::default(), false, 2), Ok(5));
+        assert_eq!(files.open((ROOT_FD, "d"), OpenOptions::default(), false, 2), Ok(5));
         assert_eq!(files.duplicate(4, 100, true), Ok(100));
         assert_eq!(files.duplicate(4, DESCRIPTORS_MAX as u32, true), Err(Errno::MFILE));
     }
@@ -353,7 +420,7 @@ mod tests {
     #[test]
     fn duplicates_share_the_offset() {
         let mut files = files();
-        let one = files.open(ROOT_FD, "d/x", OpenOptions::default(), false, 2).unwrap();
+        let one = files.open((ROOT_FD, "d/x"), OpenOptions::default(), false, 2).unwrap();
         let two = files.duplicate(one, 0, false).unwrap();
         let mut buf = [0; 4];
         files.read(one, &mut buf).unwrap();
@@ -369,7 +436,7 @@ mod tests {
     #[test]
     fn appends_at_the_end_wherever_the_offset_is() {
         let mut files = files();
-        let fd = files.open(ROOT_FD, "log", CREATE, true, 2).unwrap();
+        let fd = files.open((ROOT_FD, "log"), CREATE, true, 2).unwrap();
         files.write(fd, b"one", 2).unwrap();
         files.seek(fd, 0, Whence::Start).unwrap();
         files.write(fd, b"two", 2).unwrap();
@@ -382,19 +449,19 @@ mod tests {
     fn relative_paths_follow_the_working_directory() {
         let mut files = files();
         files.change_directory("d").unwrap();
-        assert_eq!(files.working_directory().unwrap(), "/d");
-        assert!(files.open(CWD_FD, "x", OpenOptions::default(), false, 2).is_ok());
-        assert_eq!(files.open(ROOT_FD, "x", OpenOptions::default(), false, 2), Err(Errno::NOENT));
+        assert_eq!(files.working_directory(), "/d");
+        assert!(files.open((CWD_FD, "x"), OpenOptions::default(), false, 2).is_ok());
+        assert_eq!(files.open((ROOT_FD, "x"), OpenOptions::default(), false, 2), Err(Errno::NOENT));
         assert_eq!(files.change_directory("x"), Err(Errno::NOTDIR));
     }
 
     #[test]
     fn a_listing_stays_as_it_was_while_it_is_read() {
         let mut files = files();
-        let fd = files.open(ROOT_FD, "d", OpenOptions::default(), false, 2).unwrap();
+        let fd = files.open((ROOT_FD, "d"), OpenOptions::default(), false, 2).unwrap();
         let names = |entries: Arc<Vec<Entry>>| entries.iter().map(|entry| entry.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(files.list(fd, true).unwrap()), [".", "..", "x"]);
-        files.volume().lock().remove_file(ROOT, "d/x", 3).unwrap();
+        files.remove_file((ROOT_FD, "d/x"), 3).unwrap();
         assert_eq!(names(files.list(fd, false).unwrap()), [".", "..", "x"]);
         assert_eq!(names(files.list(fd, true).unwrap()), [".", ".."]);
     }
@@ -414,13 +481,51 @@ mod tests {
 
     #[test]
     fn a_guest_that_ends_closes_its_files() {
-        let mut files = files();
-        let volume = files.volume().clone();
-        let fd = files.open(ROOT_FD, "gone", CREATE, false, 2).unwrap();
-        let ino = files.stat(fd).unwrap().unwrap().ino;
-        volume.lock().remove_file(ROOT, "gone", 3).unwrap();
-        assert!(volume.lock().stat(ino).is_ok());
+        let (mut files, root) = files_and_root();
+        let nodes = root.copy();
+        files.open((ROOT_FD, "gone"), CREATE, false, 2).unwrap();
+        files.remove_file((ROOT_FD, "gone"), 3).unwrap();
         drop(files);
-        assert_eq!(volume.lock().stat(ino), Err(Errno::IO));
+        write(&nodes, "gone", b"");
+        nodes.remove_file("gone", 3).unwrap();
+        assert_eq!(root.changed_nodes(), nodes.changed_nodes());
+    }
+
+    #[test]
+    fn file_systems_are_mounted_together() {
+        let mut files = files();
+        let data = files.open((ROOT_FD, "data"), OpenOptions::default(), false, 2).unwrap();
+        let names = |files: &mut Files, fd| {
+            files.list(fd, true).unwrap().iter().map(|entry| entry.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (names(&mut files, ROOT_FD), names(&mut files, data)),
+            (
+                vec![".".to_string(), "..".to_string(), "d".to_string(), "data".to_string()],
+                vec![".".to_string(), "..".to_string(), "f".to_string()]
+            )
+        );
+        assert_eq!(files.stat(data).unwrap().unwrap().device, 2);
+        assert_eq!(files.stat_path((data, "f")).unwrap().device, 2);
+        assert_eq!(files.stat_path((data, "../d/x")).unwrap().device, 1);
+        assert_eq!(files.rename((ROOT_FD, "d/x"), (data, "x"), 2), Err(Errno::XDEV));
+        assert_eq!(files.hard_link((data, "f"), (ROOT_FD, "d/f"), 2), Err(Errno::XDEV));
+        files.rename((data, "f"), (ROOT_FD, "/data/../data/g"), 2).unwrap();
+        assert!(files.stat_path((ROOT_FD, "data/g")).is_ok());
+        assert_eq!(files.remove_directory((ROOT_FD, "data"), 2), Err(Errno::BUSY));
+        assert_eq!(files.rename((ROOT_FD, "data"), (ROOT_FD, "other"), 2), Err(Errno::BUSY));
+        assert_eq!(files.create_directory((ROOT_FD, "data"), 2), Err(Errno::EXIST));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_for_directories() {
+        let mut files = files();
+        assert!(files.open((ROOT_FD, "d/"), OpenOptions::default(), false, 2).is_ok());
+        assert_eq!(files.open((ROOT_FD, "d/x/"), OpenOptions::default(), false, 2), Err(Errno::NOTDIR));
+        assert_eq!(files.open((ROOT_FD, "d/new/"), CREATE, false, 2), Err(Errno::ISDIR));
+        assert_eq!(files.stat_path((ROOT_FD, "d/x/.")).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(files.remove_file((ROOT_FD, "d/x/"), 2), Err(Errno::NOTDIR));
+        files.create_directory((ROOT_FD, "d/y/"), 2).unwrap();
+        files.remove_directory((ROOT_FD, "d/y/"), 2).unwrap();
     }
 }

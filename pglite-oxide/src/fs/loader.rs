@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use virtual_fs::{FileOpener, FileSystem, FsError, Metadata, OpenOptionsConfig, ReadDir, StaticFile, VirtualFile};
 
-use super::Volume;
-use super::tree::ROOT;
+use super::errno::Errno;
+use super::volume::normalise;
+use super::{Kind, OpenOptions, Stat, Volume};
+
+/// Bytes of the largest file that is offered. What stands for a module is one line.
+const LEN_MAX: u64 = 1 << 20;
 
 /// Read-only view of a volume.
 #[derive(Debug)]
@@ -39,11 +43,10 @@ impl FileSystem for LoaderFs {
     }
 
     fn metadata(&self, path: &Path) -> virtual_fs::Result<Metadata> {
-        let tree = self.0.lock();
-        let stat = tree.lookup(ROOT, text(path)?).and_then(|ino| tree.stat(ino)).map_err(|_| FsError::EntryNotFound)?;
-        let is_directory = stat.kind == super::tree::Kind::Directory;
+        let Stat { kind, len, modified_ns: modified, .. } = self.stat(path)?;
+        let is_directory = kind == Kind::Directory;
         let ft = virtual_fs::FileType { dir: is_directory, file: !is_directory, ..Default::default() };
-        Ok(Metadata { ft, accessed: 0, created: 0, modified: stat.modified_ns, len: stat.len })
+        Ok(Metadata { ft, accessed: 0, created: 0, modified, len })
     }
 
     fn symlink_metadata(&self, path: &Path) -> virtual_fs::Result<Metadata> {
@@ -68,10 +71,37 @@ impl FileOpener for LoaderFs {
         if config.would_mutate() {
             return Err(FsError::PermissionDenied);
         }
-        let tree = self.0.lock();
-        let ino = tree.lookup(ROOT, text(path)?).map_err(|_| FsError::EntryNotFound)?;
-        let bytes = tree.contents(ino).map_err(|_| FsError::NotAFile)?;
-        Ok(Box::new(StaticFile::new(bytes)))
+        Ok(Box::new(StaticFile::new(self.read(path)?)))
+    }
+}
+
+impl LoaderFs {
+    fn stat(&self, path: &Path) -> virtual_fs::Result<Stat> {
+        let (path, _) = normalise("/", text(path)?).map_err(refused)?;
+        let place = self.0.place(&path).map_err(refused)?;
+        place.fs.stat(place.path).map_err(refused)
+    }
+
+    fn read(&self, path: &Path) -> virtual_fs::Result<Vec<u8>> {
+        let (path, _) = normalise("/", text(path)?).map_err(refused)?;
+        let place = self.0.place(&path).map_err(refused)?;
+        let handle = place.fs.open(place.path, OpenOptions::default(), 0).map_err(refused)?;
+        let Stat { kind, len, .. } = handle.stat().map_err(refused)?;
+        if kind != Kind::File || len > LEN_MAX {
+            return Err(FsError::NotAFile);
+        }
+        let mut bytes = vec![0; len as usize];
+        let count = handle.read_at(0, &mut bytes).map_err(refused)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+}
+
+fn refused(errno: Errno) -> FsError {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => FsError::EntryNotFound,
+        Errno::ISDIR => FsError::NotAFile,
+        _ => FsError::IOError,
     }
 }
 

@@ -1,5 +1,5 @@
 //! A tree of files and directories: an immutable image shared by many databases, and one database's changes on top.
-//! It owns names, times and link counts; bytes are `content`'s, descriptors and system calls are `wasi`'s.
+//! It owns names, times and link counts; bytes are `content`'s, the lock around it is `image`'s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::errno::{Errno, Result};
+use super::{Entry, Kind, OpenOptions, Stat};
 
-/// Number of a node, stable for its lifetime. The root is 0; the guest sees the number plus one, since 0 means "no file" to some programs.
+/// Number of a node, stable for its lifetime. The root is 0; the guest sees the number plus one.
 pub(crate) type Ino = u32;
 
 /// The root directory.
@@ -17,42 +18,6 @@ pub(crate) const ROOT: Ino = 0;
 
 /// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's `MAXPGPATH` presumes.
 const NAME_MAX: usize = 255;
-
-/// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Directory,
-    File,
-}
-
-/// What `stat` tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) ino: Ino,
-    pub(crate) kind: Kind,
-    pub(crate) len: u64,
-    pub(crate) links: u32,
-    /// Time of the last change of the contents, in nanoseconds since 1970.
-    pub(crate) modified_ns: u64,
-}
-
-/// How to open a file.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct OpenOptions {
-    pub(crate) create: bool,
-    pub(crate) exclusive: bool,
-    pub(crate) truncate: bool,
-    pub(crate) directory: bool,
-    pub(crate) write: bool,
-}
-
-/// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) name: Box<str>,
-    pub(crate) ino: Ino,
-    pub(crate) kind: Kind,
-}
 
 /// An immutable tree. Cloning the `Arc` around it is all that opening a database copies.
 #[derive(Debug, Default)]
@@ -71,8 +36,9 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Tree {
     image: Arc<Image>,
-    /// Nodes that differ from the image, or are new. A removed node of the image has no entry here: nothing names it any more.
-    changed: HashMap<Ino, Node>,
+    /// Nodes that differ from the image, or are new. A removed node of the image has no entry here: nothing names it any more. Shared with
+    /// copies of this tree until one of them changes.
+    changed: Arc<HashMap<Ino, Node>>,
     next: Ino,
     /// Descriptors open on a node. An unlinked node lives until its last one closes.
     opens: HashMap<Ino, u32>,
@@ -87,7 +53,7 @@ struct Node {
 
 #[derive(Debug, Clone)]
 enum Body {
-    Directory { entries: BTreeMap<Box<str>, Ino>, parent: Ino },
+    Directory { entries: Arc<BTreeMap<Box<str>, Ino>>, parent: Ino },
     File(Content),
 }
 
@@ -109,7 +75,18 @@ impl Tree {
     /// A tree that shows the image.
     pub(crate) fn new(image: Arc<Image>) -> Self {
         let next = image.nodes.len() as Ino;
-        Self { image, changed: HashMap::new(), next, opens: HashMap::new() }
+        Self { image, changed: Arc::default(), next, opens: HashMap::new() }
+    }
+
+    /// An independent tree with the same files. It costs the same however many there are; the first change to either copies the table of
+    /// changed nodes, but no contents. Files that have lost their last name are not in it.
+    pub(crate) fn copy(&self) -> Self {
+        let (image, changed) = (self.image.clone(), self.changed.clone());
+        let mut copy = Self { image, changed, next: self.next, opens: HashMap::new() };
+        for ino in self.opens.keys() {
+            copy.reap(*ino);
+        }
+        copy
     }
 
     /// Finds a node by its path from `start`, or from the root when the path begins with a slash.
@@ -134,7 +111,7 @@ impl Tree {
             Body::Directory { .. } => (Kind::Directory, 0),
             Body::File(content) => (Kind::File, content.len()),
         };
-        Ok(Stat { ino, kind, len, links: node.links, modified_ns: node.modified_ns })
+        Ok(Stat { ino: shown(ino), kind, len, links: node.links, modified_ns: node.modified_ns })
     }
 
     /// Opens a file or directory and counts a descriptor on it: `close` must follow.
@@ -215,7 +192,7 @@ impl Tree {
     pub(crate) fn list(&self, ino: Ino) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for (name, ino) in self.entries(ino)? {
-            entries.push(Entry { name: name.clone(), ino: *ino, kind: self.stat(*ino)?.kind });
+            entries.push(Entry { name: name.clone(), ino: shown(*ino), kind: self.stat(*ino)?.kind });
         }
         Ok(entries)
     }
@@ -301,34 +278,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Path of a directory from the root, with a leading slash.
-    pub(crate) fn path_of(&self, mut ino: Ino) -> Result<String> {
-        let mut names = Vec::new();
-        while ino != ROOT {
-            let parent = self.parent_of(ino)?;
-            let name = self.entries(parent)?.iter().find(|(_, child)| **child == ino).ok_or(Errno::NOENT)?.0;
-            names.push(&**name);
-            ino = parent;
-        }
-        names.reverse();
-        Ok(format!("/{}", names.join("/")))
-    }
-
-    /// Whole contents of a file.
-    pub(crate) fn contents(&self, ino: Ino) -> Result<Bytes> {
-        match &self.node(ino)?.body {
-            Body::File(content) => Ok(content.to_bytes()),
-            Body::Directory { .. } => Err(Errno::ISDIR),
-        }
-    }
-
-    /// Every path below a directory in the order of their names, parents first.
-    pub(crate) fn walk(&self, ino: Ino) -> Result<Vec<(String, Item)>> {
-        let mut items = Vec::new();
-        self.walk_into(ino, "", &mut items)?;
-        Ok(items)
-    }
-
     /// Puts a file or directory where no other is, with its parents.
     pub(crate) fn insert(&mut self, path: &str, item: Item, now_ns: u64) -> Result<()> {
         let mut directory = ROOT;
@@ -356,10 +305,15 @@ impl Tree {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn changed_nodes(&self) -> usize {
+        self.changed.len()
+    }
+
     /// Makes what the tree shows now an image. Numbers stay as they are, so the result is a function of the operations done.
     fn into_image(self) -> Image {
         let mut nodes: Vec<Node> = self.image.nodes.clone();
-        let mut added: Vec<(Ino, Node)> = self.changed.into_iter().collect();
+        let mut added: Vec<(Ino, Node)> = Arc::unwrap_or_clone(self.changed).into_iter().collect();
         added.sort_by_key(|(ino, _)| *ino);
         for (ino, node) in added {
             match nodes.get_mut(ino as usize) {
@@ -368,20 +322,6 @@ impl Tree {
             }
         }
         Image { nodes }
-    }
-
-    fn walk_into(&self, ino: Ino, prefix: &str, items: &mut Vec<(String, Item)>) -> Result<()> {
-        for entry in self.list(ino)? {
-            let path = if prefix.is_empty() { entry.name.to_string() } else { format!("{prefix}/{}", entry.name) };
-            match entry.kind {
-                Kind::File => items.push((path, Item::File(self.contents(entry.ino)?))),
-                Kind::Directory => {
-                    items.push((path.clone(), Item::Directory));
-                    self.walk_into(entry.ino, &path, items)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn step(&self, directory: Ino, name: &str) -> Result<Ino> {
@@ -424,7 +364,7 @@ impl Tree {
 
     /// The database's own copy of a node: bytes of files stay shared until they are written.
     fn node_mut(&mut self, ino: Ino) -> Result<&mut Node> {
-        match self.changed.entry(ino) {
+        match Arc::make_mut(&mut self.changed).entry(ino) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 let node = self.image.nodes.get(ino as usize).ok_or(Errno::IO)?;
@@ -452,7 +392,7 @@ impl Tree {
         let node = self.node_mut(ino)?;
         node.modified_ns = now_ns;
         match &mut node.body {
-            Body::Directory { entries, .. } => Ok(entries),
+            Body::Directory { entries, .. } => Ok(Arc::make_mut(entries)),
             Body::File(_) => Err(Errno::NOTDIR),
         }
     }
@@ -460,7 +400,7 @@ impl Tree {
     fn add(&mut self, node: Node) -> Result<Ino> {
         let ino = self.next;
         self.next = ino.checked_add(1).ok_or(Errno::IO)?;
-        self.changed.insert(ino, node);
+        Arc::make_mut(&mut self.changed).insert(ino, node);
         Ok(ino)
     }
 
@@ -481,14 +421,19 @@ impl Tree {
     fn reap(&mut self, ino: Ino) {
         let is_dead = self.changed.get(&ino).is_some_and(|node| node.links == 0);
         if is_dead && !self.opens.contains_key(&ino) {
-            self.changed.remove(&ino);
+            Arc::make_mut(&mut self.changed).remove(&ino);
         }
     }
 }
 
+/// The number that the guest sees.
+fn shown(ino: Ino) -> u64 {
+    u64::from(ino) + 1
+}
+
 impl Node {
     fn directory(parent: Ino, modified_ns: u64) -> Self {
-        Self { body: Body::Directory { entries: BTreeMap::new(), parent }, links: 1, modified_ns }
+        Self { body: Body::Directory { entries: Arc::default(), parent }, links: 1, modified_ns }
     }
 }
 

@@ -4,8 +4,8 @@
 use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 
 use super::errno::{Errno, Result};
-use super::files::{Files, ROOT_FD, Target, Whence};
-use super::tree::{Kind, OpenOptions, Stat};
+use super::files::{Files, Node, ROOT_FD, Target, Whence};
+use super::{Kind, OpenOptions};
 use crate::host::{Host, call};
 use crate::memory::GuestMemory;
 
@@ -14,6 +14,7 @@ type Env<'a> = FunctionEnvMut<'a, Host>;
 /// Path of the preopened directory.
 const PREOPEN: &[u8] = b"/";
 
+const FILETYPE_UNKNOWN: u8 = 0;
 const FILETYPE_CHARACTER_DEVICE: u8 = 2;
 const FILETYPE_DIRECTORY: u8 = 3;
 const FILETYPE_REGULAR_FILE: u8 = 4;
@@ -111,8 +112,8 @@ fn fd_advise(env: Env<'_>, fd: u32, _offset: u64, _len: u64, _advice: u32) -> i3
 
 fn fd_allocate(env: Env<'_>, fd: u32, offset: u64, len: u64) -> i32 {
     call(env, |host, _| {
-        let end = offset.checked_add(len).ok_or(Errno::FBIG)?;
-        host.files.allocate(fd, end, host.sources.stamp_ns())
+        offset.checked_add(len).ok_or(Errno::FBIG)?;
+        host.files.allocate(fd, offset, len, host.sources.stamp_ns())
     })
 }
 
@@ -121,11 +122,11 @@ fn fd_close(env: Env<'_>, fd: u32) -> i32 {
 }
 
 fn fd_datasync(env: Env<'_>, fd: u32) -> i32 {
-    call(env, |host, _| host.files.descriptor(fd).map(drop))
+    call(env, |host, _| host.files.sync(fd, true))
 }
 
 fn fd_sync(env: Env<'_>, fd: u32) -> i32 {
-    call(env, |host, _| host.files.descriptor(fd).map(drop))
+    call(env, |host, _| host.files.sync(fd, false))
 }
 
 fn fd_dup(env: Env<'_>, fd: u32, out: u32) -> i32 {
@@ -164,7 +165,7 @@ fn fd_fdstat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
     call(env, |host, memory| {
         let filetype = filetype(&host.files, fd)?;
         let descriptor = host.files.descriptor(fd)?;
-        let hidden = match (descriptor.target, descriptor.writable) {
+        let hidden = match (&descriptor.target, descriptor.writable) {
             (Target::Log, _) => RIGHT_FD_READ,
             (_, false) if filetype != FILETYPE_DIRECTORY => RIGHT_FD_WRITE,
             _ => 0,
@@ -191,7 +192,7 @@ fn fd_fdstat_set_rights(env: Env<'_>, fd: u32, _base: u64, _inheriting: u64) -> 
 
 fn fd_filestat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
     call(env, |host, memory| match host.files.stat(fd)? {
-        Some(stat) => memory.write(out, &filestat(&stat)),
+        Some(node) => memory.write(out, &filestat(&node)),
         None => {
             let mut bytes = [0; 64];
             bytes[16] = FILETYPE_CHARACTER_DEVICE;
@@ -205,12 +206,9 @@ fn fd_filestat_set_size(env: Env<'_>, fd: u32, len: u64) -> i32 {
 }
 
 fn fd_filestat_set_times(env: Env<'_>, fd: u32, _accessed_ns: u64, modified_ns: u64, flags: u32) -> i32 {
-    call(env, |host, _| {
-        let Some(stat) = host.files.stat(fd)? else { return Ok(()) };
-        match modification_time(flags, modified_ns, host) {
-            Some(time_ns) => host.files.volume().lock().set_modified(stat.ino, time_ns),
-            None => Ok(()),
-        }
+    call(env, |host, _| match (&host.files.descriptor(fd)?.target, modification_time(flags, modified_ns, host)) {
+        (Target::Node(handle), Some(time_ns)) => handle.set_modified(time_ns),
+        _ => Ok(()),
     })
 }
 
@@ -283,7 +281,7 @@ fn fd_readdir(env: Env<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) 
         for (index, entry) in entries.iter().enumerate().skip(first) {
             let mut head = [0; DIRENT_LEN];
             head[..8].copy_from_slice(&(index as u64 + 1).to_le_bytes());
-            head[8..16].copy_from_slice(&(u64::from(entry.ino) + 1).to_le_bytes());
+            head[8..16].copy_from_slice(&entry.ino.to_le_bytes());
             head[16..20].copy_from_slice(&(entry.name.len() as u32).to_le_bytes());
             head[20] = kind_filetype(entry.kind);
             // A full buffer, even in the middle of an entry, tells libc to ask again from that entry's cookie.
@@ -319,7 +317,7 @@ fn fd_tell(env: Env<'_>, fd: u32, out: u32) -> i32 {
 /// WASIX passes the capacity through `len` and takes the length back.
 fn getcwd(env: Env<'_>, buf: u32, len: u32) -> i32 {
     call(env, |host, memory| {
-        let path = host.files.working_directory()?;
+        let path = host.files.working_directory();
         let capacity = memory.read_u32(len)? as usize;
         memory.write(len, &(path.len() as u32).to_le_bytes())?;
         if path.len() > capacity {
@@ -336,31 +334,21 @@ fn chdir(env: Env<'_>, path: u32, len: u32) -> i32 {
 }
 
 fn path_create_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
-        host.files.volume().lock().create_directory(start, memory.text(path, len)?, host.sources.stamp_ns())
-    })
+    call(env, |host, memory| host.files.create_directory((fd, memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_remove_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
-        host.files.volume().lock().remove_directory(start, memory.text(path, len)?, host.sources.stamp_ns())
-    })
+    call(env, |host, memory| host.files.remove_directory((fd, memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_unlink_file(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
-        host.files.volume().lock().remove_file(start, memory.text(path, len)?, host.sources.stamp_ns())
-    })
+    call(env, |host, memory| host.files.remove_file((fd, memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_rename(env: Env<'_>, from: u32, from_path: u32, from_len: u32, to: u32, to_path: u32, to_len: u32) -> i32 {
     call(env, |host, memory| {
-        let from = (host.files.directory(from)?, memory.text(from_path, from_len)?);
-        let to = (host.files.directory(to)?, memory.text(to_path, to_len)?);
-        host.files.volume().lock().rename(from, to, host.sources.stamp_ns())
+        let (from, to) = ((from, memory.text(from_path, from_len)?), (to, memory.text(to_path, to_len)?));
+        host.files.rename(from, to, host.sources.stamp_ns())
     })
 }
 
@@ -376,9 +364,8 @@ fn path_link(
     to_len: u32,
 ) -> i32 {
     call(env, |host, memory| {
-        let from = (host.files.directory(from)?, memory.text(from_path, from_len)?);
-        let to = (host.files.directory(to)?, memory.text(to_path, to_len)?);
-        host.files.volume().lock().hard_link(from, to, host.sources.stamp_ns())
+        let (from, to) = ((from, memory.text(from_path, from_len)?), (to, memory.text(to_path, to_len)?));
+        host.files.hard_link(from, to, host.sources.stamp_ns())
     })
 }
 
@@ -389,19 +376,15 @@ fn path_symlink(_env: Env<'_>, _target: u32, _target_len: u32, _fd: u32, _path: 
 
 fn path_readlink(env: Env<'_>, fd: u32, path: u32, len: u32, _buf: u32, _buf_len: u32, _out: u32) -> i32 {
     call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
-        host.files.volume().lock().lookup(start, memory.text(path, len)?)?;
+        host.files.stat_path((fd, memory.text(path, len)?))?;
         Err(Errno::INVAL)
     })
 }
 
 fn path_filestat_get(env: Env<'_>, fd: u32, _flags: u32, path: u32, len: u32, out: u32) -> i32 {
     call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
-        let tree = host.files.volume().lock();
-        let stat = tree.stat(tree.lookup(start, memory.text(path, len)?)?)?;
-        drop(tree);
-        memory.write(out, &filestat(&stat))
+        let node = host.files.stat_path((fd, memory.text(path, len)?))?;
+        memory.write(out, &filestat(&node))
     })
 }
 
@@ -417,11 +400,8 @@ fn path_filestat_set_times(
     time_flags: u32,
 ) -> i32 {
     call(env, |host, memory| {
-        let start = host.files.directory(fd)?;
         let time_ns = modification_time(time_flags, modified_ns, host);
-        let mut tree = host.files.volume().lock();
-        let ino = tree.lookup(start, memory.text(path, len)?)?;
-        time_ns.map_or(Ok(()), |time_ns| tree.set_modified(ino, time_ns))
+        host.files.set_modified_path((fd, memory.text(path, len)?), time_ns)
     })
 }
 
@@ -465,7 +445,7 @@ fn path_open2(
             write: rights & RIGHT_FD_WRITE != 0 && open_flags & OFLAGS_DIRECTORY == 0,
         };
         let append = descriptor_flags & FDFLAGS_APPEND != 0;
-        let number = host.files.open(fd, memory.text(path, len)?, options, append, host.sources.stamp_ns())?;
+        let number = host.files.open((fd, memory.text(path, len)?), options, append, host.sources.stamp_ns())?;
         host.files.descriptor_mut(number)?.close_on_exec = extended_flags & 1 != 0;
         memory.write(out, &number.to_le_bytes())
     })
@@ -490,18 +470,21 @@ fn read_vectors(
     Ok(total)
 }
 
-/// Writes each vector in turn; returns the number of bytes written.
+/// Writes each vector in turn until one is not written whole; returns the number of bytes written.
 fn write_vectors(
     memory: &GuestMemory<'_>,
     vectors: u32,
     count: u32,
-    mut write: impl FnMut(&[u8], u32) -> Result<()>,
+    mut write: impl FnMut(&[u8], u32) -> Result<usize>,
 ) -> Result<u32> {
     let mut total = 0u32;
     for index in 0..count {
         let (address, len) = vector(memory, vectors, index)?;
-        write(memory.bytes(address, len)?, total)?;
-        total = total.checked_add(len).ok_or(Errno::INVAL)?;
+        let done = write(memory.bytes(address, len)?, total)? as u32;
+        total = total.checked_add(done).ok_or(Errno::INVAL)?;
+        if done < len {
+            break;
+        }
     }
     Ok(total)
 }
@@ -520,21 +503,22 @@ fn modification_time(flags: u32, modified_ns: u64, host: &Host) -> Option<u64> {
 }
 
 fn filetype(files: &Files, fd: u32) -> Result<u8> {
-    Ok(files.stat(fd)?.map_or(FILETYPE_CHARACTER_DEVICE, |stat| kind_filetype(stat.kind)))
+    Ok(files.stat(fd)?.map_or(FILETYPE_CHARACTER_DEVICE, |node| kind_filetype(node.stat.kind)))
 }
 
 fn kind_filetype(kind: Kind) -> u8 {
     match kind {
         Kind::Directory => FILETYPE_DIRECTORY,
         Kind::File => FILETYPE_REGULAR_FILE,
+        Kind::Other => FILETYPE_UNKNOWN,
     }
 }
 
 /// WASI's `filestat`. Access and change times are not kept apart from the modification time.
-fn filestat(stat: &Stat) -> [u8; 64] {
+fn filestat(Node { device, stat }: &Node) -> [u8; 64] {
     let mut bytes = [0; 64];
-    bytes[..8].copy_from_slice(&1u64.to_le_bytes());
-    bytes[8..16].copy_from_slice(&(u64::from(stat.ino) + 1).to_le_bytes());
+    bytes[..8].copy_from_slice(&u64::from(*device).to_le_bytes());
+    bytes[8..16].copy_from_slice(&stat.ino.to_le_bytes());
     bytes[16] = kind_filetype(stat.kind);
     bytes[24..32].copy_from_slice(&u64::from(stat.links).to_le_bytes());
     bytes[32..40].copy_from_slice(&stat.len.to_le_bytes());
@@ -546,12 +530,13 @@ fn filestat(stat: &Stat) -> [u8; 64] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Stat;
     use super::*;
 
     #[test]
     fn filestat_is_laid_out_as_wasi_says() {
-        let stat = Stat { ino: 6, kind: Kind::File, len: 0x0102_0304, links: 2, modified_ns: 9 };
-        let bytes = filestat(&stat);
+        let stat = Stat { ino: 7, kind: Kind::File, len: 0x0102_0304, links: 2, modified_ns: 9 };
+        let bytes = filestat(&Node { device: 1, stat });
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!([0, 8, 16, 24, 32, 40, 48, 56].map(word), [1, 7, 4, 2, 0x0102_0304, 9, 9, 9]);
     }

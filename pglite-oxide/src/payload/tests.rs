@@ -88,7 +88,7 @@ fn refusal(change: impl FnOnce(&mut Parts)) -> String {
     let mut parts = parts();
     change(&mut parts);
     let error = match payload(&parts) {
-        Ok(payload) => payload.image().map(drop).unwrap_err(),
+        Ok(payload) => payload.template().map(drop).unwrap_err(),
         Err(error) => error,
     };
     assert_eq!(error.kind(), ErrorKind::Payload);
@@ -101,11 +101,14 @@ fn a_whole_payload_gives_modules_and_files() {
     let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     assert_eq!(names, ["postgres", "plpgsql"]);
     assert_eq!(payload.artifacts[1].verified_bytes().unwrap(), b"code");
-    let tree = crate::fs::Tree::new(payload.image().unwrap());
-    let contents = |path| tree.contents(tree.lookup(0, path).unwrap()).unwrap();
-    assert_eq!(&contents("/pgdata/base/1")[..], b"relation");
-    assert_eq!(&contents("/usr/lib/postgresql/plpgsql.so")[..], b"pglite-oxide module sha256:plpgsql-wasm\n");
-    assert!(Arc::ptr_eq(&payload.image().unwrap(), &payload.image().unwrap()));
+    let volume = payload.volume(Arc::new(ImageFs::new(payload.template().unwrap()))).unwrap();
+    let contents = |path| {
+        let place = volume.place(path).unwrap();
+        crate::fs::test_support::read(&**place.fs, place.path)
+    };
+    assert_eq!(contents("/pgdata/base/1"), b"relation");
+    assert_eq!(contents("/usr/lib/postgresql/plpgsql.so"), b"pglite-oxide module sha256:plpgsql-wasm\n");
+    assert!(Arc::ptr_eq(&payload.template().unwrap(), &payload.template().unwrap()));
 }
 
 #[test]
