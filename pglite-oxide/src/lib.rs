@@ -25,6 +25,8 @@ mod payload;
 pub mod pipeline;
 mod protocol;
 mod session;
+#[doc(hidden)]
+pub mod testing;
 mod world;
 
 pub use database::{CancelHandle, Pglite};

@@ -7,10 +7,12 @@
 
 pub(crate) mod content;
 pub(crate) mod errno;
+pub(crate) mod fault;
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod loader;
+pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod test_support;
 pub(crate) mod tree;
