@@ -1,13 +1,14 @@
 //! The process's one engine and the modules loaded into it. Loaded code is never unloaded, so each module is loaded once and shared.
 //! It owns the check of an artifact against this program and machine; it never compiles: there is no compiler in this crate.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest, Sha256};
 use wasmer::sys::{BaseTunables, NativeEngineExt, Tunables};
-use wasmer::{Engine, MemoryError, MemoryType, Module, TableType};
+use wasmer::{Engine, MemoryError, MemoryType, Module, Pages, TableType, WASM_PAGE_SIZE};
 use wasmer_types::target::{CpuFeature, Triple};
 use wasmer_types::{MemoryStyle, MetadataHeader, TableStyle};
 use wasmer_vm::{VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
@@ -116,10 +117,40 @@ fn check(artifact: &Artifact, machine: &Machine) -> Result<()> {
     Err(Error::new(ErrorKind::Payload, message))
 }
 
+thread_local! {
+    /// Largest memory of what this thread instantiates, in WebAssembly pages.
+    static MEMORY_LIMIT: Cell<Option<Pages>> = const { Cell::new(None) };
+}
+
+/// Runs `instantiate` so that the memory of the guest it makes cannot grow beyond `limit` bytes. WebAssembly itself ends at 4 GiB.
+///
+/// The limit belongs to one guest and tunables to the engine of all: an instance is made by the thread that asks for it, so it travels with the thread.
+pub(crate) fn with_memory_limit<T>(limit: Option<u64>, instantiate: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            MEMORY_LIMIT.set(None);
+        }
+    }
+    let pages = limit.map(|bytes| Pages(u32::try_from(bytes / WASM_PAGE_SIZE as u64).unwrap_or(u32::MAX)));
+    MEMORY_LIMIT.set(pages);
+    let _reset = Reset;
+    instantiate()
+}
+
 /// Wasmer's own tunables with a native stack of our size, for this engine only: the process may hold other ones.
 struct GuestTunables {
     base: BaseTunables,
     vm: VMConfig,
+}
+
+/// A memory type within this thread's limit. A module accepts a memory whose maximum is below the one it asks for.
+fn limited(ty: &MemoryType) -> MemoryType {
+    let mut ty = *ty;
+    if let Some(limit) = MEMORY_LIMIT.get() {
+        ty.maximum = Some(ty.maximum.map_or(limit, |maximum| maximum.min(limit)));
+    }
+    ty
 }
 
 impl Tunables for GuestTunables {
@@ -132,7 +163,7 @@ impl Tunables for GuestTunables {
     }
 
     fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
-        self.base.create_host_memory(ty, style)
+        self.base.create_host_memory(&limited(ty), style)
     }
 
     unsafe fn create_vm_memory(

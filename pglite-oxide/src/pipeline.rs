@@ -126,8 +126,8 @@ pub fn run_main(modules: &Modules, tree: &Tree, start: Start) -> Result<Exit> {
 
 impl Connection {
     /// Starts PostgreSQL on a tree and opens a session.
-    pub fn open(modules: &Modules, tree: &Tree, start: Start) -> Result<Self> {
-        Session::open(launch(modules, tree, start)).map(Self)
+    pub fn open(modules: &Modules, tree: &Tree, start: Start, user: &str, database: &str) -> Result<Self> {
+        Session::open(launch(modules, tree, start), user, database).map(Self)
     }
 
     /// Runs statements and returns the result of each.
@@ -145,7 +145,7 @@ impl Connection {
 fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
     let Start { args, env, stdin, world } = start;
     let volume = Arc::new(Volume::new(Arc::new(tree.0.clone())));
-    Launch { modules: modules.loaded.clone(), volume, args, env, stdin, world }
+    Launch { modules: modules.loaded.clone(), volume, args, env, stdin, world, memory_limit: None }
 }
 
 fn failed(path: &str, errno: Errno) -> Error {
