@@ -1,7 +1,12 @@
 //! For tests of this crate's durability, not for users: databases on file systems that record or fail. No promise of stability.
 
+use std::sync::Arc;
+
+use crate::builder::{self, Data};
+use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs;
+use crate::options::{Durability, Options};
 use crate::payload;
 
 pub use crate::fs::errno::Errno;
@@ -26,4 +31,15 @@ pub fn template() -> Result<ImageFs> {
 pub fn read(data: &dyn FileSystem, path: &str) -> Result<Vec<u8>> {
     let failed = |errno: Errno| Error::new(ErrorKind::Io, format!("{path}: {errno}"));
     fs::read(&*data.open(path, OpenOptions::default(), 0).map_err(failed)?).map_err(failed)
+}
+
+/// Opens a database on any file system that holds a data directory.
+///
+/// # Errors
+/// As [`crate::Builder::open`].
+pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str, &str)]) -> Result<Pglite> {
+    let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let options = Options { durability, settings, ..Options::default() };
+    options.check()?;
+    builder::start(payload::embedded()?, Data::Other(data), options, None)
 }
