@@ -27,6 +27,12 @@ pub enum ErrorKind {
     Protocol,
     /// The operating system refused something.
     Io,
+    /// The database is open already, in this process or another one; the message says where.
+    InUse,
+    /// A directory or archive is not a database of this crate, or one of another version. Nothing in it was touched.
+    Incompatible,
+    /// Something was asked for that cannot be, like a setting that belongs to this crate. Nothing was done.
+    Config,
 }
 
 #[derive(Debug)]

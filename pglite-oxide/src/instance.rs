@@ -36,6 +36,8 @@ pub(crate) struct Launch {
     pub(crate) world: World,
     /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub(crate) memory_limit: Option<u64>,
+    /// What the guest's files need while it lives, like the lock of their directory. Let go when the guest ends, however it does.
+    pub(crate) held: Option<Box<dyn std::fmt::Debug + Send>>,
 }
 
 /// How the guest's work ended.
@@ -58,6 +60,7 @@ pub(crate) struct Instance {
     interrupts: Arc<Interrupts>,
     /// Flags of `abi::due`.
     due: i32,
+    held: Option<Box<dyn std::fmt::Debug + Send>>,
     /// Why no call is possible any more.
     dead: Option<Death>,
 }
@@ -118,7 +121,7 @@ impl Instance {
         let (instance, _) = engine::with_memory_limit(launch.memory_limit, || builder.instantiate(main, &mut store))
             .map_err(|cause| Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause))?;
         let pump = function(&instance, &store, export::PUMP)?;
-        let mut instance = Self { store, host, instance, pump, interrupts, due: 0, dead: None };
+        let mut instance = Self { store, host, instance, pump, interrupts, due: 0, held: launch.held, dead: None };
         instance.check_abi()?;
         instance.attach_interrupts()?;
         Ok(instance)
@@ -246,6 +249,7 @@ impl Instance {
             Ok(WasiError::Exit(code)) => {
                 self.interrupts.detach();
                 self.dead = Some(Death::Exit(code.raw()));
+                self.held = None;
                 return Ok(Return::Exit(code.raw()));
             }
             Ok(other) => other.to_string(),
@@ -258,6 +262,7 @@ impl Instance {
     /// The error of a guest that is dead from now on, with the end of its log: what PostgreSQL said last is what explains it.
     fn crashed(&mut self, what: String) -> Error {
         self.dead.get_or_insert_with(|| Death::Trap(what.clone()));
+        self.held = None;
         self.interrupts.detach();
         let log = self.take_log();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();

@@ -10,7 +10,9 @@
 //! This crate compiles nothing and opens no network connection: PostgreSQL comes with it.
 
 mod abi;
+mod archive;
 mod artifacts;
+mod builder;
 mod database;
 mod engine;
 mod error;
@@ -20,13 +22,20 @@ mod instance;
 mod interrupts;
 mod manifest;
 mod memory;
+mod options;
 mod payload;
 #[doc(hidden)]
 pub mod pipeline;
 mod protocol;
+mod root;
 mod session;
+#[doc(hidden)]
+pub mod testing;
 mod world;
 
+pub use archive::Format;
+pub use builder::Builder;
 pub use database::{CancelHandle, Pglite};
 pub use error::{DbError, Error, ErrorKind, Result, SqlState};
+pub use options::Durability;
 pub use protocol::ResultSet;

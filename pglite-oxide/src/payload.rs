@@ -66,11 +66,6 @@ impl Payload {
         })
     }
 
-    /// Version of PostgreSQL, such as `17.11`.
-    pub(crate) fn postgresql(&self) -> &str {
-        &self.manifest.postgresql
-    }
-
     /// Everything but the data directory, unpacked by the first caller.
     fn system(&self) -> Result<Arc<Image>> {
         once(&self.system, || {

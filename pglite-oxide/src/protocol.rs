@@ -55,8 +55,9 @@ pub(crate) struct Answer {
 pub(crate) fn startup(user: &str, database: &str) -> Result<BytesMut> {
     let mut message = BytesMut::new();
     let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
-    frontend::startup_message(parameters, &mut message)
-        .map_err(|cause| Error::new(ErrorKind::Protocol, "cannot send the names of user and database").with_cause(cause))?;
+    frontend::startup_message(parameters, &mut message).map_err(|cause| {
+        Error::new(ErrorKind::Protocol, "cannot send the names of user and database").with_cause(cause)
+    })?;
     Ok(message)
 }
 

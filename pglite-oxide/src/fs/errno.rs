@@ -8,7 +8,7 @@ use std::io;
 pub struct Errno(pub(crate) u16);
 
 /// Result of a file operation.
-pub type Result<T, E = Errno> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Errno> = std::result::Result<T, E>;
 
 impl Errno {
     pub(crate) const ACCES: Self = Self(2);

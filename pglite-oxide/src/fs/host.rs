@@ -16,7 +16,7 @@ use super::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
 
 /// A directory of the machine.
 #[derive(Debug)]
-pub(crate) struct HostFs {
+pub struct HostFs {
     root: Dir,
 }
 
@@ -29,7 +29,7 @@ struct HostHandle {
 
 impl HostFs {
     /// Opens a directory, with the rights of this process.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub fn open(directory: &Path) -> io::Result<Self> {
         Dir::open_ambient_dir(directory, ambient_authority()).map(|root| Self { root })
     }
 }

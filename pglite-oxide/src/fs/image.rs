@@ -8,7 +8,7 @@ use super::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
 
 /// An image and the changes made to it, gone with its last handle.
 #[derive(Debug, Clone)]
-pub(crate) struct ImageFs(Arc<Mutex<Tree>>);
+pub struct ImageFs(Arc<Mutex<Tree>>);
 
 /// An open node.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl ImageFs {
     }
 
     /// An independent file system with the same files, sharing every page until it is written; see [`Tree::copy`] for what it costs.
-    pub(crate) fn copy(&self) -> Self {
+    pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.tree().copy())))
     }
 

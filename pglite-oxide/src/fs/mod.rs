@@ -7,10 +7,12 @@
 
 pub(crate) mod content;
 pub(crate) mod errno;
+pub(crate) mod fault;
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod loader;
+pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod test_support;
 pub(crate) mod tree;
@@ -130,6 +132,10 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+/// Opens a file that must not be there yet.
+pub(crate) const CREATE_NEW: OpenOptions =
+    OpenOptions { create: true, exclusive: true, truncate: false, directory: false, write: true };
+
 /// Shows everything below a directory, in the order of the names, parents first; paths begin at that directory. Files come with a handle.
 /// An error names its path.
 pub(crate) fn walk(
@@ -169,4 +175,30 @@ pub(crate) fn read(handle: &dyn Handle) -> Result<Vec<u8>> {
     }
     bytes.truncate(done);
     Ok(bytes)
+}
+
+/// Writes all of `data`.
+pub(crate) fn write_all(handle: &dyn Handle, mut offset: u64, mut data: &[u8]) -> Result<()> {
+    while !data.is_empty() {
+        let count = handle.write_at(offset, data, 0)?;
+        if count == 0 {
+            return Err(Errno::IO);
+        }
+        offset += count as u64;
+        data = &data[count..];
+    }
+    Ok(())
+}
+
+/// Copies the contents of a file into an empty one, `buf.len()` bytes at a time.
+pub(crate) fn copy(from: &dyn Handle, to: &dyn Handle, buf: &mut [u8]) -> Result<()> {
+    let mut offset = 0;
+    loop {
+        let count = from.read_at(offset, buf)?;
+        if count == 0 {
+            return Ok(());
+        }
+        write_all(to, offset, &buf[..count])?;
+        offset += count as u64;
+    }
 }

@@ -58,6 +58,11 @@ enum Body {
 }
 
 impl Image {
+    /// An image of nothing.
+    pub(crate) fn empty() -> Self {
+        Self { nodes: vec![Node::directory(ROOT, 0)] }
+    }
+
     /// Builds an image. Parents come into being as needed; a path given twice, or below a file, is `EXIST` or `NOTDIR`.
     pub(crate) fn new(
         items: impl IntoIterator<Item = (String, Item)>,

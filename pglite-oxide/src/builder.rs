@@ -1,0 +1,298 @@
+//! How a database is opened: where its files are and what its session starts with. It owns the order of the steps, from the check of what was
+//! asked for to a session that is ready.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::archive;
+use crate::database::{PGDATA, Pglite};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::host::HostFs;
+use crate::fs::{FileSystem, Image, ImageFs};
+use crate::instance::Launch;
+use crate::options::{Durability, Options};
+use crate::payload::{self, Payload};
+use crate::root::identity::{self, Layout};
+use crate::root::{self, Root};
+use crate::session::Session;
+use crate::world::World;
+
+/// Says how to open a database. Nothing happens before [`Self::open`].
+///
+/// ```no_run
+/// use pglite_oxide::{Durability, Pglite};
+///
+/// let db = Pglite::builder()
+///     .path("data/shop")
+///     .durability(Durability::Relaxed)
+///     .setting("work_mem", "16MB")
+///     .extension("pg_trgm")
+///     .open()?;
+/// # Ok::<(), pglite_oxide::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    place: Place,
+    options: Options,
+    durability: Option<Durability>,
+    archive: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Place {
+    #[default]
+    Memory,
+    TemporaryDirectory,
+    Directory(PathBuf),
+    App {
+        qualifier: String,
+        organization: String,
+        application: String,
+    },
+}
+
+/// Where the files of an open database are.
+#[derive(Debug, Clone)]
+pub(crate) enum Data {
+    Image(ImageFs),
+    Other(Arc<dyn FileSystem>),
+}
+
+/// What an open database holds on to. The root comes first: its lock goes before its directory.
+#[derive(Debug)]
+struct Held {
+    _root: Root,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Builder {
+    /// A database in this directory, which is made if it is not there. An empty directory will do; a directory with anything else in it is refused.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.place = Place::Directory(path.into());
+        self
+    }
+
+    /// A database in the directory that the system has for the local data of a user's applications, like `~/.local/share/shop/pglite-oxide` for
+    /// `app("org", "Example", "shop")` on Linux. The first name is a domain, turned around, the second an organization; both may be empty.
+    #[must_use]
+    pub fn app(
+        mut self,
+        qualifier: impl Into<String>,
+        organization: impl Into<String>,
+        application: impl Into<String>,
+    ) -> Self {
+        let (qualifier, organization) = (qualifier.into(), organization.into());
+        self.place = Place::App { qualifier, organization, application: application.into() };
+        self
+    }
+
+    /// A new database in memory, gone when it is closed. The default.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.place = Place::Memory;
+        self
+    }
+
+    /// A new database in a directory of its own below the system's directory for temporary files, removed when it is closed: for more data than
+    /// fits into memory.
+    #[must_use]
+    pub fn temporary_on_disk(mut self) -> Self {
+        self.place = Place::TemporaryDirectory;
+        self
+    }
+
+    /// The database to connect to. Default: `postgres`.
+    #[must_use]
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.options.database = name.into();
+        self
+    }
+
+    /// The role to connect as. Default: `postgres`, the superuser of every new database.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.options.user = name.into();
+        self
+    }
+
+    /// A server setting for this session, like `work_mem`; of two with one name the later one counts. Values have PostgreSQL's units and defaults
+    /// (PostgreSQL documentation, chapter "Server Configuration").
+    #[must_use]
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// An extension to create, if the database does not have it yet.
+    #[must_use]
+    pub fn extension(mut self, name: impl Into<String>) -> Self {
+        self.options.extensions.push(name.into());
+        self
+    }
+
+    /// What commits survive. Default: [`Durability::Full`] for a database with a path, [`Durability::None`] for a temporary one.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Fills the new database from an archive made by [`Pglite::dump_data_dir`]. There must be no database at the path yet.
+    #[must_use]
+    pub fn load(mut self, archive: impl Into<PathBuf>) -> Self {
+        self.archive = Some(archive.into());
+        self
+    }
+
+    /// Most memory that PostgreSQL may take, in bytes. A statement that needs more fails with SQLSTATE 53200. Default: 4 GiB, all that it can
+    /// address.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.options.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Config`] if something was asked for that cannot be; nothing has been made then.
+    /// - [`ErrorKind::InUse`] if the database is open already, here or in another process.
+    /// - [`ErrorKind::Incompatible`] if the directory or archive is not a database, or one of another version.
+    /// - [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+    /// - [`ErrorKind::Io`] if the system refuses something.
+    /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if PostgreSQL refuses to start, with its reason: a setting, or a database or user that does
+    ///   not exist.
+    pub fn open(&self) -> Result<Pglite> {
+        match &self.archive {
+            Some(path) => {
+                let failed =
+                    |cause| Error::new(ErrorKind::Io, format!("cannot open {}", path.display())).with_cause(cause);
+                self.open_with(Some(&mut std::fs::File::open(path).map_err(failed)?))
+            }
+            None => self.open_with(None),
+        }
+    }
+
+    /// Opens a new database with the contents of an archive made by [`Pglite::dump_data_dir`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn load_data_dir(&self, mut archive: impl Read) -> Result<Pglite> {
+        self.open_with(Some(&mut archive))
+    }
+
+    fn open_with(&self, mut archive: Option<&mut dyn Read>) -> Result<Pglite> {
+        self.options.check()?;
+        let payload = payload::embedded()?;
+        let template = ImageFs::new(payload.template()?);
+        let layout = Layout::of(&template)?;
+        let temporary = matches!(self.place, Place::Memory | Place::TemporaryDirectory);
+        let default = if temporary { Durability::None } else { Durability::Full };
+        let options = Options { durability: self.durability.unwrap_or(default), ..self.options.clone() };
+        let durable = options.durability != Durability::None;
+
+        let is_archive = archive.is_some();
+        let mut fill = |data: &HostFs| match &mut archive {
+            Some(archive) => archive::load(&mut **archive, data, &layout),
+            None => {
+                copy(&template, data)?;
+                identity::set_identifier(data, identity::new_identifier()?)
+            }
+        };
+        let mut at = |path: &Path, directory| {
+            if is_archive && !Root::is_free(path)? {
+                let message = format!("{}: there is a database already; an archive makes a new one", path.display());
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+            let root = Root::open(path, &layout, durable, &mut fill)?;
+            let data = Data::Other(Arc::new(root.data()?));
+            Ok((data, Some(Held { _root: root, _directory: directory })))
+        };
+        let (data, held) = match &self.place {
+            Place::Directory(path) => at(path, None)?,
+            Place::App { qualifier, organization, application } => {
+                at(&app_directory(qualifier, organization, application)?, None)?
+            }
+            Place::TemporaryDirectory => {
+                let directory = tempfile::Builder::new().prefix("pglite-oxide-").tempdir().map_err(|cause| {
+                    Error::new(ErrorKind::Io, "cannot make a temporary directory").with_cause(cause)
+                })?;
+                at(&directory.path().to_path_buf(), Some(directory))?
+            }
+            Place::Memory => {
+                let data = match archive {
+                    Some(archive) => {
+                        let data = empty();
+                        archive::load(archive, &data, &layout)?;
+                        data
+                    }
+                    None => {
+                        identity::set_identifier(&template, identity::new_identifier()?)?;
+                        template
+                    }
+                };
+                (Data::Image(data), None)
+            }
+        };
+        start(payload, data, options, held.map(|held| Box::new(held) as Box<dyn std::fmt::Debug + Send>))
+    }
+}
+
+/// Starts a session on a data directory.
+pub(crate) fn start(
+    payload: &Payload,
+    data: Data,
+    options: Options,
+    held: Option<Box<dyn std::fmt::Debug + Send>>,
+) -> Result<Pglite> {
+    let fs: Arc<dyn FileSystem> = match &data {
+        Data::Image(fs) => Arc::new(fs.clone()),
+        Data::Other(fs) => fs.clone(),
+    };
+    let launch = Launch {
+        modules: payload.modules()?,
+        volume: Arc::new(payload.volume(fs)?),
+        args: options.args(PGDATA),
+        env: payload::environment(),
+        stdin: bytes::Bytes::new(),
+        world: World::default(),
+        memory_limit: options.memory_limit,
+        held,
+    };
+    let session = Session::open(launch, &options.user, &options.database)?;
+    let mut db = Pglite::new(session, data, options);
+    for extension in db.options().extensions.clone() {
+        db.exec(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
+    }
+    Ok(db)
+}
+
+/// A file system in memory with nothing in it.
+pub(crate) fn empty() -> ImageFs {
+    ImageFs::new(Arc::new(Image::empty()))
+}
+
+/// Copies a data directory.
+pub(crate) fn copy(from: &dyn FileSystem, to: &dyn FileSystem) -> Result<()> {
+    let mut buf = vec![0; 1 << 20];
+    crate::fs::walk(from, "", &mut |path, handle| match handle {
+        None => to.create_directory(path, 0),
+        Some(_) if path == root::POSTMASTER_PID => Ok(()),
+        Some(handle) => crate::fs::copy(handle, &*to.open(path, crate::fs::CREATE_NEW, 0)?, &mut buf),
+    })
+    .map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot copy {path}: {errno}")))
+}
+
+fn app_directory(qualifier: &str, organization: &str, application: &str) -> Result<PathBuf> {
+    let directories = directories::ProjectDirs::from(qualifier, organization, application);
+    let directories = directories.filter(|_| !application.is_empty());
+    let directories = directories.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Config,
+            "this user has no directory for applications' data, or the application no name; use `path`",
+        )
+    })?;
+    Ok(directories.data_local_dir().join("pglite-oxide"))
+}

@@ -1,0 +1,45 @@
+//! For tests of this crate's durability, not for users: databases on file systems that record or fail. No promise of stability.
+
+use std::sync::Arc;
+
+use crate::builder::{self, Data};
+use crate::database::Pglite;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs;
+use crate::options::{Durability, Options};
+use crate::payload;
+
+pub use crate::fs::errno::Errno;
+pub use crate::fs::fault::{Class, Fault, FaultFs, Plan};
+pub use crate::fs::host::HostFs;
+pub use crate::fs::image::ImageFs;
+pub use crate::fs::log::{Fate, FileId, LogFs, Operation, Recording, SECTOR};
+pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+
+/// The data directory of a new database, in memory. Two of them share their pages until they are written.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+pub fn template() -> Result<ImageFs> {
+    Ok(ImageFs::new(payload::embedded()?.template()?))
+}
+
+/// Contents of one file.
+///
+/// # Errors
+/// [`ErrorKind::Io`] with the path.
+pub fn read(data: &dyn FileSystem, path: &str) -> Result<Vec<u8>> {
+    let failed = |errno: Errno| Error::new(ErrorKind::Io, format!("{path}: {errno}"));
+    fs::read(&*data.open(path, OpenOptions::default(), 0).map_err(failed)?).map_err(failed)
+}
+
+/// Opens a database on any file system that holds a data directory.
+///
+/// # Errors
+/// As [`crate::Builder::open`].
+pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str, &str)]) -> Result<Pglite> {
+    let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let options = Options { durability, settings, ..Options::default() };
+    options.check()?;
+    builder::start(payload::embedded()?, Data::Other(data), options, None)
+}

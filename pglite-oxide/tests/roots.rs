@@ -1,0 +1,409 @@
+//! Databases with a place of their own: what survives, who may open what, archives and copies. Without a payload these tests say so and pass.
+
+// A helper of a test fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use pglite_oxide::{Durability, ErrorKind, Format, Pglite};
+
+/// A directory for databases, or `None`, loudly, in a checkout where PostgreSQL has not been built.
+fn place() -> Option<tempfile::TempDir> {
+    if pglite_oxide_assets::PAYLOAD.is_none() {
+        eprintln!("SKIPPED: there is no PostgreSQL in this build; `cargo xtask assets build` makes it");
+        return None;
+    }
+    Some(tempfile::tempdir().unwrap())
+}
+
+fn value(db: &mut Pglite, sql: &str) -> String {
+    let result = db.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    result.rows[0][0].clone().unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs this program again, as one of the roles of `child`.
+fn spawn(role: &str, path: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .envs([("PGLITE_OXIDE_TEST_ROLE", role), ("PGLITE_OXIDE_TEST_PATH", path.to_str().unwrap())])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, output)
+}
+
+/// Waits until a child says a word.
+fn wait_for(output: &mut impl BufRead, word: &str) {
+    let mut line = String::new();
+    while output.read_line(&mut line).unwrap() > 0 {
+        if line.contains(word) {
+            return;
+        }
+        line.clear();
+    }
+    panic!("the child ended before it said {word:?}");
+}
+
+/// Not a test of its own: what other processes do in the tests below. Each says when it has come to the point and waits there for its end.
+#[test]
+fn child() {
+    let Ok(role) = std::env::var("PGLITE_OXIDE_TEST_ROLE") else { return };
+    let path = PathBuf::from(std::env::var("PGLITE_OXIDE_TEST_PATH").unwrap());
+    let wait = || {
+        println!("READY");
+        std::io::stdout().flush().unwrap();
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    };
+    match role.as_str() {
+        "hold" => {
+            let mut db = Pglite::open(&path).unwrap();
+            db.exec("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)").unwrap();
+            db.exec("BEGIN; INSERT INTO t VALUES (0)").unwrap();
+            wait();
+        }
+        "create" => {
+            println!("READY");
+            std::io::stdout().flush().unwrap();
+            Pglite::open(&path).unwrap();
+            wait();
+        }
+        role => panic!("no role {role}"),
+    }
+}
+
+#[test]
+fn data_is_there_again() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    let mut db = Pglite::open(&path).unwrap();
+    db.exec("CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat('x', i) FROM generate_series(1, 2000) i").unwrap();
+    db.close().unwrap();
+    assert_eq!(names(dir.path()), ["db"]);
+    for round in 0..2 {
+        let mut db = Pglite::open(&path).unwrap();
+        assert_eq!(value(&mut db, "SELECT count(*) || ' ' || sum(length(b)) FROM t"), "2000 2001000");
+        assert_eq!(value(&mut db, "SHOW fsync") + &value(&mut db, "SHOW synchronous_commit"), "onon");
+        db.exec("CREATE TABLE IF NOT EXISTS more (a int)").unwrap();
+        // The second round leaves by dropping.
+        if round == 0 {
+            db.close().unwrap();
+        }
+    }
+    assert!(!path.join("pgdata/postmaster.pid").exists());
+}
+
+#[test]
+fn a_root_can_be_moved_and_has_an_identity_of_its_own() {
+    let Some(dir) = place() else { return };
+    let identifier = |path: &Path| {
+        let mut db = Pglite::open(path).unwrap();
+        value(&mut db, "SELECT system_identifier FROM pg_control_system()")
+    };
+    let (one, two) = (identifier(&dir.path().join("one")), identifier(&dir.path().join("two")));
+    assert_ne!(one, two);
+    std::fs::rename(dir.path().join("one"), dir.path().join("three")).unwrap();
+    assert_eq!(identifier(&dir.path().join("three")), one);
+    let mut temporary = Pglite::temporary().unwrap();
+    assert!(![one, two].contains(&value(&mut temporary, "SELECT system_identifier FROM pg_control_system()")));
+}
+
+#[test]
+fn a_killed_process_loses_no_commit_and_is_not_in_the_way() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    for round in 0..3 {
+        let (mut child, mut output) = spawn("hold", &path);
+        wait_for(&mut output, "READY");
+        let error = Pglite::open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+        assert!(error.to_string().contains(&format!("pid {}", child.id())), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut db = Pglite::open(&path).unwrap();
+        assert_eq!(value(&mut db, "SELECT count(*) || ' ' || min(a) FROM t"), "1000 1", "round {round}");
+        db.exec("DROP TABLE t").unwrap();
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn one_open_at_a_time_in_one_process() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    let db = Pglite::open(&path).unwrap();
+    let error = Pglite::open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(error.to_string().contains("by this process"), "{error}");
+    db.close().unwrap();
+    // A database that PostgreSQL ended is not in the way, even while its value is still there.
+    let mut ended = Pglite::open(&path).unwrap();
+    ended.exec("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
+    Pglite::open(&path).unwrap();
+}
+
+#[test]
+fn a_creation_that_was_killed_leaves_nothing_to_open() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    for delay_us in [0, 1_000, 3_000, 10_000, 20_000, 40_000, 80_000] {
+        let (mut child, mut output) = spawn("create", &path);
+        wait_for(&mut output, "READY");
+        // When it dies is the point of the test, and left to chance: nothing here waits for anything to happen.
+        std::thread::sleep(std::time::Duration::from_micros(delay_us));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Either the place is empty or a whole database is there.
+        if path.exists() {
+            let mut db = Pglite::open(&path).unwrap();
+            assert_eq!(value(&mut db, "SELECT count(*) FROM pg_database"), "3");
+            drop(db);
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+    }
+    Pglite::open(&path).unwrap().close().unwrap();
+    assert_eq!(names(dir.path()), ["db"]);
+}
+
+#[test]
+fn what_is_not_a_database_of_ours_is_refused() {
+    let Some(dir) = place() else { return };
+    std::fs::write(dir.path().join("letter.txt"), "").unwrap();
+    let refusal = || {
+        let error = Pglite::open(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        error.to_string()
+    };
+    assert!(refusal().contains("not empty and not a database"), "{}", refusal());
+    std::fs::write(dir.path().join("PG_VERSION"), "17\n").unwrap();
+    assert!(refusal().contains("data directory of a PostgreSQL server"));
+    assert_eq!(names(dir.path()), ["PG_VERSION", "letter.txt"]);
+}
+
+#[test]
+fn nothing_outside_is_read_or_written() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    std::fs::write(dir.path().join("secret"), "secret\n").unwrap();
+    let mut db = Pglite::open(&path).unwrap();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.path().join("secret"), path.join("pgdata/file")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), path.join("pgdata/out")).unwrap();
+    }
+    let outside = dir.path().display();
+    for name in ["file", "out/secret", "/pgdata/../../secret", "../secret", &format!("{outside}/secret"), "/etc/passwd"]
+    {
+        let absolute = if name.starts_with('/') { name.to_string() } else { format!("/pgdata/{name}") };
+        for sql in [
+            format!("SELECT pg_read_file('{name}')"),
+            format!("CREATE TEMP TABLE x (a text); COPY x FROM '{absolute}'"),
+            format!("COPY (SELECT 'overwritten') TO '{absolute}'"),
+        ] {
+            // What the guest has below `/` is its own, in memory: writing there is no escape.
+            let is_own =
+                absolute.starts_with("/etc") || absolute.contains("..") || absolute.starts_with(&outside.to_string());
+            if !(is_own && sql.contains(") TO ")) {
+                assert!(db.exec(&sql).is_err(), "{sql}");
+            }
+        }
+    }
+    for sql in [
+        "COPY (SELECT 1) TO '/pgdata/out/new'",
+        "COPY (SELECT 1) TO '/pgdata/../../new'",
+        "COPY (SELECT 1) TO '/tmp/new'",
+    ] {
+        let _ = db.exec(sql);
+    }
+    db.close().unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("secret")).unwrap(), "secret\n");
+    assert_eq!(
+        (names(dir.path()), names(&path)),
+        (
+            ["db", "secret"].map(String::from).to_vec(),
+            ["lock", "pgdata", "pglite-oxide.json"].map(String::from).to_vec()
+        )
+    );
+}
+
+#[test]
+fn archives_make_new_databases() {
+    let Some(dir) = place() else { return };
+    let mut db = Pglite::temporary().unwrap();
+    db.exec("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i; CREATE INDEX ON t (i)").unwrap();
+    let sum = value(&mut db, "SELECT md5(string_agg(md5, '' ORDER BY i)) FROM t");
+    for format in [Format::Tar, Format::TarZst] {
+        let archive = dir.path().join(format!("{format:?}"));
+        db.exec("BEGIN; DELETE FROM t").unwrap();
+        db.dump_data_dir(std::fs::File::create(&archive).unwrap(), format).unwrap();
+        db.exec("ROLLBACK").unwrap();
+        let path = dir.path().join(format!("db {format:?}"));
+        for builder in [Pglite::builder().path(&path), Pglite::builder()] {
+            let mut loaded = builder.load(&archive).open().unwrap();
+            assert_eq!(value(&mut loaded, "SELECT md5(string_agg(md5, '' ORDER BY i)) FROM t"), sum);
+            loaded.exec("DROP TABLE t").unwrap();
+        }
+        let error = Pglite::builder().path(&path).load(&archive).open().unwrap_err();
+        assert!(error.to_string().contains("there is a database already"), "{error}");
+    }
+    let half = std::fs::read(dir.path().join("TarZst")).unwrap();
+    let path = dir.path().join("half");
+    Pglite::builder().path(&path).load_data_dir(&half[..half.len() / 2]).unwrap_err();
+    assert!(!path.exists());
+    assert!(names(dir.path()).iter().all(|name| !name.starts_with('.')), "{:?}", names(dir.path()));
+}
+
+#[test]
+fn a_clone_goes_its_own_way() {
+    let Some(dir) = place() else { return };
+    for mut db in [Pglite::temporary().unwrap(), Pglite::open(dir.path().join("db")).unwrap()] {
+        db.exec("CREATE TABLE t AS SELECT generate_series(1, 1000) a; BEGIN; INSERT INTO t VALUES (0)").unwrap();
+        let mut copy = db.try_clone().unwrap();
+        let mut third = copy.try_clone().unwrap();
+        db.exec("COMMIT; DELETE FROM t WHERE a <= 500").unwrap();
+        copy.exec("INSERT INTO t SELECT generate_series(2001, 2010)").unwrap();
+        let count = |db: &mut Pglite| value(db, "SELECT count(*) || ' ' || min(a) || ' ' || max(a) FROM t");
+        assert_eq!(
+            (count(&mut db), count(&mut copy), count(&mut third)),
+            ("500 501 1000".to_string(), "1010 1 2010".to_string(), "1000 1 1000".to_string())
+        );
+        db.close().unwrap();
+        assert_eq!(count(&mut copy), "1010 1 2010");
+        assert_eq!(value(&mut copy, "SHOW fsync"), "off");
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_there() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    let mut db = Pglite::builder()
+        .path(&path)
+        .durability(Durability::Relaxed)
+        .setting("work_mem", "17MB")
+        .setting("my.value", "it's \"x\"=1 \\")
+        .extension("pg_trgm")
+        .open()
+        .unwrap();
+    assert_eq!(value(&mut db, "SHOW work_mem"), "17MB");
+    assert_eq!(value(&mut db, "SHOW my.value"), "it's \"x\"=1 \\");
+    assert_eq!(value(&mut db, "SHOW fsync") + &value(&mut db, "SHOW synchronous_commit"), "onoff");
+    assert_eq!(value(&mut db, "SELECT similarity('a', 'a')"), "1");
+    db.exec("CREATE DATABASE shop; CREATE ROLE clerk LOGIN").unwrap();
+    db.close().unwrap();
+    let shop = Pglite::builder().path(&path).database("shop").extension("pg_trgm");
+    let mut db = shop.clone().open().unwrap();
+    assert_eq!(value(&mut db, "SELECT current_database() || ' ' || current_user"), "shop postgres");
+    db.close().unwrap();
+    let mut db = Pglite::builder().path(&path).user("clerk").durability(Durability::None).open().unwrap();
+    assert_eq!(value(&mut db, "SELECT session_user || ' ' || current_setting('fsync')"), "clerk off");
+    db.close().unwrap();
+
+    let error = Pglite::builder().path(&path).database("nothing").open().unwrap_err();
+    assert_eq!(*error.code().unwrap(), "3D000", "{error}");
+    let error = Pglite::builder().path(&path).user("nobody").open().unwrap_err();
+    assert_eq!(*error.code().unwrap(), "28000", "{error}");
+    Pglite::open(&path).unwrap();
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let Some(dir) = place() else { return };
+    let path = dir.path().join("db");
+    let error = Pglite::builder().path(&path).setting("fsync", "off").open().unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Config, "setting \"fsync\": use `durability`"));
+    assert!(!path.exists());
+    for (name, value, code) in [("work_mem", "banana", "22023"), ("no_such_setting", "1", "42704")] {
+        let error = Pglite::builder().path(&path).setting(name, value).open().unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(*error.code().unwrap_or_else(|| panic!("no SQLSTATE in {error}")), code);
+        Pglite::open(&path).unwrap().close().unwrap();
+    }
+}
+
+#[test]
+fn a_temporary_database_on_disk_leaves_nothing() {
+    let Some(_dir) = place() else { return };
+    let mut db = Pglite::builder().temporary_on_disk().open().unwrap();
+    db.exec("CREATE TABLE t AS SELECT generate_series(1, 100000) a").unwrap();
+    assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "100000");
+    db.close().unwrap();
+    let leftovers = names(&std::env::temp_dir()).into_iter().filter(|name| name.starts_with("pglite-oxide-"));
+    // Others may run beside this test: only directories of databases that nobody has open would be left over.
+    for name in leftovers {
+        let lock = std::env::temp_dir().join(name).join("lock");
+        let is_held = std::fs::File::open(&lock).is_ok_and(|lock| lock.try_lock().is_err());
+        assert!(is_held || !lock.exists(), "{}", lock.display());
+    }
+}
+
+/// A commit that is acknowledged has been synced; without durability nothing is.
+#[test]
+fn commits_are_synced_as_promised() {
+    use pglite_oxide::testing::{self, LogFs, Operation};
+    let Some(_dir) = place() else { return };
+    for (durability, expected) in [(Durability::Full, true), (Durability::None, false)] {
+        let log = LogFs::new(std::sync::Arc::new(testing::template().unwrap())).unwrap();
+        let mut db = testing::open(std::sync::Arc::new(log.clone()), durability, &[]).unwrap();
+        db.exec("CREATE TABLE t (a int)").unwrap();
+        for round in 0..5 {
+            let before = log.len();
+            db.exec("INSERT INTO t VALUES (1)").unwrap();
+            let operations = &log.recording().operations[before..];
+            let last = operations.iter().rev().find(|o| matches!(o, Operation::Write { .. } | Operation::Sync(_)));
+            assert_eq!(
+                matches!(last, Some(Operation::Sync(Some(_)))),
+                expected,
+                "{durability:?} {round}: {operations:?}"
+            );
+        }
+        db.close().unwrap();
+    }
+}
+
+/// After a loss of power at any moment every acknowledged commit is there, if syncing works; without syncing it would not be.
+#[test]
+fn a_loss_of_power_loses_no_commit() {
+    use pglite_oxide::testing::{self, Class, Fate, Fault, FaultFs, LogFs, Plan};
+    let Some(_dir) = place() else { return };
+    let run = |swallow: bool| {
+        let base = testing::template().unwrap();
+        let log = LogFs::new(std::sync::Arc::new(base.copy())).unwrap();
+        let plan = Plan { fault: Fault::Swallowed, class: Class::Sync, at: 0, lasting: swallow };
+        let at = if swallow { 0 } else { u64::MAX };
+        let fault = FaultFs::new(std::sync::Arc::new(log.clone()), Plan { at, ..plan });
+        let mut db = testing::open(std::sync::Arc::new(fault), Durability::Full, &[]).unwrap();
+        db.exec("CREATE TABLE t (a int PRIMARY KEY)").unwrap();
+        let mut acknowledged = Vec::new();
+        for number in 0..6 {
+            db.exec(&format!("INSERT INTO t VALUES ({number})")).unwrap();
+            acknowledged.push(log.len());
+        }
+        let recording = log.recording();
+        drop(db);
+        // The commits that are not there after a crash in which everything was lost that could be.
+        acknowledged
+            .iter()
+            .enumerate()
+            .filter(|(number, prefix)| {
+                let after = recording.rebuild(&base, **prefix, |_| Fate::Lost).unwrap();
+                let opened = testing::open(std::sync::Arc::new(after), Durability::Full, &[]);
+                opened
+                    .and_then(|mut db| db.query("SELECT count(*) FROM t"))
+                    .map_or(true, |result| result.rows[0][0] != Some((number + 1).to_string()))
+            })
+            .count()
+    };
+    assert_eq!(run(false), 0);
+    assert_eq!(run(true), 6);
+}
