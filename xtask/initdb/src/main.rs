@@ -103,7 +103,7 @@ fn run(args: &Args) -> Result<(), Error> {
             Step::Sql(sql) => (sql.split_whitespace().take(6).collect::<Vec<_>>().join(" "), (*sql).to_owned()),
         };
         println!("{name}");
-        connection.exec(&sql).map_err(|cause| Error::Step { step: name, cause })?;
+        connection.batch_execute(&sql).map_err(|cause| Error::Step { step: name, cause })?;
     }
     connection.close()?;
 
