@@ -9,6 +9,7 @@ use crate::fs::errno::{Errno, Result};
 use crate::fs::files::Files;
 use crate::interrupts::Interrupts;
 use crate::memory::GuestMemory;
+use crate::streams::Streams;
 use crate::world::Sources;
 
 /// State behind the imports of one guest.
@@ -33,17 +34,6 @@ pub(crate) struct Jump {
     pub(crate) tag: Option<Tag>,
     /// The exception and its payload: an address in guest memory.
     pub(crate) exception: Option<(u32, RuntimeError)>,
-}
-
-/// Protocol bytes on their way in and out of the guest. Only whole messages are ever put in.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
-    pub(crate) input: Vec<u8>,
-    /// How much of the input the guest has read.
-    pub(crate) taken: usize,
-    pub(crate) output: Vec<u8>,
-    /// Nobody reads the output any more.
-    pub(crate) closed: bool,
 }
 
 /// Runs the body of an import that answers with a WASI errno.

@@ -19,9 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::fs::files::Files;
 use crate::fs::loader::LoaderFs;
-use crate::host::{Host, Jump, Streams};
+use crate::host::{Host, Jump};
 use crate::interrupts::Interrupts;
 use crate::memory::GuestMemory;
+use crate::streams::Streams;
 use crate::world::{Sources, World};
 
 /// What a guest starts with.
