@@ -236,6 +236,7 @@ autovacuum(void)
 	int			lock_timeout = LockTimeout;
 	int			idle_timeout = IdleSessionTimeout;
 	bool		damaged_pages = zero_damaged_pages;
+	int			fetch_consistency = pgstat_fetch_consistency;
 	Oid			user;
 	int			security;
 
@@ -248,6 +249,10 @@ autovacuum(void)
 	LockTimeout = 0;
 	IdleSessionTimeout = 0;
 	zero_damaged_pages = false;
+
+	/* What a worker fetches is its own copy, which it frees. */
+	pgstat_clear_snapshot();
+	pgstat_fetch_consistency = PGSTAT_FETCH_CONSISTENCY_NONE;
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 
 	if (sigsetjmp(local_sigjmp_buf, 1) == 0)
@@ -267,6 +272,7 @@ autovacuum(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 
 	SetUserIdAndSecContext(user, security);
+	pgstat_fetch_consistency = fetch_consistency;
 	zero_damaged_pages = damaged_pages;
 	IdleSessionTimeout = idle_timeout;
 	LockTimeout = lock_timeout;
