@@ -68,6 +68,7 @@ struct Held {
 
 impl Builder {
     /// A database in this directory, which is made if it is not there. An empty directory will do; a directory with anything else in it is refused.
+    /// A new one is made beside its place and renamed, so the directory above must be writable, and the place cannot be a mount point.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Directory(path.into());
@@ -219,7 +220,8 @@ impl Builder {
                 let directory = tempfile::Builder::new().prefix("pglite-oxide-").tempdir().map_err(|cause| {
                     Error::new(ErrorKind::Io, "cannot make a temporary directory").with_cause(cause)
                 })?;
-                at(&directory.path().to_path_buf(), Some(directory))?
+                let path = directory.path().to_path_buf();
+                at(&path, Some(directory))?
             }
             Place::Memory => {
                 let data = match archive {

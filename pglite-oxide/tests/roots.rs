@@ -39,6 +39,7 @@ fn spawn(role: &str, path: &Path) -> (Child, BufReader<std::process::ChildStdout
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
         .envs([("PGLITE_OXIDE_TEST_ROLE", role), ("PGLITE_OXIDE_TEST_PATH", path.to_str().unwrap())])
+        .env("XDG_DATA_HOME", path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -81,6 +82,10 @@ fn child() {
             std::io::stdout().flush().unwrap();
             Pglite::open(&path).unwrap();
             wait();
+        }
+        "app" => {
+            Pglite::builder().app("org", "Example", "Shop").open().unwrap().close().unwrap();
+            println!("READY");
         }
         role => panic!("no role {role}"),
     }
@@ -179,6 +184,17 @@ fn a_creation_that_was_killed_leaves_nothing_to_open() {
     assert_eq!(names(dir.path()), ["db"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_application_has_a_database_of_its_own() {
+    let Some(dir) = place() else { return };
+    let (mut child, mut output) = spawn("app", dir.path());
+    wait_for(&mut output, "READY");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(names(&dir.path().join("shop")), ["pglite-oxide"]);
+    Pglite::open(dir.path().join("shop/pglite-oxide")).unwrap().close().unwrap();
+}
+
 #[test]
 fn what_is_not_a_database_of_ours_is_refused() {
     let Some(dir) = place() else { return };
@@ -272,8 +288,8 @@ fn archives_make_new_databases() {
 fn a_clone_goes_its_own_way() {
     let Some(dir) = place() else { return };
     for mut db in [Pglite::temporary().unwrap(), Pglite::open(dir.path().join("db")).unwrap()] {
-        db.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 1000) a; BEGIN; INSERT INTO t VALUES (0)")
-            .unwrap();
+        db.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 1000) a").unwrap();
+        db.batch_execute("BEGIN; INSERT INTO t VALUES (0)").unwrap();
         let mut copy = db.try_clone().unwrap();
         let mut third = copy.try_clone().unwrap();
         db.batch_execute("COMMIT; DELETE FROM t WHERE a <= 500").unwrap();
@@ -305,7 +321,8 @@ fn what_was_asked_for_is_there() {
     assert_eq!(value(&mut db, "SHOW my.value"), "it's \"x\"=1 \\");
     assert_eq!(value(&mut db, "SHOW fsync") + &value(&mut db, "SHOW synchronous_commit"), "onoff");
     assert_eq!(value(&mut db, "SELECT similarity('a', 'a')"), "1");
-    db.batch_execute("CREATE DATABASE shop; CREATE ROLE clerk LOGIN").unwrap();
+    db.batch_execute("CREATE DATABASE shop").unwrap();
+    db.batch_execute("CREATE ROLE clerk LOGIN").unwrap();
     db.close().unwrap();
     let shop = Pglite::builder().path(&path).database("shop").extension("pg_trgm");
     let mut db = shop.clone().open().unwrap();

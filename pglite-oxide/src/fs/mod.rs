@@ -136,13 +136,12 @@ pub struct Entry {
 pub(crate) const CREATE_NEW: OpenOptions =
     OpenOptions { create: true, exclusive: true, truncate: false, directory: false, write: true };
 
+/// Takes a path, with a handle if it is a file.
+pub(crate) type Visit<'a> = dyn FnMut(&str, Option<&dyn Handle>) -> Result<()> + 'a;
+
 /// Shows everything below a directory, in the order of the names, parents first; paths begin at that directory. Files come with a handle.
 /// An error names its path.
-pub(crate) fn walk(
-    fs: &dyn FileSystem,
-    directory: &str,
-    visit: &mut dyn FnMut(&str, Option<&dyn Handle>) -> Result<()>,
-) -> Result<(), (String, Errno)> {
+pub(crate) fn walk(fs: &dyn FileSystem, directory: &str, visit: &mut Visit<'_>) -> Result<(), (String, Errno)> {
     let mut pending = vec![String::new()];
     while let Some(path) = pending.pop() {
         let full = [directory, &path].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/");

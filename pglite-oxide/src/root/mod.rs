@@ -107,9 +107,7 @@ impl Root {
         let lock = Lock::take(path)?;
         let stale = path.join(DATA).join(POSTMASTER_PID);
         match fs::remove_file(&stale) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("cannot remove", &stale, cause));
-            }
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", &stale, cause)),
             _ => Ok(Self { directory: path.to_path_buf(), _lock: lock }),
         }
     }
@@ -136,8 +134,15 @@ impl Root {
         if durable {
             sync_tree(&new.0).map_err(|cause| failed("cannot sync", &new.0, cause))?;
         }
+        // Windows renames no directory in which a file is open, and none onto another one.
         #[cfg(windows)]
-        let _ = fs::remove_dir(path);
+        let lock = {
+            drop(lock);
+            let _ = fs::remove_dir(path);
+            None
+        };
+        #[cfg(not(windows))]
+        let lock = Some(lock);
         match fs::rename(&new.0, path) {
             Ok(()) => new.0 = PathBuf::new(),
             Err(_) if matches!(find(path), Ok(Found::Root)) => return Ok(None),
@@ -146,6 +151,7 @@ impl Root {
         if durable {
             sync_directory(&parent).map_err(|cause| failed("cannot sync", &parent, cause))?;
         }
+        let lock = lock.map_or_else(|| Lock::take(path), Ok)?;
         Ok(Some(Self { directory: path.to_path_buf(), _lock: lock }))
     }
 }

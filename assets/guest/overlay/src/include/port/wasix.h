@@ -5,4 +5,11 @@
 /* fdatasync is what the host offers besides fsync; the open_* methods need O_DSYNC, which WASI does not promise. */
 #define PLATFORM_DEFAULT_WAL_SYNC_METHOD WAL_SYNC_METHOD_FDATASYNC
 
+/*
+ * libc's mmap makes a copy of a file, so that msync writes that copy back and fails where the file is open for reading only. Without the flag
+ * PostgreSQL hints with posix_fadvise that data should be written out, before crash recovery and while it copies databases.
+ */
+#include <sys/mman.h>
+#undef MS_ASYNC
+
 #endif
