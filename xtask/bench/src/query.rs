@@ -188,13 +188,15 @@ pub(crate) fn profile(name: &str, seconds: u64) -> Result<()> {
     let mut ours = Ours::temporary()?;
     set_up(&mut ours, 0, scale)?;
     let rows = prepare(&mut ours, &case)?;
-    let (start, mut count) = (Instant::now(), 0u32);
+    let mut each = repeat(&mut ours, &case, &rows, 1)?;
+    let (start, mut count) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(seconds) {
-        repeat(&mut ours, &case, &rows, 1)?;
-        count += 1;
+        let times = fitting(each, Duration::from_millis(200));
+        each = repeat(&mut ours, &case, &rows, times)?;
+        count += times;
     }
-    let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(count) / f64::from(case.times);
-    println!("{}: {count} times, {each:.2} µs each, untimed preparation included", case.name);
+    let each = each * 1e6 / f64::from(case.times);
+    println!("{}: {count} times, the last ones {each:.2} µs each", case.name);
     Ok(())
 }
 
@@ -202,6 +204,7 @@ fn chatty() -> Vec<Case> {
     let insert = || Work::Simple { sql: "INSERT INTO events (note) VALUES ('something happened')".to_owned(), rows: 0 };
     vec![
         Case::new("Sync alone (bare)", Work::Sync),
+        Case::new("empty statement, simple (bare)", Work::Bare { sql: "", rows: 0 }),
         Case::new("SELECT 1, simple (bare)", Work::Bare { sql: "SELECT 1", rows: 1 }),
         Case::new("SELECT 1, simple", Work::Simple { sql: "SELECT 1".to_owned(), rows: 1 }),
         Case::new("SELECT 1, prepared", Work::Prepared { sql: "SELECT 1", parameters: &[] }),

@@ -2,6 +2,8 @@
 //! unpacking; running it is `server`'s. No step of the build knows it.
 
 mod server;
+#[cfg(test)]
+mod tests;
 
 use crate::error::Result;
 use crate::image::{self, Event};
