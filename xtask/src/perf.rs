@@ -101,7 +101,7 @@ fn build(paths: &Paths) -> Result<PathBuf> {
 fn executable(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let programs = messages.filter(|message| message["target"]["name"] == "bench");
-    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last()
+    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 
 /// Programs of the server package, inside the root.
 const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
-/// The user PostgreSQL runs as when it is started by root. The root file system's `/etc/passwd` names it.
+/// The user PostgreSQL runs as: for root a number of its own, for anybody else what their own number looks like in there. The root file system's
+/// `/etc/passwd` names it, since initdb asks.
 const USER: u32 = 999;
 /// Where a program sees the caller's directory. Every image has this directory, empty.
 const WORK: &str = "/pgl";
@@ -110,9 +111,8 @@ impl Native {
             )
         } else {
             command.args(["--user", "--map-root-user"]);
-            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
             format!(
-                "exec unshare --user --map-user {uid} --map-group {gid} --root \"$root\" setpriv --pdeathsig {signal} -- \"$@\""
+                "exec unshare --user --map-user {USER} --map-group {USER} --root \"$root\" setpriv --pdeathsig {signal} -- \"$@\""
             )
         };
         command.args(["/bin/sh", "-c", &format!("{MOUNTS}{user}"), "sh"]).arg(&self.rootfs).arg(work).arg(program);
