@@ -51,6 +51,15 @@ pub(crate) struct Answer {
     pub(crate) ready: bool,
 }
 
+/// The message that says who wants to connect to what.
+pub(crate) fn startup(user: &str, database: &str) -> Result<BytesMut> {
+    let mut message = BytesMut::new();
+    let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
+    frontend::startup_message(parameters, &mut message)
+        .map_err(|cause| Error::new(ErrorKind::Protocol, "cannot send the names of user and database").with_cause(cause))?;
+    Ok(message)
+}
+
 /// A simple Query message.
 pub(crate) fn query(sql: &str) -> Result<BytesMut> {
     let mut message = BytesMut::new();

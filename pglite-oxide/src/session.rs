@@ -16,8 +16,9 @@ pub(crate) struct Session {
 
 impl Session {
     /// Starts PostgreSQL and waits until it is ready.
-    pub(crate) fn open(launch: Launch) -> Result<Self> {
+    pub(crate) fn open(launch: Launch, user: &str, database: &str) -> Result<Self> {
         let mut session = Self { instance: Instance::new(launch)?, reader: Reader::default(), over: None };
+        session.instance.streams().input.extend_from_slice(&protocol::startup(user, database)?);
         let outcome = session.instance.boot()?;
         match (session.read()?.error, outcome) {
             (None, Outcome::Drained) => {
@@ -94,6 +95,9 @@ impl Session {
         }
         let mut answer = self.read()?;
         answer.ready &= outcome == Outcome::Drained;
+        if answer.ready && self.instance.maintenance_due() {
+            answer.ready = self.instance.maintain()? == Outcome::Drained;
+        }
         Ok(answer)
     }
 
