@@ -155,7 +155,7 @@ pub(crate) fn run(socket: &Path, port: u16, common: &Common) -> Result<()> {
         "a time is the median of all rounds (smallest…largest); a ratio is taken within each round".to_owned(),
     ];
     conditions.push(
-        "ours is one process and has no just-in-time compiler, parallel workers or autovacuum, whatever its settings say"
+        "ours is one process and has no just-in-time compiler and no parallel workers, whatever its settings say"
             .to_owned(),
     );
     conditions.extend(settings(&mut sides, &common.settings)?);
