@@ -8,7 +8,7 @@ use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, Runt
 use crate::fs::errno::{Errno, Result};
 use crate::fs::files::Files;
 use crate::interrupts::Interrupts;
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Range};
 use crate::streams::Streams;
 use crate::world::Sources;
 
@@ -23,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) shared_memory: Option<(u32, u32)>,
     /// Known from the moment the main module's imports are prepared.
     pub(crate) memory: Option<Memory>,
+    /// What the last call saw of the memory.
+    pub(crate) seen: Option<Range>,
     pub(crate) jump: Jump,
 }
 
@@ -54,7 +56,10 @@ pub(crate) fn with<T>(
 ) -> Result<T> {
     let (host, store) = env.data_and_store_mut();
     let memory = host.memory.clone().ok_or(Errno::FAULT)?;
-    body(host, &mut GuestMemory::new(&memory, &store))
+    let mut memory = GuestMemory::new(&memory, &store, host.seen);
+    let result = body(host, &mut memory);
+    host.seen = Some(memory.seen());
+    result
 }
 
 /// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.

@@ -103,6 +103,7 @@ impl Instance {
             interrupts: interrupts.clone(),
             shared_memory: None,
             memory: None,
+            seen: None,
             jump: Jump::default(),
         };
         let host = FunctionEnv::new(&mut store, host);
@@ -211,7 +212,7 @@ impl Instance {
     fn attach_interrupts(&mut self) -> Result<()> {
         let address = self.call_query(export::INTERRUPTS)? as u32;
         let memory = self.memory()?;
-        let guest = GuestMemory::new(&memory, &self.store);
+        let guest = GuestMemory::new(&memory, &self.store, None);
         let invalid =
             || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
         let flags = guest.atomics::<4>(address).map_err(|_| invalid())?;
