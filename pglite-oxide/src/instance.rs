@@ -251,7 +251,7 @@ impl Instance {
             Ok(WasiError::Exit(code)) => {
                 self.interrupts.detach();
                 self.dead = Some(Death::Exit(code.raw()));
-                self.held = None;
+                self.let_go();
                 return Ok(Return::Exit(code.raw()));
             }
             Ok(other) => other.to_string(),
@@ -261,10 +261,16 @@ impl Instance {
         Err(self.crashed(what))
     }
 
+    /// Closes the files of a guest that is dead, and what they needed: others may open them while this value is still there.
+    fn let_go(&mut self) {
+        self.host.as_mut(&mut self.store).files.close_all();
+        self.held = None;
+    }
+
     /// The error of a guest that is dead from now on, with the end of its log: what PostgreSQL said last is what explains it.
     fn crashed(&mut self, what: String) -> Error {
         self.dead.get_or_insert_with(|| Death::Trap(what.clone()));
-        self.held = None;
+        self.let_go();
         self.interrupts.detach();
         let log = self.take_log();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();
