@@ -42,7 +42,7 @@ fi
 make -s -j"$JOBS" -C src/backend generated-headers
 make -s -j"$JOBS" -C src/backend postgres
 
-MODULES="src/backend/snowball src/backend/utils/mb/conversion_procs src/pl/plpgsql/src contrib/pg_trgm"
+MODULES="src/backend/snowball src/backend/utils/mb/conversion_procs src/pl/plpgsql/src contrib/pg_trgm contrib/amcheck"
 for DIR in $MODULES; do
 	make -s -j"$JOBS" -C "$DIR" all
 	make -s -C "$DIR" install DESTDIR="$OUT/install"

@@ -9,7 +9,7 @@ use crate::fs::errno::Errno;
 use crate::host::{Host, with};
 
 /// Version of the border that this crate speaks.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
 /// Module name of the imports.
 pub(crate) const MODULE: &str = "pgl_host";
@@ -18,14 +18,26 @@ pub(crate) const MODULE: &str = "pgl_host";
 pub(crate) mod export {
     /// Runs start-up to the point where PostgreSQL would read its first message. 0: ready.
     pub(crate) const BOOT: &str = "pgl_boot";
-    /// Processes every complete message in the input. 0: input drained, 1: the session has ended.
+    /// Processes every complete message in the input. The result is a set of `due` flags.
     pub(crate) const PUMP: &str = "pgl_pump";
+    /// Does the work that is due beside the messages. The result is what is due after it.
+    pub(crate) const MAINTAIN: &str = "pgl_maintain";
+    /// Makes a checkpoint, in whatever state the session is. 0: done.
+    pub(crate) const CHECKPOINT: &str = "pgl_checkpoint";
     /// Runs PostgreSQL's `main` with the WASI arguments; ends by leaving the process.
     pub(crate) const MAIN: &str = "pgl_main";
     /// Address of the interrupt flags.
     pub(crate) const INTERRUPTS: &str = "pgl_interrupts";
     /// Version of the border that the guest speaks.
     pub(crate) const ABI_VERSION: &str = "pgl_abi_version";
+}
+
+/// What `pgl_maintain` should be called for, in the results of `pgl_pump` and `pgl_maintain`.
+pub(crate) mod due {
+    /// When the client has its answer.
+    pub(crate) const NOW: i32 = 2;
+    /// Within `wal_writer_delay`: commits are not durable yet.
+    pub(crate) const FLUSH: i32 = 4;
 }
 
 /// The functions of module `pgl_host`.

@@ -28,7 +28,7 @@ impl Pglite {
     /// [`ErrorKind::Payload`](crate::ErrorKind::Payload) if this build carries no PostgreSQL for this machine.
     pub fn temporary() -> Result<Self> {
         let payload = payload::embedded()?;
-        let args = ["postgres", "--single", "-F", "-D", PGDATA, "postgres"].map(String::from).to_vec();
+        let args = ["postgres", "--single", "-F", "-D", PGDATA].map(String::from).to_vec();
         let launch = Launch {
             modules: payload.modules()?,
             volume: Arc::new(Volume::new(Tree::new(payload.image()?))),
@@ -37,7 +37,7 @@ impl Pglite {
             stdin: bytes::Bytes::new(),
             world: World::default(),
         };
-        Ok(Self { session: Session::open(launch)? })
+        Ok(Self { session: Session::open(launch, "postgres", "postgres")? })
     }
 
     /// Value of a setting that PostgreSQL reports to its clients, like `server_version`.

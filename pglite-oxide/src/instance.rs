@@ -13,7 +13,7 @@ use wasmer_wasix::runtime::task_manager::tokio::TokioTaskManager;
 use wasmer_wasix::runtime::{InstantiationState, Runtime};
 use wasmer_wasix::{WasiEnvBuilder, WasiError};
 
-use crate::abi::{self, export};
+use crate::abi::{self, due, export};
 use crate::engine::{self, Modules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
@@ -55,6 +55,8 @@ pub(crate) struct Instance {
     instance: wasmer::Instance,
     pump: TypedFunction<(), i32>,
     interrupts: Arc<Interrupts>,
+    /// Flags of `abi::due`.
+    due: i32,
     /// Why no call is possible any more.
     dead: Option<Death>,
 }
@@ -112,7 +114,7 @@ impl Instance {
             .instantiate(launch.modules.main().clone(), &mut store)
             .map_err(|cause| Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause))?;
         let pump = function(&instance, &store, export::PUMP)?;
-        let mut instance = Self { store, host, instance, pump, interrupts, dead: None };
+        let mut instance = Self { store, host, instance, pump, interrupts, due: 0, dead: None };
         instance.check_abi()?;
         instance.attach_interrupts()?;
         Ok(instance)
@@ -131,11 +133,33 @@ impl Instance {
     pub(crate) fn pump(&mut self) -> Result<Outcome> {
         let pump = self.pump.clone();
         match self.call(&pump)? {
-            Return::Value(0) => Ok(Outcome::Drained),
-            Return::Value(1) => Ok(Outcome::Ended(0)),
+            Return::Value(flags) => {
+                self.due = flags;
+                Ok(Outcome::Drained)
+            }
             Return::Exit(code) => Ok(Outcome::Ended(code)),
-            Return::Value(code) => Err(self.crashed(format!("{} returned {code}", export::PUMP))),
         }
+    }
+
+    /// Whether work beside the messages is due: checkpoints, vacuum, commits to be made durable.
+    pub(crate) fn maintenance_due(&self) -> bool {
+        self.due & due::NOW != 0
+    }
+
+    /// Does the work that is due beside the messages.
+    pub(crate) fn maintain(&mut self) -> Result<Outcome> {
+        match self.call_export(export::MAINTAIN)? {
+            Return::Value(flags) => {
+                self.due = flags & !due::NOW;
+                Ok(Outcome::Drained)
+            }
+            Return::Exit(code) => Ok(Outcome::Ended(code)),
+        }
+    }
+
+    /// Writes everything that was committed to its place in the files. False: PostgreSQL could not, and its log says why.
+    pub(crate) fn checkpoint(&mut self) -> Result<bool> {
+        Ok(self.call_query(export::CHECKPOINT)? == 0)
     }
 
     /// Runs PostgreSQL's `main` to its end and returns its exit code. The guest is of no more use then.

@@ -125,8 +125,8 @@ pub fn run_main(modules: &Modules, tree: &Tree, start: Start) -> Result<Exit> {
 
 impl Connection {
     /// Starts PostgreSQL on a tree and opens a session.
-    pub fn open(modules: &Modules, tree: &Tree, start: Start) -> Result<Self> {
-        Session::open(launch(modules, tree, start)).map(Self)
+    pub fn open(modules: &Modules, tree: &Tree, start: Start, user: &str, database: &str) -> Result<Self> {
+        Session::open(launch(modules, tree, start), user, database).map(Self)
     }
 
     /// Runs statements and drops what they return.

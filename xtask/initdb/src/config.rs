@@ -37,8 +37,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),
     ("dynamic_shared_memory_type", "mmap"),
-    ("max_wal_size", "1GB"),
-    ("min_wal_size", "80MB"),
+    // Recovery of an embedded database happens in its program's start-up: it is kept short.
+    ("max_wal_size", "128MB"),
+    ("min_wal_size", "32MB"),
+    // Nothing replicates from here, and bulk loads into new tables are written once.
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    // Nobody runs beside a vacuum for whose sake it would pause.
+    ("autovacuum_vacuum_cost_delay", "0"),
     ("log_timezone", "UTC"),
     ("datestyle", "'iso, mdy'"),
     ("timezone", "UTC"),

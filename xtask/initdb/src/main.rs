@@ -94,9 +94,8 @@ fn run(args: &Args) -> Result<(), Error> {
         "log_checkpoints=false",
         "-D",
         PGDATA,
-        "template1",
     ];
-    let mut connection = Connection::open(&modules, &tree, start(&session, Vec::new(), 1))?;
+    let mut connection = Connection::open(&modules, &tree, start(&session, Vec::new(), 1), "postgres", "template1")?;
     for step in STEPS {
         let (name, sql) = match step {
             Step::File(file) => (format!("running {file}"), share_text(args, file)?),

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PGL_ABI_VERSION 1
+#define PGL_ABI_VERSION 2
 
 /* Fixed, page-aligned address of PostgreSQL's shared memory segment in every instance. */
 #define PGL_SHMEM_BASE 0x04000000u
@@ -39,6 +39,10 @@ PGL_IMPORT("sem_wait") int32_t pgl_host_sem_wait(volatile int32_t *addr);
 PGL_IMPORT("sem_wake") void pgl_host_sem_wake(volatile int32_t *addr);
 /* Throws the tag __c_longjmp with this address. */
 PGL_IMPORT("longjmp") _Noreturn void pgl_host_longjmp(void *thrown);
+
+/* Flags in the result of pgl_pump and pgl_maintain: what the host should call pgl_maintain for. */
+#define PGL_DUE_NOW 2			/* when the client has its answer */
+#define PGL_DUE_FLUSH 4			/* within wal_writer_delay, for commits that are not durable yet */
 
 /* Written by any host thread, read by CHECK_FOR_INTERRUPTS. Each field is 0 or 1. */
 typedef struct PglInterrupts

@@ -17,6 +17,7 @@
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
+#include "storage/ipc.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
@@ -87,12 +88,12 @@ pgl_boot(void)
 	return 0;
 }
 
-/* Processes the messages that the host offers. 0: all done. The end of the session is the end of the process. */
+/* Processes the messages that the host offers. The result says what work is due beside them. The end of the session is the end of the process. */
 int32_t
 pgl_pump(void)
 {
 	PostgresMainPump();
-	return 0;
+	return pgl_maintenance_due();
 }
 
 /* Runs the bootstrap modes (--boot, --check), as the server program does; ends the process. */
@@ -122,6 +123,10 @@ pgl_connect(void)
 	MyProcPort = pq_init(&client);
 	FrontendProtocol = PG_PROTOCOL_LATEST;
 	whereToSendOutput = DestRemote;
+	MyProcPort->remote_host = "[local]";
+	MyProcPort->remote_port = "";
+	if (!pgl_read_startup_packet(MyProcPort))
+		proc_exit(0);
 }
 
 void

@@ -1,0 +1,302 @@
+/*
+ * What PostgreSQL leaves to processes beside the session, done by the session: checkpoints (the checkpointer), flushing of asynchronous commits (the WAL
+ * writer), vacuum and analyze (autovacuum).
+ *
+ * This file owns when that is due and the frame around it. The work itself is PostgreSQL's own.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/autovacuum.h"
+#include "postmaster/bgwriter.h"
+#include "postmaster/walwriter.h"
+#include "storage/bufmgr.h"
+#include "storage/condition_variable.h"
+#include "storage/fd.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "pgl_host.h"
+#include "pgl_session.h"
+
+/*
+ * Besides every autovacuum_naptime, tables are looked at whenever this much WAL has been written: a session that works without a pause would otherwise
+ * bloat its tables for a whole naptime, with nobody beside it to clean up.
+ */
+#define AUTOVACUUM_WAL_BYTES (4 * 1024 * 1024)
+
+PGL_EXPORT("pgl_checkpoint") int32_t pgl_checkpoint(void);
+PGL_EXPORT("pgl_maintain") int32_t pgl_maintain(void);
+
+static int	requested_checkpoint;	/* flags of the checkpoint that is wanted; 0: none */
+static TimestampTz last_checkpoint;
+static TimestampTz last_flush;
+static TimestampTz last_autovacuum;
+static XLogRecPtr autovacuum_lsn;
+
+static bool checkpoint(int flags);
+static void autovacuum(void);
+static bool unflushed_commits(void);
+static void recover_from_error(void);
+
+/* Called with WAL locks held. */
+void
+pgl_request_checkpoint(int flags)
+{
+	requested_checkpoint |= flags | CHECKPOINT_REQUESTED;
+	InterruptPending = true;
+}
+
+/*
+ * Called where interrupts are served: no lightweight lock is held and no critical section open, so a checkpoint can do what it does beside a session.
+ */
+void
+pgl_perform_requested_checkpoint(void)
+{
+	int			flags = requested_checkpoint;
+
+	if (flags == 0)
+		return;
+	if (MyProc->delayChkptFlags != 0)
+	{
+		/* It would wait for this very session: look again at the next interrupt check. */
+		InterruptPending = true;
+		return;
+	}
+	requested_checkpoint = 0;
+
+	/* A failure is in the log, and the next WAL segment asks again. */
+	(void) checkpoint(flags);
+}
+
+/*
+ * Makes a checkpoint whatever state the session is in between two messages. 0: done.
+ */
+int32_t
+pgl_checkpoint(void)
+{
+	return checkpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE) ? 0 : 1;
+}
+
+/*
+ * What is due, in the terms of pgl_pump's result. It is asked after every batch of messages and reads no clock unless it must.
+ */
+int32_t
+pgl_maintenance_due(void)
+{
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+	XLogRecPtr	lsn;
+	int32_t		due = 0;
+
+	if (last_checkpoint == 0)
+	{
+		/* The first batch of this session; start-up has recovered and checked what was there. */
+		last_checkpoint = last_flush = last_autovacuum = now;
+		autovacuum_lsn = GetXLogInsertRecPtr();
+	}
+
+	if (unflushed_commits())
+	{
+		if (TimestampDifferenceExceeds(last_flush, now, WalWriterDelay))
+			due |= PGL_DUE_NOW;
+		else
+			due |= PGL_DUE_FLUSH;
+	}
+	if (IsTransactionOrTransactionBlock())
+		return due;
+
+	lsn = GetXLogInsertRecPtr();
+	if (lsn != autovacuum_lsn)
+	{
+		if (AutoVacuumingActive() &&
+			(lsn - autovacuum_lsn >= AUTOVACUUM_WAL_BYTES ||
+			 TimestampDifferenceExceeds(last_autovacuum, now, autovacuum_naptime * 1000)))
+			due |= PGL_DUE_NOW;
+		if (TimestampDifferenceExceeds(last_checkpoint, now, CheckPointTimeout * 1000))
+			due |= PGL_DUE_NOW;
+	}
+	return due;
+}
+
+/*
+ * Does what is due, between two batches of messages. Nothing of it reaches the client; failures are in the log. Returns what is due after that.
+ */
+int32_t
+pgl_maintain(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (unflushed_commits())
+	{
+		sigjmp_buf	local_sigjmp_buf;
+
+		if (sigsetjmp(local_sigjmp_buf, 1) == 0)
+		{
+			PG_exception_stack = &local_sigjmp_buf;
+			XLogFlush(XactLastCommitEnd);
+		}
+		else
+			recover_from_error();
+		PG_exception_stack = NULL;
+		last_flush = now;
+	}
+	if (IsTransactionOrTransactionBlock())
+		return 0;
+
+	if (TimestampDifferenceExceeds(last_checkpoint, now, CheckPointTimeout * 1000))
+		(void) checkpoint(CHECKPOINT_CAUSE_TIME);
+	if (AutoVacuumingActive() &&
+		(GetXLogInsertRecPtr() - autovacuum_lsn >= AUTOVACUUM_WAL_BYTES ||
+		 TimestampDifferenceExceeds(last_autovacuum, now, autovacuum_naptime * 1000)))
+	{
+		autovacuum();
+		last_autovacuum = now;
+		autovacuum_lsn = GetXLogInsertRecPtr();
+	}
+	return unflushed_commits() ? PGL_DUE_FLUSH : 0;
+}
+
+/* Commits that were acknowledged before they were durable, as synchronous_commit = off allows. */
+static bool
+unflushed_commits(void)
+{
+	return enableFsync && XactLastCommitEnd != InvalidXLogRecPtr && XLogNeedsFlush(XactLastCommitEnd);
+}
+
+/*
+ * A checkpoint in the middle of whatever the session does. It has a resource owner of its own, so that nothing of it is the transaction's.
+ */
+static bool
+checkpoint(int flags)
+{
+	CommandDest dest = whereToSendOutput;
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext caller = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
+	volatile bool done = false;
+	MemoryContext context;
+
+	context = AllocSetContextCreate(TopMemoryContext, "Checkpoint", ALLOCSET_DEFAULT_SIZES);
+
+	/* Nobody but the log is told about it. */
+	whereToSendOutput = DestNone;
+	HOLD_INTERRUPTS();
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = AuxProcessResourceOwner;
+		CreateCheckPoint(flags | CHECKPOINT_IMMEDIATE);
+		ReleaseAuxProcessResources(true);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		pgstat_report_wait_end();
+		UnlockBuffers();
+		ReleaseAuxProcessResources(false);
+	}
+	PG_END_TRY();
+	InterruptHoldoffCount = holdoff;
+	CurrentResourceOwner = owner;
+	whereToSendOutput = dest;
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	last_checkpoint = GetCurrentTimestamp();
+	return done;
+}
+
+/*
+ * A run of an autovacuum worker. The session's own user and settings take no part in it, as they would not in a process beside it.
+ */
+static void
+autovacuum(void)
+{
+	sigjmp_buf	local_sigjmp_buf;
+	CommandDest dest = whereToSendOutput;
+	BackendType type = MyBackendType;
+	int			isolation = DefaultXactIsoLevel;
+	bool		read_only = DefaultXactReadOnly;
+	int			transaction_timeout = TransactionTimeout;
+	int			lock_timeout = LockTimeout;
+	int			idle_timeout = IdleSessionTimeout;
+	bool		damaged_pages = zero_damaged_pages;
+	int			fetch_consistency = pgstat_fetch_consistency;
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	whereToSendOutput = DestNone;
+	MyBackendType = B_AUTOVAC_WORKER;
+	DefaultXactIsoLevel = XACT_READ_COMMITTED;
+	DefaultXactReadOnly = false;
+	TransactionTimeout = 0;
+	LockTimeout = 0;
+	IdleSessionTimeout = 0;
+	zero_damaged_pages = false;
+
+	/* What a worker fetches is its own copy, which it frees. */
+	pgstat_clear_snapshot();
+	pgstat_fetch_consistency = PGSTAT_FETCH_CONSISTENCY_NONE;
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+
+	if (sigsetjmp(local_sigjmp_buf, 1) == 0)
+	{
+		PG_exception_stack = &local_sigjmp_buf;
+
+		/* What this session counted and has not yet told decides which tables are due. */
+		pgstat_report_stat(true);
+		SetCurrentStatementStartTimestamp();
+		pgl_autovacuum();
+		pgstat_report_stat(true);
+	}
+	else
+		recover_from_error();
+	pgl_autovacuum_end();
+	PG_exception_stack = NULL;
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	SetUserIdAndSecContext(user, security);
+	pgstat_fetch_consistency = fetch_consistency;
+	zero_damaged_pages = damaged_pages;
+	IdleSessionTimeout = idle_timeout;
+	LockTimeout = lock_timeout;
+	TransactionTimeout = transaction_timeout;
+	DefaultXactReadOnly = read_only;
+	DefaultXactIsoLevel = isolation;
+	MyBackendType = type;
+	whereToSendOutput = dest;
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	/* A request to cancel was meant for this work, which is over. */
+	QueryCancelPending = false;
+}
+
+static void
+recover_from_error(void)
+{
+	error_context_stack = NULL;
+	HOLD_INTERRUPTS();
+	QueryCancelPending = false;
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	LWLockReleaseAll();
+	MemoryContextSwitchTo(TopMemoryContext);
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+}
