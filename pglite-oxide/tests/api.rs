@@ -458,7 +458,7 @@ fn types_that_are_not_built_in_are_looked_up() {
     let described = db.describe("SELECT $1::mood").unwrap();
     assert!(matches!(described.params()[0].kind(), Kind::Enum(labels) if labels.len() == 3));
     // In a statement that was not prepared, with values.
-    let row = db.query_one("SELECT $1::positive AS p, 'ok'::mood AS m", &[&5i32]).unwrap();
+    let row = db.query_one("SELECT $1::int::positive AS p, 'ok'::mood AS m", &[&5i32]).unwrap();
     assert_eq!((row.get::<_, i32>("p"), row.columns()[1].type_().name()), (5, "mood"));
     let row = db.query_one("SELECT 'sad'::mood", &[]).unwrap();
     assert_eq!(row.columns()[0].type_().name(), "mood");
