@@ -6,11 +6,9 @@ use std::io;
 
 use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
-use postgres_protocol::message::frontend;
 
 use crate::client::Notification;
 use crate::db_error::DbError;
-use crate::error::{Error, ErrorKind};
 
 /// Notices kept for the caller: the newest ones.
 const NOTICES_MAX: usize = 1000;
@@ -40,16 +38,6 @@ pub(crate) struct Reader {
     on_notice: Option<NoticeCallback>,
     pub(crate) notifications: VecDeque<Notification>,
     pub(crate) status: TransactionStatus,
-}
-
-/// The message that says who wants to connect to what.
-pub(crate) fn startup(user: &str, database: &str) -> Result<BytesMut, Error> {
-    let mut message = BytesMut::new();
-    let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
-    frontend::startup_message(parameters, &mut message).map_err(|cause| {
-        Error::new(ErrorKind::Protocol, "cannot send the names of user and database").with_cause(cause)
-    })?;
-    Ok(message)
 }
 
 impl Reader {

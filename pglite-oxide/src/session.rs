@@ -67,7 +67,11 @@ impl Session {
     /// Starts PostgreSQL and waits until it is ready.
     pub(crate) fn open(launch: Launch, user: &str, database: &str) -> Result<Self> {
         let mut instance = Instance::new(launch)?;
-        instance.streams().send(&mut protocol::startup(user, database)?);
+        let mut startup = BytesMut::new();
+        let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
+        frontend::startup_message(parameters, &mut startup)
+            .map_err(|cause| Error::usage("the names of user and database cannot be sent").with_cause(cause))?;
+        instance.streams().send(&mut startup);
         let outcome = instance.boot()?;
         let mut session = Self {
             interrupts: instance.interrupts().clone(),
@@ -185,7 +189,7 @@ impl Session {
                 Err(cause) => self.broken_by(cause),
             }),
             Ok(Some(message)) => {
-                self.ready = matches!(message, Message::ReadyForQuery(_));
+                self.note_ready(&message)?;
                 Ok(Some(message))
             }
             Ok(None) => Ok(None),
@@ -388,11 +392,28 @@ impl Session {
     fn skip(&mut self) -> Result<()> {
         loop {
             match self.reader.next() {
-                Ok(Some(message)) => self.ready = matches!(message, Message::ReadyForQuery(_)),
+                Ok(Some(message)) => self.note_ready(&message)?,
                 Ok(None) => return Ok(()),
                 Err(cause) => return Err(self.broken_by(cause)),
             }
         }
+    }
+
+    /// Notes whether the server is ready with this message. If it is, its guest is at rest here, with nothing left to do.
+    fn note_ready(&mut self, message: &Message) -> Result<()> {
+        self.ready = matches!(message, Message::ReadyForQuery(_));
+        if !self.ready {
+            return Ok(());
+        }
+        while self.wait_for_worker()?.is_some() {}
+        if let Some(instance) = &mut self.instance
+            && instance.maintenance_due()
+        {
+            let outcome = instance.maintain();
+            // The statement has its answer; should the session have ended, the next one says so.
+            let _ = self.receive(outcome);
+        }
+        Ok(())
     }
 
     fn stop_worker(&mut self) -> Result<()> {

@@ -31,7 +31,7 @@ WITH RECURSIVE needed(oid) AS (
         WHERE a.attrelid OPERATOR(pg_catalog.=) t.typrelid AND t.typtype OPERATOR(pg_catalog.=) 'c'
           AND NOT a.attisdropped AND a.attnum OPERATOR(pg_catalog.>) 0
     ) part(oid)
-    WHERE part.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+    WHERE part.oid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
 )
 SELECT t.oid, t.typname::text, n.nspname::text, t.typtype, t.typcategory, t.typelem, t.typbasetype,
     COALESCE(r.rngsubtype, m.rngtypid),
@@ -121,7 +121,8 @@ impl Session {
             }
         };
         let rows = self.query(Source::Prepared(&statement), &[&unknown], Limit::None)?;
-        let raw = rows.iter().map(RawType::read).collect::<Result<Vec<_>>>()?;
+        let mut raw = rows.iter().map(RawType::read).collect::<Result<Vec<_>>>()?;
+        raw.retain(|raw| Type::from_oid(raw.oid).is_none());
         self.types.build(raw);
         Ok(())
     }
