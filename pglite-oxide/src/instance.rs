@@ -155,6 +155,11 @@ impl Instance {
         self.due & due::NOW != 0
     }
 
+    /// Whether commits wait to be made durable.
+    pub(crate) fn flush_due(&self) -> bool {
+        self.due & due::FLUSH != 0
+    }
+
     /// Does the work that is due beside the messages.
     pub(crate) fn maintain(&mut self) -> Result<Outcome> {
         match self.call_export(export::MAINTAIN)? {

@@ -19,6 +19,7 @@ mod db_error;
 mod engine;
 mod error;
 mod fs;
+mod guest;
 mod host;
 mod instance;
 mod interrupts;

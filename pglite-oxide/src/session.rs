@@ -11,6 +11,7 @@ use postgres_protocol::message::frontend;
 use crate::client::{Garbage, TypeCache};
 use crate::db_error::DbError;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guest::Guest;
 use crate::instance::{Instance, Launch, Outcome};
 use crate::interrupts::{Flag, Interrupts};
 use crate::protocol::{self, Reader};
@@ -23,8 +24,7 @@ const MESSAGE_MAX: usize = 0x3fff_fffe;
 /// forgotten value left an answer unread.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// `None` while a worker has it.
-    instance: Option<Instance>,
+    guest: Guest,
     worker: Option<Worker>,
     interrupts: Arc<Interrupts>,
     /// How often the session's cancel tokens were used.
@@ -76,7 +76,7 @@ impl Session {
         let mut session = Self {
             interrupts: instance.interrupts().clone(),
             cancellations: Arc::default(),
-            instance: Some(instance),
+            guest: Guest::new(instance),
             worker: None,
             reader: Reader::default(),
             outgoing: BytesMut::new(),
@@ -118,22 +118,21 @@ impl Session {
     pub(crate) fn send(&mut self) -> Result<()> {
         self.check_length()?;
         self.hand_in()?;
-        let outcome = self.guest()?.pump();
-        self.receive(outcome)?;
-        self.maintain()
+        let outcome = self.guest.with(Instance::pump)?;
+        self.receive(outcome)
     }
 
     /// Sends the messages and lets the server process them on a thread of its own, while `event` and `feed` are used.
     pub(crate) fn send_to_worker(&mut self, takes_input: bool) -> Result<()> {
         self.check_length()?;
         self.hand_in()?;
-        let instance = self.instance.take().ok_or_else(|| self.over_error())?;
+        let instance = self.guest.take().ok_or_else(|| self.over_error())?;
         match Worker::start(instance, takes_input) {
             Ok(worker) => self.worker = Some(worker),
             Err((mut instance, error)) => {
                 // The input stays: a guest that never saw it answers it now, like any other, and what it says is skipped.
                 let outcome = instance.pump();
-                self.instance = Some(instance);
+                self.guest.put(instance);
                 self.receive(outcome)?;
                 return Err(error);
             }
@@ -253,10 +252,7 @@ impl Session {
         self.settle()?;
         frontend::terminate(self.more());
         self.hand_in()?;
-        let Some(mut instance) = self.instance.take() else { return Ok(()) };
-        let outcome = instance.pump();
-        let log = instance.take_log();
-        self.instance = Some(instance);
+        let (outcome, log) = self.guest.with(|guest| (guest.pump(), guest.take_log()))?;
         self.end("the session is closed".to_string(), None);
         match outcome? {
             Outcome::Ended(0) => Ok(()),
@@ -271,27 +267,16 @@ impl Session {
     /// Writes everything that is committed to its place in the files, whatever the state of the transaction.
     pub(crate) fn checkpoint(&mut self) -> Result<()> {
         self.settle()?;
-        let instance = self.guest()?;
-        if instance.checkpoint()? {
+        if self.guest.with(Instance::checkpoint)?? {
             return Ok(());
         }
-        let log = instance.take_log();
+        let log = self.take_log();
         Err(Error::new(ErrorKind::Io, format!("PostgreSQL could not make a checkpoint: {}", log.trim_end())))
-    }
-
-    /// Has PostgreSQL do the work beside its messages that has come due.
-    fn maintain(&mut self) -> Result<()> {
-        let guest = self.guest()?;
-        if !guest.maintenance_due() {
-            return Ok(());
-        }
-        let outcome = guest.maintain();
-        self.receive(outcome)
     }
 
     /// Whether the session is over.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.is_some() || self.instance.as_ref().is_some_and(|instance| !instance.is_alive())
+        self.over.is_some() || self.guest.lock().as_ref().is_some_and(|guest| !guest.is_alive())
     }
 
     /// A name for a statement, portal or savepoint that no other has.
@@ -323,14 +308,7 @@ impl Session {
 
     /// Takes what the guest wrote to standard output and error so far.
     pub(crate) fn take_log(&mut self) -> String {
-        self.instance.as_mut().map(Instance::take_log).unwrap_or_default()
-    }
-
-    fn guest(&mut self) -> Result<&mut Instance> {
-        match &mut self.instance {
-            Some(instance) => Ok(instance),
-            None => Err(Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone")),
-        }
+        self.guest.with(Instance::take_log).unwrap_or_default()
     }
 
     fn check_length(&mut self) -> Result<()> {
@@ -346,7 +324,11 @@ impl Session {
     fn hand_in(&mut self) -> Result<()> {
         let mut closes = BytesMut::new();
         self.garbage.close_all(&mut closes)?;
-        let Some(instance) = &mut self.instance else { return Err(self.over_error()) };
+        let mut guest = self.guest.lock();
+        let Some(instance) = guest.as_mut() else {
+            drop(guest);
+            return Err(self.over_error());
+        };
         self.ready = false;
         let streams = instance.streams();
         if !closes.is_empty() {
@@ -358,7 +340,7 @@ impl Session {
 
     /// Takes what the guest has put out, and the end of the session if this was it.
     fn receive(&mut self, outcome: Result<Outcome>) -> Result<()> {
-        if let Some(instance) = &mut self.instance {
+        if let Some(instance) = self.guest.lock().as_mut() {
             instance.streams().receive(&mut self.reader.unread);
         }
         match outcome {
@@ -406,12 +388,16 @@ impl Session {
             return Ok(());
         }
         while self.wait_for_worker()?.is_some() {}
-        if let Some(instance) = &mut self.instance
-            && instance.maintenance_due()
-        {
-            let outcome = instance.maintain();
+        let maintain = |guest: &mut Instance| {
+            let outcome = guest.maintenance_due().then(|| guest.maintain());
+            (outcome, guest.flush_due())
+        };
+        if let Ok((outcome, flush_due)) = self.guest.with(maintain) {
+            if flush_due {
+                self.guest.flush_later();
+            }
             // The statement has its answer; should the session have ended, the next one says so.
-            let _ = self.receive(outcome);
+            let _ = outcome.map(|outcome| self.receive(outcome));
         }
         Ok(())
     }
@@ -438,9 +424,8 @@ impl Session {
         let Some(worker) = self.worker.take() else { return Ok(()) };
         match worker.join() {
             Some((instance, outcome)) => {
-                self.instance = Some(instance);
-                self.receive(outcome)?;
-                self.maintain()
+                self.guest.put(instance);
+                self.receive(outcome)
             }
             None => {
                 self.end("the thread that ran PostgreSQL panicked".to_string(), None);
