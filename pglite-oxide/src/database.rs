@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::archive::{self, Format};
 use crate::builder::{self, Builder, Data};

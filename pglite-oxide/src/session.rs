@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::instance::{Instance, Launch, Outcome};
 use crate::interrupts::{Flag, Interrupts};
-use crate::protocol::{self, Reader};
+use crate::protocol::Reader;
 use crate::worker::{Event, Worker};
 
 /// The longest message PostgreSQL takes, in bytes (`PQ_LARGE_MESSAGE_LIMIT`): a longer one would end the session.
