@@ -2,9 +2,7 @@
 
 fn main() -> Result<(), pglite_oxide::Error> {
     let mut db = pglite_oxide::Pglite::temporary()?;
-    let result = db.query("SELECT version()")?;
-    for row in result.rows {
-        println!("{}", row.into_iter().flatten().collect::<Vec<_>>().join(" "));
-    }
+    let row = db.query_one("SELECT version()", &[])?;
+    println!("{}", row.try_get::<_, &str>(0)?);
     db.close()
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use postgres_protocol::message::frontend;
 use wasmer::{Exception, Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeError, StoreMut, Value};
 
 use crate::fs::errno::Errno;
@@ -60,43 +59,19 @@ pub(crate) fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Expo
 }
 
 fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
-    let streams = &env.data().streams;
-    i32::try_from(streams.input.len() - streams.taken).unwrap_or(i32::MAX)
+    i32::try_from(env.data().streams.ready()).unwrap_or(i32::MAX)
 }
 
-/// Reads what is there. A guest that asks for more than that is in the middle of a COPY from its client, whose data nobody offers: it is
-/// told so as a client would, and the statement ends with an error instead of the session.
 fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
-    let count = with(&mut env, |host, memory| {
-        let streams = &mut host.streams;
-        if streams.taken == streams.input.len() {
-            streams.input.clear();
-            streams.taken = 0;
-            if streams.closed {
-                return Ok(0);
-            }
-            let mut message = bytes::BytesMut::new();
-            frontend::copy_fail("this interface offers no data to COPY FROM STDIN", &mut message)
-                .map_err(|_| Errno::IO)?;
-            streams.input.extend_from_slice(&message);
-        }
-        let rest = &streams.input[streams.taken..];
-        let count = rest.len().min(len as usize);
-        memory.write(buf, &rest[..count])?;
-        streams.taken += count;
-        Ok(count)
-    });
+    let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.bytes_mut(buf, len)?)));
     // An unreadable buffer is the guest's own fault; an ended input makes it end the session.
     count.map_or(0, |count| count as i32)
 }
 
 fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     let taken = with(&mut env, |host, memory| {
-        if host.streams.closed {
-            return Err(Errno::PIPE);
-        }
-        host.streams.output.extend_from_slice(memory.bytes(buf, len)?);
-        Ok(())
+        let taken = host.streams.write(memory.bytes(buf, len)?);
+        taken.then_some(()).ok_or(Errno::PIPE)
     });
     if taken.is_ok() { 0 } else { -1 }
 }

@@ -266,7 +266,7 @@ pub(crate) fn start(
     let session = Session::open(launch, &options.user, &options.database)?;
     let mut db = Pglite::new(session, data, options);
     for extension in db.options().extensions.clone() {
-        db.exec(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
+        db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
     }
     Ok(db)
 }

@@ -1,19 +1,19 @@
-//! The public face: a database in this process. It owns what a temporary database starts from; sessions and results are `session`'s.
+//! The public face: a database in this process. It owns what a temporary database starts from and what is known of a session; what runs in one
+//! is `client`'s.
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::archive::{self, Format};
 use crate::builder::{self, Builder, Data};
-use crate::error::{DbError, Error, ErrorKind, Result};
+use crate::db_error::DbError;
+use crate::error::Result;
 use crate::fs::FileSystem;
-use crate::interrupts::Flag;
 use crate::options::{Durability, Options};
 use crate::payload;
-use crate::protocol::ResultSet;
+use crate::protocol::TransactionStatus;
 use crate::root::identity::Layout;
-use crate::session::Session;
+use crate::session::{CancelToken, Session};
 
 /// Directory of the database inside the guest.
 pub(crate) const PGDATA: &str = "/pgdata";
@@ -21,7 +21,7 @@ pub(crate) const PGDATA: &str = "/pgdata";
 /// A PostgreSQL database with one session.
 #[derive(Debug)]
 pub struct Pglite {
-    session: Session,
+    pub(crate) session: Session,
     data: Data,
     options: Options,
 }
@@ -85,12 +85,7 @@ impl Pglite {
     /// # Errors
     /// [`ErrorKind::Io`] if the files cannot be written; [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
     pub fn checkpoint(&mut self) -> Result<()> {
-        let instance = self.session.instance();
-        if instance.checkpoint()? {
-            return Ok(());
-        }
-        let log = instance.take_log();
-        Err(Error::new(ErrorKind::Io, format!("PostgreSQL could not make a checkpoint: {}", log.trim_end())))
+        self.session.checkpoint()
     }
 
     pub(crate) fn new(session: Session, data: Data, options: Options) -> Self {
@@ -101,26 +96,31 @@ impl Pglite {
         &self.options
     }
 
-    /// Runs one or more statements, separated by semicolons, and returns the result of each. Statements without a transaction of their own
-    /// are one: an error in any of them undoes them all.
-    ///
-    /// # Errors
-    /// What PostgreSQL reports, as [`ErrorKind::Database`](crate::ErrorKind::Database); the session goes on after it.
-    pub fn exec(&mut self, sql: &str) -> Result<Vec<ResultSet>> {
-        self.session.exec(sql)
-    }
-
-    /// Runs a statement and returns its rows; of several statements, those of the last.
-    ///
-    /// # Errors
-    /// As [`Self::exec`].
-    pub fn query(&mut self, sql: &str) -> Result<ResultSet> {
-        Ok(self.exec(sql)?.pop().unwrap_or_default())
-    }
-
     /// Value of a setting that PostgreSQL reports to its clients, like `server_version`.
     pub fn parameter(&mut self, name: &str) -> Option<&str> {
         self.session.reader().parameter(name)
+    }
+
+    /// Whether a transaction is open.
+    pub fn transaction_status(&mut self) -> TransactionStatus {
+        // A session that is over has none.
+        match self.session.settle() {
+            Ok(()) => self.session.reader().status,
+            Err(_) => TransactionStatus::Idle,
+        }
+    }
+
+    /// Whether the session is over: closed, ended by PostgreSQL, or crashed. The next statement says which.
+    pub fn is_closed(&self) -> bool {
+        self.session.is_over()
+    }
+
+    /// Makes sure that PostgreSQL answers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) with the reason if the session is over.
+    pub fn is_valid(&mut self) -> Result<()> {
+        self.batch_execute("")
     }
 
     /// Takes the notices and warnings that came since the last time, the newest 1000.
@@ -128,9 +128,15 @@ impl Pglite {
         self.session.reader().take_notices()
     }
 
-    /// A handle that cancels the running statement from another thread.
-    pub fn cancel_handle(&mut self) -> CancelHandle {
-        CancelHandle(self.session.instance().interrupts().clone())
+    /// Has each notice and warning handed to a function from now on, while the statement that causes it is being answered, instead of keeping it for
+    /// [`Self::take_notices`].
+    pub fn on_notice(&mut self, callback: impl FnMut(DbError) + Send + 'static) {
+        self.session.reader().on_notice(Some(Box::new(callback)));
+    }
+
+    /// A handle that cancels the running statement from any thread.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.session.cancel_token()
     }
 
     /// Ends the session in good order. Dropping the value does the same and hides errors.
@@ -139,16 +145,5 @@ impl Pglite {
     /// [`ErrorKind::Crashed`](crate::ErrorKind::Crashed) if PostgreSQL stopped instead.
     pub fn close(mut self) -> Result<()> {
         self.session.close()
-    }
-}
-
-/// Cancels the statement a database is running, from any thread. Does nothing once the database is closed.
-#[derive(Debug, Clone)]
-pub struct CancelHandle(Arc<crate::interrupts::Interrupts>);
-
-impl CancelHandle {
-    /// Asks PostgreSQL to end the statement with SQLSTATE 57014.
-    pub fn cancel(&self) {
-        self.0.flag(Flag::Cancel);
     }
 }

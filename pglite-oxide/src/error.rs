@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::ErrorFields;
+use crate::db_error::DbError;
+use crate::sqlstate::SqlState;
 
 /// Result of a function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -17,6 +17,22 @@ pub struct Error(Box<Inner>);
 pub enum ErrorKind {
     /// PostgreSQL reported an error. The session goes on.
     Database,
+    /// A transaction was to be committed, but an earlier error in it had failed it, and PostgreSQL rolled it back. The session goes on.
+    RolledBack,
+    /// A parameter cannot be turned into a value of the type PostgreSQL wants. Nothing was run.
+    ToSql,
+    /// A value cannot be turned into the type asked for.
+    FromSql,
+    /// The number of parameters is not that of the statement, or more than the protocol can send. Nothing was run.
+    ParameterCount,
+    /// There is no column of that name or number.
+    ColumnNotFound,
+    /// Another number of rows than asked for.
+    RowCount,
+    /// The function does not fit the statement or the state of the session, like a row query in `copy_in`. The session goes on.
+    Usage,
+    /// A wait was ended with a [`CancelToken`](crate::CancelToken).
+    Cancelled,
     /// The session has ended in good order, or PostgreSQL ended it: [`Error::as_db_error`] says why if it did.
     Closed,
     /// PostgreSQL crashed. The session is dead; the database recovers when it is opened again.
@@ -42,33 +58,6 @@ struct Inner {
     database: Option<DbError>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
-
-/// What PostgreSQL says about an error or notice; the fields are those of the protocol's ErrorResponse and NoticeResponse messages
-/// (PostgreSQL documentation, chapter "Error and Notice Message Fields").
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DbError {
-    severity: String,
-    code: SqlState,
-    message: String,
-    detail: Option<String>,
-    hint: Option<String>,
-    position: Option<u32>,
-    internal_position: Option<u32>,
-    internal_query: Option<String>,
-    context: Option<String>,
-    schema: Option<String>,
-    table: Option<String>,
-    column: Option<String>,
-    data_type: Option<String>,
-    constraint: Option<String>,
-    file: Option<String>,
-    line: Option<u32>,
-    routine: Option<String>,
-}
-
-/// A SQLSTATE: five characters that tell an error apart (PostgreSQL documentation, appendix "PostgreSQL Error Codes").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct SqlState(String);
 
 impl Error {
     /// What kind of failure this is.
@@ -102,6 +91,10 @@ impl Error {
     pub(crate) fn protocol(cause: std::io::Error) -> Self {
         Self::new(ErrorKind::Protocol, "cannot read the server's answer").with_cause(cause)
     }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
 }
 
 impl fmt::Display for Error {
@@ -127,135 +120,9 @@ impl std::error::Error for Error {
     }
 }
 
-macro_rules! text_fields {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        $($(#[$doc])* pub fn $name(&self) -> Option<&str> { self.$name.as_deref() })*
-    };
-}
-
-impl DbError {
-    /// ERROR, FATAL, PANIC, WARNING, NOTICE, DEBUG, INFO or LOG, never translated.
-    pub fn severity(&self) -> &str {
-        &self.severity
-    }
-
-    /// The SQLSTATE.
-    pub fn code(&self) -> &SqlState {
-        &self.code
-    }
-
-    /// The primary message.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// Where in the statement the error is, counted in characters from 1.
-    pub fn position(&self) -> Option<u32> {
-        self.position
-    }
-
-    /// Where in [`Self::internal_query`] the error is, counted in characters from 1.
-    pub fn internal_position(&self) -> Option<u32> {
-        self.internal_position
-    }
-
-    /// Line of PostgreSQL's source that reported the error.
-    pub fn line(&self) -> Option<u32> {
-        self.line
-    }
-
-    text_fields! {
-        /// More about the problem.
-        detail,
-        /// What to do about it.
-        hint,
-        /// Statement that PostgreSQL itself made, in which the error is.
-        internal_query,
-        /// Calls that led to the error, the innermost first, one a line.
-        context,
-        /// Schema of the object concerned.
-        schema,
-        /// Table concerned.
-        table,
-        /// Column concerned.
-        column,
-        /// Data type concerned.
-        data_type,
-        /// Constraint concerned.
-        constraint,
-        /// File of PostgreSQL's source that reported the error.
-        file,
-        /// Function of PostgreSQL's source that reported the error.
-        routine,
-    }
-
-    pub(crate) fn parse(mut fields: ErrorFields<'_>) -> std::io::Result<Self> {
-        let mut error = Self::default();
-        while let Some(field) = fields.next()? {
-            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
-            match field.type_() {
-                // The translated severity comes first; servers since 9.6 send the other one too.
-                b'S' if error.severity.is_empty() => error.severity = value,
-                b'V' => error.severity = value,
-                b'C' => error.code = SqlState(value),
-                b'M' => error.message = value,
-                b'D' => error.detail = Some(value),
-                b'H' => error.hint = Some(value),
-                b'P' => error.position = value.parse().ok(),
-                b'p' => error.internal_position = value.parse().ok(),
-                b'q' => error.internal_query = Some(value),
-                b'W' => error.context = Some(value),
-                b's' => error.schema = Some(value),
-                b't' => error.table = Some(value),
-                b'c' => error.column = Some(value),
-                b'd' => error.data_type = Some(value),
-                b'n' => error.constraint = Some(value),
-                b'F' => error.file = Some(value),
-                b'L' => error.line = value.parse().ok(),
-                b'R' => error.routine = Some(value),
-                _ => (),
-            }
-        }
-        Ok(error)
-    }
-}
-
-impl fmt::Display for DbError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (SQLSTATE {})", self.severity, self.message, self.code)?;
-        if let Some(detail) = &self.detail {
-            write!(f, "\nDETAIL: {detail}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nHINT: {hint}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for DbError {}
-
-impl SqlState {
-    /// The five characters.
-    pub fn code(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SqlState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl PartialEq<str> for SqlState {
-    fn eq(&self, other: &str) -> bool {
-        self.0 == other
-    }
-}
-
-impl PartialEq<&str> for SqlState {
-    fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+/// For `io::Write` and `io::Read` of COPY: the error is found again with `io::Error::get_ref`.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
     }
 }

@@ -8,7 +8,8 @@ use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, Runt
 use crate::fs::errno::{Errno, Result};
 use crate::fs::files::Files;
 use crate::interrupts::Interrupts;
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Range};
+use crate::streams::Streams;
 use crate::world::Sources;
 
 /// State behind the imports of one guest.
@@ -22,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) shared_memory: Option<(u32, u32)>,
     /// Known from the moment the main module's imports are prepared.
     pub(crate) memory: Option<Memory>,
+    /// What the last call saw of the memory.
+    pub(crate) seen: Option<Range>,
     pub(crate) jump: Jump,
 }
 
@@ -33,17 +36,6 @@ pub(crate) struct Jump {
     pub(crate) tag: Option<Tag>,
     /// The exception and its payload: an address in guest memory.
     pub(crate) exception: Option<(u32, RuntimeError)>,
-}
-
-/// Protocol bytes on their way in and out of the guest. Only whole messages are ever put in.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
-    pub(crate) input: Vec<u8>,
-    /// How much of the input the guest has read.
-    pub(crate) taken: usize,
-    pub(crate) output: Vec<u8>,
-    /// Nobody reads the output any more.
-    pub(crate) closed: bool,
 }
 
 /// Runs the body of an import that answers with a WASI errno.
@@ -64,7 +56,10 @@ pub(crate) fn with<T>(
 ) -> Result<T> {
     let (host, store) = env.data_and_store_mut();
     let memory = host.memory.clone().ok_or(Errno::FAULT)?;
-    body(host, &mut GuestMemory::new(&memory, &store))
+    let mut memory = GuestMemory::new(&memory, &store, host.seen);
+    let result = body(host, &mut memory);
+    host.seen = Some(memory.seen());
+    result
 }
 
 /// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.

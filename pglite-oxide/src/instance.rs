@@ -19,9 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::fs::files::Files;
 use crate::fs::loader::LoaderFs;
-use crate::host::{Host, Jump, Streams};
+use crate::host::{Host, Jump};
 use crate::interrupts::Interrupts;
 use crate::memory::GuestMemory;
+use crate::streams::Streams;
 use crate::world::{Sources, World};
 
 /// What a guest starts with.
@@ -102,6 +103,7 @@ impl Instance {
             interrupts: interrupts.clone(),
             shared_memory: None,
             memory: None,
+            seen: None,
             jump: Jump::default(),
         };
         let host = FunctionEnv::new(&mut store, host);
@@ -151,6 +153,11 @@ impl Instance {
     /// Whether work beside the messages is due: checkpoints, vacuum, commits to be made durable.
     pub(crate) fn maintenance_due(&self) -> bool {
         self.due & due::NOW != 0
+    }
+
+    /// Whether commits wait to be made durable.
+    pub(crate) fn flush_due(&self) -> bool {
+        self.due & due::FLUSH != 0
     }
 
     /// Does the work that is due beside the messages.
@@ -210,7 +217,7 @@ impl Instance {
     fn attach_interrupts(&mut self) -> Result<()> {
         let address = self.call_query(export::INTERRUPTS)? as u32;
         let memory = self.memory()?;
-        let guest = GuestMemory::new(&memory, &self.store);
+        let guest = GuestMemory::new(&memory, &self.store, None);
         let invalid =
             || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
         let flags = guest.atomics::<4>(address).map_err(|_| invalid())?;
@@ -249,7 +256,7 @@ impl Instance {
             Ok(WasiError::Exit(code)) => {
                 self.interrupts.detach();
                 self.dead = Some(Death::Exit(code.raw()));
-                self.held = None;
+                self.let_go();
                 return Ok(Return::Exit(code.raw()));
             }
             Ok(other) => other.to_string(),
@@ -259,10 +266,16 @@ impl Instance {
         Err(self.crashed(what))
     }
 
+    /// Closes the files of a guest that is dead, and what they needed: others may open them while this value is still there.
+    fn let_go(&mut self) {
+        self.host.as_mut(&mut self.store).files.close_all();
+        self.held = None;
+    }
+
     /// The error of a guest that is dead from now on, with the end of its log: what PostgreSQL said last is what explains it.
     fn crashed(&mut self, what: String) -> Error {
         self.dead.get_or_insert_with(|| Death::Trap(what.clone()));
-        self.held = None;
+        self.let_go();
         self.interrupts.detach();
         let log = self.take_log();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();

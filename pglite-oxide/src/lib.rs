@@ -2,8 +2,8 @@
 //!
 //! ```no_run
 //! let mut db = pglite_oxide::Pglite::temporary()?;
-//! let greeting = db.query("SELECT 'hello' AS greeting")?;
-//! assert_eq!(greeting.rows[0][0].as_deref(), Some("hello"));
+//! let row = db.query_one("SELECT 'hello ' || $1 AS greeting", &[&"world"])?;
+//! assert_eq!(row.get::<_, &str>("greeting"), "hello world");
 //! # Ok::<(), pglite_oxide::Error>(())
 //! ```
 //!
@@ -13,10 +13,13 @@ mod abi;
 mod archive;
 mod artifacts;
 mod builder;
+mod client;
 mod database;
+mod db_error;
 mod engine;
 mod error;
 mod fs;
+mod guest;
 mod host;
 mod instance;
 mod interrupts;
@@ -29,13 +32,32 @@ pub mod pipeline;
 mod protocol;
 mod root;
 mod session;
+mod sqlstate;
+mod streams;
 #[doc(hidden)]
 pub mod testing;
+mod worker;
 mod world;
 
 pub use archive::Format;
 pub use builder::Builder;
-pub use database::{CancelHandle, Pglite};
-pub use error::{DbError, Error, ErrorKind, Result, SqlState};
+pub use client::{
+    BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Column, CopyInWriter, CopyOutReader,
+    Description, IsolationLevel, Iter, Notification, Notifications, Portal, Row, RowIndex, RowIter, SimpleColumn,
+    SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction, TransactionBuilder,
+};
+pub use database::Pglite;
+pub use db_error::{DbError, ErrorPosition};
+pub use error::{Error, ErrorKind, Result};
 pub use options::Durability;
-pub use protocol::ResultSet;
+/// Types of PostgreSQL and the conversions of Rust's from and to them: the crate `postgres-types`.
+pub use postgres_types as types;
+pub use postgres_types::{FromSql, ToSql, Type};
+pub use protocol::TransactionStatus;
+pub use session::CancelToken;
+pub use sqlstate::SqlState;
+
+/// The quick start of the README is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

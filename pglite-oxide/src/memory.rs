@@ -1,28 +1,53 @@
 //! Checked access to guest memory during a host call. It owns bounds checks; what lies where is its callers' knowledge.
 
-use std::marker::PhantomData;
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicI32;
 
-use wasmer::{AsStoreRef, Memory};
+use wasmer::{AsStoreRef, Memory, StoreRef};
 
 use crate::fs::errno::{Errno, Result};
 
 /// Guest memory for the length of one host call. While it lasts the guest stands still: each instance runs on one thread, and that
 /// thread is in the call. Other threads touch nothing but the interrupt flags, with atomics.
-#[derive(Debug)]
 pub(crate) struct GuestMemory<'a> {
+    memory: Memory,
+    store: StoreRef<'a>,
+    range: Cell<Range>,
+}
+
+/// Where a guest's memory is in the host's. It never moves, because all of its address space is reserved from the start, and it only grows: what
+/// was seen once stays true, and asking for it anew, which costs more than most host calls, is for accesses beyond it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
     base: NonNull<u8>,
     len: usize,
-    lifetime: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: it is an address; whoever reads or writes there is `GuestMemory`, which holds on to the store.
+unsafe impl Send for Range {}
+// SAFETY: as above; it is never changed in place.
+unsafe impl Sync for Range {}
+
+impl Range {
+    /// The memory as large as it is now.
+    fn of(memory: &Memory, store: &impl AsStoreRef) -> Self {
+        let view = memory.view(store);
+        Self { base: NonNull::new(view.data_ptr()).unwrap_or(NonNull::dangling()), len: view.data_size() as usize }
+    }
 }
 
 impl<'a> GuestMemory<'a> {
-    /// The memory as large as it is now. `store` stays borrowed, so nothing can run or grow it meanwhile.
-    pub(crate) fn new(memory: &Memory, store: &'a impl AsStoreRef) -> Self {
-        let view = memory.view(store);
-        let base = NonNull::new(view.data_ptr()).unwrap_or(NonNull::dangling());
-        Self { base, len: view.data_size() as usize, lifetime: PhantomData }
+    /// The memory of the guest in `store`, which stays borrowed, so that nothing can run or grow it meanwhile. `seen` is what an earlier call saw of
+    /// this very memory.
+    pub(crate) fn new(memory: &Memory, store: &'a impl AsStoreRef, seen: Option<Range>) -> Self {
+        let range = Cell::new(seen.unwrap_or_else(|| Range::of(memory, store)));
+        Self { memory: memory.clone(), store: store.as_store_ref(), range }
+    }
+
+    /// What was seen of the memory, for the next call.
+    pub(crate) fn seen(&self) -> Range {
+        self.range.get()
     }
 
     /// Bytes to read from.
@@ -70,10 +95,14 @@ impl<'a> GuestMemory<'a> {
 
     fn check(&self, address: u32, len: u32) -> Result<NonNull<u8>> {
         let end = (address as usize).checked_add(len as usize).ok_or(Errno::FAULT)?;
-        if end > self.len {
+        if end > self.range.get().len {
+            self.range.set(Range::of(&self.memory, &self.store));
+        }
+        let Range { base, len } = self.range.get();
+        if end > len {
             return Err(Errno::FAULT);
         }
         // SAFETY: the offset is inside the memory.
-        Ok(unsafe { self.base.add(address as usize) })
+        Ok(unsafe { base.add(address as usize) })
     }
 }

@@ -14,7 +14,6 @@ use crate::fs::{self, Image, ImageFs, Volume};
 use crate::instance::{Instance, Launch};
 use crate::session::Session;
 
-pub use crate::protocol::ResultSet;
 pub use crate::world::{Clock, Random, World};
 
 /// PostgreSQL's compiled modules.
@@ -130,15 +129,15 @@ impl Connection {
         Session::open(launch(modules, tree, start), user, database).map(Self)
     }
 
-    /// Runs statements and returns the result of each.
-    pub fn exec(&mut self, sql: &str) -> Result<Vec<ResultSet>> {
-        self.0.exec(sql)
+    /// Runs statements and drops what they return.
+    pub fn batch_execute(&mut self, sql: &str) -> Result<()> {
+        self.0.batch_execute(sql).map(|_| ())
     }
 
     /// Ends the session in good order and returns what PostgreSQL logged.
     pub fn close(mut self) -> Result<String> {
         self.0.close()?;
-        Ok(self.0.instance().take_log())
+        Ok(self.0.take_log())
     }
 }
 

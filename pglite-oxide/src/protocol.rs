@@ -1,82 +1,75 @@
-//! PostgreSQL's frontend/backend protocol, as far as text queries need it. It turns statements into messages and answers into results;
-//! it does no I/O: bytes come from and go to whoever runs the guest.
+//! PostgreSQL's frontend/backend protocol, the reading side: messages out of the server's output. It owns what may come at any time (settings,
+//! notices, notifications, the transaction's status) and does no I/O. What a message answers is the business of whoever asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io;
 
 use bytes::BytesMut;
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::{backend, frontend};
+use postgres_protocol::message::backend::Message;
 
-use crate::error::{DbError, Error, ErrorKind, Result};
+use crate::client::Notification;
+use crate::db_error::DbError;
 
 /// Notices kept for the caller: the newest ones.
 const NOTICES_MAX: usize = 1000;
 
-/// The rows of one statement, as text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ResultSet {
-    /// Names of the columns; empty for a statement that returns no rows.
-    pub columns: Vec<String>,
-    /// Values in PostgreSQL's text format, `None` for NULL.
-    pub rows: Vec<Vec<Option<String>>>,
-    /// What PostgreSQL says it did, like `INSERT 0 3`.
-    pub command_tag: String,
-}
+/// What is called with each notice.
+pub(crate) type NoticeCallback = Box<dyn FnMut(DbError) + Send>;
 
 /// Whether a transaction is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum TransactionStatus {
+pub enum TransactionStatus {
+    /// None is.
     #[default]
     Idle,
+    /// One is.
     InTransaction,
+    /// One is that an error has failed: all it can do is roll back, to a savepoint or altogether.
     Failed,
 }
 
-/// What is known of the server from its answers.
-#[derive(Debug, Default)]
+/// Output of the server that nobody has read yet, and what is known from what was read.
+#[derive(Default)]
 pub(crate) struct Reader {
-    buffer: BytesMut,
+    /// Output as it came.
+    pub(crate) unread: BytesMut,
     parameters: HashMap<String, String>,
-    notices: Vec<DbError>,
+    notices: VecDeque<DbError>,
+    on_notice: Option<NoticeCallback>,
+    pub(crate) notifications: VecDeque<Notification>,
     pub(crate) status: TransactionStatus,
 }
 
-/// Everything the server answered to one message, up to its being ready for the next.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) results: Vec<ResultSet>,
-    /// The first error, which ended the statement.
-    pub(crate) error: Option<DbError>,
-    /// The server is ready for the next statement. If it isn't, it has ended the session.
-    pub(crate) ready: bool,
-}
-
-/// The message that says who wants to connect to what.
-pub(crate) fn startup(user: &str, database: &str) -> Result<BytesMut> {
-    let mut message = BytesMut::new();
-    let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
-    frontend::startup_message(parameters, &mut message).map_err(|cause| {
-        Error::new(ErrorKind::Protocol, "cannot send the names of user and database").with_cause(cause)
-    })?;
-    Ok(message)
-}
-
-/// A simple Query message.
-pub(crate) fn query(sql: &str) -> Result<BytesMut> {
-    let mut message = BytesMut::new();
-    frontend::query(sql, &mut message)
-        .map_err(|cause| Error::new(ErrorKind::Protocol, "cannot send this statement").with_cause(cause))?;
-    Ok(message)
-}
-
-/// A Terminate message.
-pub(crate) fn terminate() -> BytesMut {
-    let mut message = BytesMut::new();
-    frontend::terminate(&mut message);
-    message
-}
-
 impl Reader {
+    /// The next message that answers something, or `None` when all output is read.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Message>> {
+        while !self.unread.is_empty() {
+            let Some(message) = Message::parse(&mut self.unread)? else { break };
+            match message {
+                Message::NoticeResponse(body) => self.notice(DbError::parse(body.fields())?),
+                Message::ParameterStatus(body) => {
+                    self.parameters.insert(body.name()?.to_string(), body.value()?.to_string());
+                }
+                Message::NotificationResponse(body) => self.notifications.push_back(Notification::new(
+                    body.process_id(),
+                    body.channel()?.to_string(),
+                    body.message()?.to_string(),
+                )),
+                Message::AuthenticationOk | Message::BackendKeyData(_) | Message::CloseComplete => (),
+                Message::ReadyForQuery(body) => {
+                    self.status = match body.status() {
+                        b'T' => TransactionStatus::InTransaction,
+                        b'E' => TransactionStatus::Failed,
+                        _ => TransactionStatus::Idle,
+                    };
+                    return Ok(Some(Message::ReadyForQuery(body)));
+                }
+                answer => return Ok(Some(answer)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Value of a setting that the server reports, like `server_version`.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
@@ -84,166 +77,121 @@ impl Reader {
 
     /// Takes the notices that came since the last time.
     pub(crate) fn take_notices(&mut self) -> Vec<DbError> {
-        std::mem::take(&mut self.notices)
+        std::mem::take(&mut self.notices).into()
     }
 
-    /// Reads the server's output up to its being ready, or to the end of the output.
-    pub(crate) fn read(&mut self, output: &[u8]) -> Result<Answer> {
-        self.buffer.extend_from_slice(output);
-        let mut answer = Answer::default();
-        let mut current = ResultSet::default();
-        let mut failure = None;
-        loop {
-            match backend::Message::parse(&mut self.buffer) {
-                Ok(None) => break,
-                // What follows a message that cannot be read is read all the same, or it would be taken for the answer to the next statement.
-                Ok(Some(message)) => {
-                    if let Err(error) = self.take(message, &mut answer, &mut current) {
-                        failure.get_or_insert(error);
-                    }
-                }
-                Err(error) => {
-                    self.buffer.clear();
-                    failure.get_or_insert(error);
-                    break;
-                }
-            }
-        }
-        failure.map_or(Ok(answer), |error| Err(Error::protocol(error)))
+    /// Has notices handed to a function from now on, instead of keeping them.
+    pub(crate) fn on_notice(&mut self, callback: Option<NoticeCallback>) {
+        self.on_notice = callback;
     }
 
-    fn take(&mut self, message: backend::Message, answer: &mut Answer, current: &mut ResultSet) -> std::io::Result<()> {
-        match message {
-            backend::Message::RowDescription(body) => {
-                current.columns = body.fields().map(|field| Ok(field.name().to_string())).collect()?;
-            }
-            backend::Message::DataRow(body) => current.rows.push(row(&body)?),
-            backend::Message::CommandComplete(body) => {
-                current.command_tag = body.tag()?.to_string();
-                answer.results.push(std::mem::take(current));
-            }
-            backend::Message::EmptyQueryResponse => answer.results.push(std::mem::take(current)),
-            backend::Message::ErrorResponse(body) => {
-                let error = DbError::parse(body.fields())?;
-                answer.error.get_or_insert(error);
-            }
-            backend::Message::NoticeResponse(body) => {
+    fn notice(&mut self, notice: DbError) {
+        match &mut self.on_notice {
+            // A panic in a panic would end the process.
+            Some(callback) if !std::thread::panicking() => callback(notice),
+            _ => {
                 if self.notices.len() == NOTICES_MAX {
-                    self.notices.remove(0);
+                    self.notices.pop_front();
                 }
-                self.notices.push(DbError::parse(body.fields())?);
+                self.notices.push_back(notice);
             }
-            backend::Message::ParameterStatus(body) => {
-                let name = body.name()?.to_string();
-                self.parameters.insert(name, body.value()?.to_string());
-            }
-            backend::Message::ReadyForQuery(body) => {
-                answer.ready = true;
-                self.status = match body.status() {
-                    b'T' => TransactionStatus::InTransaction,
-                    b'E' => TransactionStatus::Failed,
-                    _ => TransactionStatus::Idle,
-                };
-            }
-            // Data of a COPY TO STDOUT has no place in a result of rows; notifications and keys have none yet.
-            _ => (),
         }
-        Ok(())
     }
 }
 
-fn row(body: &backend::DataRowBody) -> std::io::Result<Vec<Option<String>>> {
-    let buffer = body.buffer();
-    let value = |range: Option<std::ops::Range<usize>>| {
-        let text = |range| std::str::from_utf8(&buffer[range]).map(str::to_owned);
-        range.map(text).transpose().map_err(|error| {
-            std::io::Error::other(format!("a value is not UTF-8 ({error}): is client_encoding another one than UTF8?"))
-        })
-    };
-    body.ranges().map(value).collect()
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("unread", &self.unread.len()).field("status", &self.status).finish()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db_error::ErrorPosition;
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![tag];
-        bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-        bytes.extend_from_slice(body);
-        bytes
+        [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
     }
 
-    fn column(name: &str) -> Vec<u8> {
-        let mut bytes = format!("{name}\0").into_bytes();
-        bytes.extend_from_slice(&[0; 18]);
-        bytes
+    fn reader(output: &[u8]) -> Reader {
+        Reader { unread: output.into(), ..Reader::default() }
     }
 
     #[test]
-    fn reads_rows_nulls_and_tags_and_waits_for_the_rest_of_a_message() {
-        let mut output = message(b'T', &[&[0, 2][..], &column("a"), &column("b")].concat());
-        output.extend(message(b'D', &[&[0, 2][..], &3u32.to_be_bytes(), b"one", &u32::MAX.to_be_bytes()].concat()));
-        output.extend(message(b'C', b"SELECT 1\0"));
+    fn reads_messages_in_pieces() {
+        let mut output = message(b'C', b"SELECT 1\0");
         output.extend(message(b'Z', b"T"));
-        let mut reader = Reader::default();
         // In the middle of the last message.
         let (head, tail) = output.split_at(output.len() - 2);
-        let answer = reader.read(head).unwrap();
-        assert!(!answer.ready && answer.error.is_none());
-        assert!(reader.read(tail).unwrap().ready);
+        let mut reader = reader(head);
+        assert!(
+            matches!(reader.next().unwrap(), Some(Message::CommandComplete(body)) if body.tag().unwrap() == "SELECT 1")
+        );
+        assert!(reader.next().unwrap().is_none());
+        assert_eq!(reader.status, TransactionStatus::Idle);
+        reader.unread.extend_from_slice(tail);
+        assert!(matches!(reader.next().unwrap(), Some(Message::ReadyForQuery(_))));
         assert_eq!(reader.status, TransactionStatus::InTransaction);
-        let expected = ResultSet {
-            columns: vec!["a".to_string(), "b".to_string()],
-            rows: vec![vec![Some("one".to_string()), None]],
-            command_tag: "SELECT 1".to_string(),
-        };
-        assert_eq!(answer.results, [expected]);
-    }
-
-    #[test]
-    fn what_follows_an_unreadable_value_is_not_left_for_the_next_answer() {
-        let mut output = message(b'T', &[&[0, 1][..], &column("a")].concat());
-        output.extend(message(b'D', &[&[0, 1][..], &1u32.to_be_bytes(), b"\xe4"].concat()));
-        output.extend(message(b'C', b"SELECT 1\0"));
-        output.extend(message(b'Z', b"I"));
-        let mut reader = Reader::default();
-        let error = reader.read(&output).unwrap_err();
-        assert!(error.to_string().contains("not UTF-8"), "{error}");
-        assert!(reader.read(&message(b'Z', b"I")).unwrap().results.is_empty());
     }
 
     #[test]
     fn keeps_every_field_of_an_error() {
-        let fields = b"SFEHLER\0VERROR\0C23505\0Mdup\0Dd\0Hh\0P3\0p4\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ff.c\0L12\0Rr\0\0";
-        let mut output = message(b'E', fields);
-        output.extend(message(b'Z', b"I"));
-        let error = Reader::default().read(&output).unwrap().error.unwrap();
+        let fields = b"SFEHLER\0VERROR\0C23505\0Mdup\0Dd\0Hh\0p4\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ff.c\0L12\0Rr\0\0";
+        let Some(Message::ErrorResponse(body)) = reader(&message(b'E', fields)).next().unwrap() else {
+            panic!("no error");
+        };
+        let error = DbError::parse(body.fields()).unwrap();
         assert_eq!((error.severity(), error.code().code(), error.message()), ("ERROR", "23505", "dup"));
-        let texts =
-            [error.detail(), error.hint(), error.internal_query(), error.context(), error.schema(), error.table()];
-        assert_eq!(texts, ["d", "h", "q", "w", "s", "t"].map(Some));
+        let texts = [error.detail(), error.hint(), error.context(), error.schema(), error.table()];
+        assert_eq!(texts, ["d", "h", "w", "s", "t"].map(Some));
         let texts = [error.column(), error.data_type(), error.constraint(), error.file(), error.routine()];
         assert_eq!(texts, ["c", "d", "n", "f.c", "r"].map(Some));
-        assert_eq!((error.position(), error.internal_position(), error.line()), (Some(3), Some(4), Some(12)));
+        assert_eq!(error.position(), Some(&ErrorPosition::Internal { position: 4, query: "q".to_string() }));
+        assert_eq!(error.line(), Some(12));
         assert_eq!(error.to_string(), "ERROR: dup (SQLSTATE 23505)\nDETAIL: d\nHINT: h");
     }
 
     #[test]
-    fn parameters_and_notices() {
-        let mut output = message(b'S', b"server_version\x0017.11\0");
+    fn what_comes_at_any_time_is_kept() {
+        let mut output = message(b'R', &[0; 4]);
+        output.extend(message(b'K', &[0; 8]));
+        output.extend(message(b'S', b"server_version\x0017.11\0"));
         output.extend(message(b'N', b"VNOTICE\0C00000\0Mhello\0\0"));
-        let mut reader = Reader::default();
-        let answer = reader.read(&output).unwrap();
-        assert!(!answer.ready);
+        output.extend(message(b'A', b"\0\0\0\x07channel\0payload\0"));
+        let mut reader = reader(&output);
+        assert!(reader.next().unwrap().is_none());
         assert_eq!(reader.parameter("server_version"), Some("17.11"));
         assert_eq!(reader.take_notices()[0].message(), "hello");
         assert!(reader.take_notices().is_empty());
+        let notification = &reader.notifications[0];
+        assert_eq!(
+            (notification.process_id(), notification.channel(), notification.payload()),
+            (7, "channel", "payload")
+        );
     }
 
     #[test]
-    fn nonsense_is_a_protocol_error() {
-        assert_eq!(Reader::default().read(&message(b'!', b"")).unwrap_err().kind(), ErrorKind::Protocol);
-        assert_eq!(query("a\0b").unwrap_err().kind(), ErrorKind::Protocol);
+    fn only_the_newest_notices_are_kept_or_all_handed_over() {
+        let mut output = Vec::new();
+        for number in 0..NOTICES_MAX + 5 {
+            output.extend(message(b'N', format!("VNOTICE\0C00000\0M{number}\0\0").as_bytes()));
+        }
+        let mut keeping = reader(&output);
+        assert!(keeping.next().unwrap().is_none());
+        let notices = keeping.take_notices();
+        assert_eq!((notices.len(), notices[0].message()), (NOTICES_MAX, "5"));
+
+        let mut handing = reader(&output);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        handing.on_notice(Some(Box::new(move |notice| sender.send(notice).unwrap())));
+        assert!(handing.next().unwrap().is_none());
+        assert_eq!(receiver.try_iter().count(), NOTICES_MAX + 5);
+        assert!(handing.take_notices().is_empty());
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(reader(&message(b'!', b"")).next().is_err());
     }
 }

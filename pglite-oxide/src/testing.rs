@@ -1,4 +1,4 @@
-//! For tests of this crate's durability, not for users: databases on file systems that record or fail. No promise of stability.
+//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, and the bare round trip. No promise of stability.
 
 use std::sync::Arc;
 
@@ -42,4 +42,14 @@ pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str
     let options = Options { durability, settings, ..Options::default() };
     options.check()?;
     builder::start(payload::embedded()?, Data::Other(data), options, None)
+}
+
+/// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.
+///
+/// # Errors
+/// [`ErrorKind::Closed`] if the session is over.
+pub fn round_trip(db: &mut Pglite) -> Result<()> {
+    postgres_protocol::message::frontend::sync(db.session.begin()?);
+    db.session.send()?;
+    db.session.finish()
 }

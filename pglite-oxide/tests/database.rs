@@ -1,11 +1,11 @@
 //! A temporary database through the public API, on the payload this build carries. Without one these tests say so and pass.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pglite_oxide::{ErrorKind, Pglite};
+use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage};
 
 /// A database, or `None`, loudly, in a checkout where PostgreSQL has not been built.
 fn open() -> Option<Pglite> {
@@ -17,12 +17,16 @@ fn open() -> Option<Pglite> {
 }
 
 fn value(db: &mut Pglite, sql: &str) -> String {
-    let result = db.query(sql).unwrap();
-    result.rows[0][0].clone().unwrap()
+    let answer = db.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut values = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_else(|| panic!("{sql}: NULL")).to_owned()),
+        _ => None,
+    });
+    values.next().unwrap_or_else(|| panic!("{sql}: no row"))
 }
 
 fn failure(db: &mut Pglite, sql: &str) -> String {
-    let error = db.exec(sql).unwrap_err();
+    let error = db.batch_execute(sql).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database, "{error}");
     error.code().unwrap().code().to_string()
 }
@@ -39,10 +43,10 @@ fn without_a_payload_the_error_names_the_repair() {
 #[test]
 fn a_database_can_move_between_threads() {
     let Some(mut db) = open() else { return };
-    db.exec("CREATE TABLE moved (a int)").unwrap();
+    db.batch_execute("CREATE TABLE moved (a int)").unwrap();
     let mut db = thread::spawn(move || {
         assert_eq!(failure(&mut db, "SELECT 1/0"), "22012");
-        db.exec("INSERT INTO moved VALUES (1)").unwrap();
+        db.batch_execute("INSERT INTO moved VALUES (1)").unwrap();
         db
     })
     .join()
@@ -54,12 +58,18 @@ fn a_database_can_move_between_threads() {
 #[test]
 fn rows_tags_and_settings() {
     let Some(mut db) = open() else { return };
-    let results =
-        db.exec("CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, NULL); SELECT * FROM t").unwrap();
-    let tags: Vec<&str> = results.iter().map(|result| result.command_tag.as_str()).collect();
-    assert_eq!(tags, ["CREATE TABLE", "INSERT 0 2", "SELECT 2"]);
-    assert_eq!(results[2].columns, ["a", "b"]);
-    assert_eq!(results[2].rows[1], [Some("2".to_string()), None]);
+    let sql = "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, NULL); SELECT * FROM t";
+    let answer = db.simple_query(sql).unwrap();
+    let expected = ["0", "2", "a b", "1 x", "2 NULL", "2"];
+    let answer = answer.iter().map(|message| match message {
+        SimpleQueryMessage::RowDescription(columns) => {
+            columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(" ")
+        }
+        SimpleQueryMessage::Row(row) => format!("{} {}", row.get(0).unwrap(), row.get(1).unwrap_or("NULL")),
+        SimpleQueryMessage::CommandComplete(rows) => rows.to_string(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(answer.collect::<Vec<_>>(), expected);
     assert_eq!(db.parameter("server_encoding"), Some("UTF8"));
     assert!(value(&mut db, "SELECT version()").starts_with("PostgreSQL 17."));
     assert_eq!(value(&mut db, "SELECT upper('straße é')"), "STRAßE É");
@@ -69,17 +79,17 @@ fn rows_tags_and_settings() {
 #[test]
 fn errors_have_their_fields_and_the_session_goes_on() {
     let Some(mut db) = open() else { return };
-    db.exec("CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1)").unwrap();
-    let error = db.exec("INSERT INTO k VALUES (1)").unwrap_err();
+    db.batch_execute("CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1)").unwrap();
+    let error = db.batch_execute("INSERT INTO k VALUES (1)").unwrap_err();
     let details = error.as_db_error().unwrap();
     assert_eq!(*error.code().unwrap(), "23505");
     assert_eq!((details.table(), details.constraint(), details.schema()), (Some("k"), Some("k_pkey"), Some("public")));
     assert_eq!(details.detail(), Some("Key (id)=(1) already exists."));
     assert_eq!(failure(&mut db, "SELEC 1"), "42601");
-    db.exec("BEGIN").unwrap();
+    db.batch_execute("BEGIN").unwrap();
     assert_eq!(failure(&mut db, "SELECT 1/0"), "22012");
     assert_eq!(failure(&mut db, "SELECT 1"), "25P02");
-    db.exec("ROLLBACK").unwrap();
+    db.batch_execute("ROLLBACK").unwrap();
     assert_eq!(value(&mut db, "SELECT count(*) FROM k"), "1");
 }
 
@@ -88,7 +98,7 @@ fn plpgsql_catches_errors_and_reports_notices() {
     let Some(mut db) = open() else { return };
     let block =
         "DO $$ BEGIN PERFORM 1/0; EXCEPTION WHEN division_by_zero THEN RAISE NOTICE 'caught %', SQLSTATE; END $$";
-    db.exec(block).unwrap();
+    db.batch_execute(block).unwrap();
     assert_eq!(db.take_notices()[0].message(), "caught 22012");
 }
 
@@ -97,7 +107,7 @@ fn modules_are_loaded_when_they_are_needed() {
     let Some(mut db) = open() else { return };
     assert_eq!(value(&mut db, "SELECT to_tsvector('english', 'the quick foxes jumped')"), "'fox':3 'jump':4 'quick':2");
     assert_eq!(value(&mut db, "SELECT convert_to('é', 'LATIN1')"), "\\xe9");
-    db.exec("CREATE EXTENSION pg_trgm").unwrap();
+    db.batch_execute("CREATE EXTENSION pg_trgm").unwrap();
     assert_eq!(value(&mut db, "SELECT similarity('hello', 'hallo') > 0.3"), "t");
     assert_eq!(failure(&mut db, "LOAD 'nothing'"), "58P01");
 }
@@ -105,9 +115,10 @@ fn modules_are_loaded_when_they_are_needed() {
 #[test]
 fn deep_recursion_is_an_sql_error() {
     let Some(mut db) = open() else { return };
-    db.exec("CREATE FUNCTION down(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN down(i + 1); END'").unwrap();
+    db.batch_execute("CREATE FUNCTION down(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN down(i + 1); END'")
+        .unwrap();
     assert_eq!(failure(&mut db, "SELECT down(1)"), "54001");
-    db.exec("SET max_stack_depth = '7MB'").unwrap();
+    db.batch_execute("SET max_stack_depth = '7MB'").unwrap();
     assert_eq!(failure(&mut db, "SELECT down(1)"), "54001");
     let sum = format!("SELECT {}1", "1+".repeat(200_000));
     assert_eq!(failure(&mut db, &sum), "54001");
@@ -117,12 +128,12 @@ fn deep_recursion_is_an_sql_error() {
 #[test]
 fn timeouts_and_cancelling_end_a_statement_not_the_session() {
     let Some(mut db) = open() else { return };
-    db.exec("SET statement_timeout = '30ms'").unwrap();
+    db.batch_execute("SET statement_timeout = '30ms'").unwrap();
     let before = Instant::now();
     assert_eq!(failure(&mut db, "SELECT pg_sleep(60)"), "57014");
     assert_eq!(failure(&mut db, "SELECT count(*) FROM generate_series(1, 10000000000)"), "57014");
-    db.exec("RESET statement_timeout").unwrap();
-    let cancel = db.cancel_handle();
+    db.batch_execute("RESET statement_timeout").unwrap();
+    let cancel = db.cancel_token();
     let canceller = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
         cancel.cancel();
@@ -136,7 +147,7 @@ fn timeouts_and_cancelling_end_a_statement_not_the_session() {
 #[test]
 fn copy_from_stdin_fails_without_harm() {
     let Some(mut db) = open() else { return };
-    db.exec("CREATE TABLE c (a int)").unwrap();
+    db.batch_execute("CREATE TABLE c (a int)").unwrap();
     assert_eq!(failure(&mut db, "COPY c FROM STDIN"), "57014");
     assert_eq!(value(&mut db, "SELECT count(*) FROM c"), "0");
 }
@@ -144,10 +155,10 @@ fn copy_from_stdin_fails_without_harm() {
 #[test]
 fn an_ended_session_says_so() {
     let Some(mut db) = open() else { return };
-    let error = db.exec("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
+    let error = db.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert_eq!(*error.code().unwrap(), "57P01");
-    assert_eq!(db.exec("SELECT 1").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(db.batch_execute("SELECT 1").unwrap_err().kind(), ErrorKind::Closed);
     db.close().unwrap();
 }
 
@@ -160,7 +171,8 @@ fn databases_are_independent_and_open_side_by_side() {
         for number in 0..4 {
             scope.spawn(move || {
                 let mut db = Pglite::temporary().unwrap();
-                db.exec(&format!("CREATE TABLE mine AS SELECT g FROM generate_series(1, {number} * 100) g")).unwrap();
+                db.batch_execute(&format!("CREATE TABLE mine AS SELECT g FROM generate_series(1, {number} * 100) g"))
+                    .unwrap();
                 assert_eq!(value(&mut db, "SELECT count(*) FROM mine"), (number * 100).to_string());
                 db.close().unwrap();
             });

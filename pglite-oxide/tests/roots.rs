@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use pglite_oxide::{Durability, ErrorKind, Format, Pglite};
+use pglite_oxide::{Durability, ErrorKind, Format, Pglite, SimpleQueryMessage};
 
 /// A directory for databases, or `None`, loudly, in a checkout where PostgreSQL has not been built.
 fn place() -> Option<tempfile::TempDir> {
@@ -19,8 +19,12 @@ fn place() -> Option<tempfile::TempDir> {
 }
 
 fn value(db: &mut Pglite, sql: &str) -> String {
-    let result = db.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    result.rows[0][0].clone().unwrap()
+    let answer = db.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let value = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    value.unwrap_or_else(|| panic!("{sql}: no value"))
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -69,8 +73,8 @@ fn child() {
     match role.as_str() {
         "hold" => {
             let mut db = Pglite::open(&path).unwrap();
-            db.exec("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)").unwrap();
-            db.exec("BEGIN; INSERT INTO t VALUES (0)").unwrap();
+            db.batch_execute("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)").unwrap();
+            db.batch_execute("BEGIN; INSERT INTO t VALUES (0)").unwrap();
             wait();
         }
         "create" => {
@@ -92,14 +96,14 @@ fn data_is_there_again() {
     let Some(dir) = place() else { return };
     let path = dir.path().join("db");
     let mut db = Pglite::open(&path).unwrap();
-    db.exec("CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat('x', i) FROM generate_series(1, 2000) i").unwrap();
+    db.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat('x', i) FROM generate_series(1, 2000) i").unwrap();
     db.close().unwrap();
     assert_eq!(names(dir.path()), ["db"]);
     for round in 0..2 {
         let mut db = Pglite::open(&path).unwrap();
         assert_eq!(value(&mut db, "SELECT count(*) || ' ' || sum(length(b)) FROM t"), "2000 2001000");
         assert_eq!(value(&mut db, "SHOW fsync") + &value(&mut db, "SHOW synchronous_commit"), "onon");
-        db.exec("CREATE TABLE IF NOT EXISTS more (a int)").unwrap();
+        db.batch_execute("CREATE TABLE IF NOT EXISTS more (a int)").unwrap();
         // The second round leaves by dropping.
         if round == 0 {
             db.close().unwrap();
@@ -137,7 +141,7 @@ fn a_killed_process_loses_no_commit_and_is_not_in_the_way() {
         child.wait().unwrap();
         let mut db = Pglite::open(&path).unwrap();
         assert_eq!(value(&mut db, "SELECT count(*) || ' ' || min(a) FROM t"), "1000 1", "round {round}");
-        db.exec("DROP TABLE t").unwrap();
+        db.batch_execute("DROP TABLE t").unwrap();
         db.close().unwrap();
     }
 }
@@ -153,7 +157,7 @@ fn one_open_at_a_time_in_one_process() {
     db.close().unwrap();
     // A database that PostgreSQL ended is not in the way, even while its value is still there.
     let mut ended = Pglite::open(&path).unwrap();
-    ended.exec("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
+    ended.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
     Pglite::open(&path).unwrap();
 }
 
@@ -230,7 +234,7 @@ fn nothing_outside_is_read_or_written() {
             let is_own =
                 absolute.starts_with("/etc") || absolute.contains("..") || absolute.starts_with(&outside.to_string());
             if !(is_own && sql.contains(") TO ")) {
-                assert!(db.exec(&sql).is_err(), "{sql}");
+                assert!(db.batch_execute(&sql).is_err(), "{sql}");
             }
         }
     }
@@ -239,7 +243,7 @@ fn nothing_outside_is_read_or_written() {
         "COPY (SELECT 1) TO '/pgdata/../../new'",
         "COPY (SELECT 1) TO '/tmp/new'",
     ] {
-        let _ = db.exec(sql);
+        let _ = db.batch_execute(sql);
     }
     db.close().unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("secret")).unwrap(), "secret\n");
@@ -256,18 +260,19 @@ fn nothing_outside_is_read_or_written() {
 fn archives_make_new_databases() {
     let Some(dir) = place() else { return };
     let mut db = Pglite::temporary().unwrap();
-    db.exec("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i; CREATE INDEX ON t (i)").unwrap();
+    db.batch_execute("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i; CREATE INDEX ON t (i)")
+        .unwrap();
     let sum = value(&mut db, "SELECT md5(string_agg(md5, '' ORDER BY i)) FROM t");
     for format in [Format::Tar, Format::TarZst] {
         let archive = dir.path().join(format!("{format:?}"));
-        db.exec("BEGIN; DELETE FROM t").unwrap();
+        db.batch_execute("BEGIN; DELETE FROM t").unwrap();
         db.dump_data_dir(std::fs::File::create(&archive).unwrap(), format).unwrap();
-        db.exec("ROLLBACK").unwrap();
+        db.batch_execute("ROLLBACK").unwrap();
         let path = dir.path().join(format!("db {format:?}"));
         for builder in [Pglite::builder().path(&path), Pglite::builder()] {
             let mut loaded = builder.load(&archive).open().unwrap();
             assert_eq!(value(&mut loaded, "SELECT md5(string_agg(md5, '' ORDER BY i)) FROM t"), sum);
-            loaded.exec("DROP TABLE t").unwrap();
+            loaded.batch_execute("DROP TABLE t").unwrap();
         }
         let error = Pglite::builder().path(&path).load(&archive).open().unwrap_err();
         assert!(error.to_string().contains("there is a database already"), "{error}");
@@ -283,12 +288,12 @@ fn archives_make_new_databases() {
 fn a_clone_goes_its_own_way() {
     let Some(dir) = place() else { return };
     for mut db in [Pglite::temporary().unwrap(), Pglite::open(dir.path().join("db")).unwrap()] {
-        db.exec("CREATE TABLE t AS SELECT generate_series(1, 1000) a").unwrap();
-        db.exec("BEGIN; INSERT INTO t VALUES (0)").unwrap();
+        db.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 1000) a").unwrap();
+        db.batch_execute("BEGIN; INSERT INTO t VALUES (0)").unwrap();
         let mut copy = db.try_clone().unwrap();
         let mut third = copy.try_clone().unwrap();
-        db.exec("COMMIT; DELETE FROM t WHERE a <= 500").unwrap();
-        copy.exec("INSERT INTO t SELECT generate_series(2001, 2010)").unwrap();
+        db.batch_execute("COMMIT; DELETE FROM t WHERE a <= 500").unwrap();
+        copy.batch_execute("INSERT INTO t SELECT generate_series(2001, 2010)").unwrap();
         let count = |db: &mut Pglite| value(db, "SELECT count(*) || ' ' || min(a) || ' ' || max(a) FROM t");
         assert_eq!(
             (count(&mut db), count(&mut copy), count(&mut third)),
@@ -316,8 +321,8 @@ fn what_was_asked_for_is_there() {
     assert_eq!(value(&mut db, "SHOW my.value"), "it's \"x\"=1 \\");
     assert_eq!(value(&mut db, "SHOW fsync") + &value(&mut db, "SHOW synchronous_commit"), "onoff");
     assert_eq!(value(&mut db, "SELECT similarity('a', 'a')"), "1");
-    db.exec("CREATE DATABASE shop").unwrap();
-    db.exec("CREATE ROLE clerk LOGIN").unwrap();
+    db.batch_execute("CREATE DATABASE shop").unwrap();
+    db.batch_execute("CREATE ROLE clerk LOGIN").unwrap();
     db.close().unwrap();
     let shop = Pglite::builder().path(&path).database("shop").extension("pg_trgm");
     let mut db = shop.clone().open().unwrap();
@@ -353,7 +358,7 @@ fn settings_that_cannot_be_are_refused() {
 fn a_temporary_database_on_disk_leaves_nothing() {
     let Some(_dir) = place() else { return };
     let mut db = Pglite::builder().temporary_on_disk().open().unwrap();
-    db.exec("CREATE TABLE t AS SELECT generate_series(1, 100000) a").unwrap();
+    db.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 100000) a").unwrap();
     assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "100000");
     db.close().unwrap();
     let leftovers = names(&std::env::temp_dir()).into_iter().filter(|name| name.starts_with("pglite-oxide-"));
@@ -373,10 +378,10 @@ fn commits_are_synced_as_promised() {
     for (durability, expected) in [(Durability::Full, true), (Durability::None, false)] {
         let log = LogFs::new(std::sync::Arc::new(testing::template().unwrap())).unwrap();
         let mut db = testing::open(std::sync::Arc::new(log.clone()), durability, &[]).unwrap();
-        db.exec("CREATE TABLE t (a int)").unwrap();
+        db.batch_execute("CREATE TABLE t (a int)").unwrap();
         for round in 0..5 {
             let before = log.len();
-            db.exec("INSERT INTO t VALUES (1)").unwrap();
+            db.batch_execute("INSERT INTO t VALUES (1)").unwrap();
             let operations = &log.recording().operations[before..];
             let last = operations.iter().rev().find(|o| matches!(o, Operation::Write { .. } | Operation::Sync(_)));
             assert_eq!(
@@ -401,10 +406,10 @@ fn a_loss_of_power_loses_no_commit() {
         let at = if swallow { 0 } else { u64::MAX };
         let fault = FaultFs::new(std::sync::Arc::new(log.clone()), Plan { at, ..plan });
         let mut db = testing::open(std::sync::Arc::new(fault), Durability::Full, &[]).unwrap();
-        db.exec("CREATE TABLE t (a int PRIMARY KEY)").unwrap();
+        db.batch_execute("CREATE TABLE t (a int PRIMARY KEY)").unwrap();
         let mut acknowledged = Vec::new();
         for number in 0..6 {
-            db.exec(&format!("INSERT INTO t VALUES ({number})")).unwrap();
+            db.batch_execute(&format!("INSERT INTO t VALUES ({number})")).unwrap();
             acknowledged.push(log.len());
         }
         let recording = log.recording();
@@ -417,8 +422,8 @@ fn a_loss_of_power_loses_no_commit() {
                 let after = recording.rebuild(&base, **prefix, |_| Fate::Lost).unwrap();
                 let opened = testing::open(std::sync::Arc::new(after), Durability::Full, &[]);
                 opened
-                    .and_then(|mut db| db.query("SELECT count(*) FROM t"))
-                    .map_or(true, |result| result.rows[0][0] != Some((number + 1).to_string()))
+                    .and_then(|mut db| db.query_one("SELECT count(*) FROM t", &[]))
+                    .map_or(true, |row| row.get::<_, i64>(0) != *number as i64 + 1)
             })
             .count()
     };

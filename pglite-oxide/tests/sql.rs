@@ -3,7 +3,7 @@
 // A helper of a test fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use pglite_oxide::{ErrorKind, Pglite, Result};
+use pglite_oxide::{ErrorKind, ErrorPosition, Pglite, Result, SimpleQueryMessage};
 
 fn open() -> Pglite {
     Pglite::temporary().expect("a temporary database opens")
@@ -11,9 +11,12 @@ fn open() -> Pglite {
 
 /// The only value of the last statement.
 fn value(db: &mut Pglite, sql: &str) -> String {
-    let result = db.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    assert_eq!((result.rows.len(), result.columns.len()), (1, 1), "{sql}");
-    result.rows[0][0].clone().unwrap_or_else(|| panic!("{sql}: NULL"))
+    let answer = db.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut values = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_else(|| panic!("{sql}: NULL")).to_owned()),
+        _ => None,
+    });
+    values.next().unwrap_or_else(|| panic!("{sql}: no row"))
 }
 
 fn sqlstate<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -32,34 +35,29 @@ fn it_is_the_pinned_postgresql() {
 #[test]
 fn rows_columns_nulls_and_tags() {
     let mut db = open();
-    let result = db.query("SELECT 1 AS one, NULL AS nothing, 'zwölf' AS text UNION ALL SELECT 2, 'x', ''").unwrap();
-    assert_eq!(result.columns, ["one", "nothing", "text"]);
-    let row = |values: [Option<&str>; 3]| values.map(|v| v.map(str::to_owned)).to_vec();
-    assert_eq!(result.rows, [row([Some("1"), None, Some("zwölf")]), row([Some("2"), Some("x"), Some("")])]);
-    assert_eq!(result.command_tag, "SELECT 2");
-
-    let results = db
-        .exec("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10); SELECT sum(a) FROM t")
-        .unwrap();
-    let tags: Vec<&str> = results.iter().map(|r| r.command_tag.as_str()).collect();
-    assert_eq!(tags, ["CREATE TABLE", "INSERT 0 10", "SELECT 1"]);
-    assert_eq!(results[2].rows[0][0].as_deref(), Some("55"));
+    let rows = db.query("SELECT 1 AS one, NULL AS nothing, 'zwölf' AS text UNION ALL SELECT 2, 'x', ''", &[]).unwrap();
+    assert_eq!(rows[0].columns().iter().map(|column| column.name()).collect::<Vec<_>>(), ["one", "nothing", "text"]);
+    let values: Vec<(i32, Option<&str>, &str)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert_eq!(values, [(1, None, "zwölf"), (2, Some("x"), "")]);
 }
 
 #[test]
 fn an_error_has_its_sqlstate_and_the_session_goes_on() {
     let mut db = open();
-    let error = db.query("SELECT 1/0").unwrap_err();
+    let error = db.batch_execute("SELECT 1/0").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
     assert_eq!(error.as_db_error().unwrap().message(), "division by zero");
     assert_eq!(sqlstate(Err::<(), _>(error)), "22012");
-    let error = db.query("SELECT nonsense FROM pg_class").unwrap_err();
-    assert_eq!((error.code().unwrap().code(), error.as_db_error().unwrap().position()), ("42703", Some(8)));
+    let error = db.batch_execute("SELECT nonsense FROM pg_class").unwrap_err();
+    assert_eq!(
+        (error.code().unwrap().code(), error.as_db_error().unwrap().position()),
+        ("42703", Some(&ErrorPosition::Original(8)))
+    );
     assert_eq!(value(&mut db, "SELECT 2"), "2");
 
     // A thousand in a row, each unwound through native code.
     for _ in 0..1000 {
-        assert_eq!(sqlstate(db.query("SELECT 1/0")), "22012");
+        assert_eq!(sqlstate(db.batch_execute("SELECT 1/0")), "22012");
     }
     assert_eq!(value(&mut db, "SELECT 3"), "3");
 }
@@ -67,21 +65,21 @@ fn an_error_has_its_sqlstate_and_the_session_goes_on() {
 #[test]
 fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
     let mut db = open();
-    db.exec("CREATE TABLE t (a int)").unwrap();
-    assert_eq!(sqlstate(db.exec("INSERT INTO t VALUES (1); SELECT 1/0")), "22012");
+    db.batch_execute("CREATE TABLE t (a int)").unwrap();
+    assert_eq!(sqlstate(db.batch_execute("INSERT INTO t VALUES (1); SELECT 1/0")), "22012");
     assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "0");
 
-    db.exec("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s").unwrap();
-    assert_eq!(sqlstate(db.exec("INSERT INTO t VALUES ('x')")), "22P02");
-    assert_eq!(sqlstate(db.exec("SELECT 1")), "25P02");
-    db.exec("ROLLBACK TO s; COMMIT").unwrap();
+    db.batch_execute("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s").unwrap();
+    assert_eq!(sqlstate(db.batch_execute("INSERT INTO t VALUES ('x')")), "22P02");
+    assert_eq!(sqlstate(db.batch_execute("SELECT 1")), "25P02");
+    db.batch_execute("ROLLBACK TO s; COMMIT").unwrap();
     assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "1");
 }
 
 #[test]
 fn plpgsql_catches_errors_nested_and_in_loops() {
     let mut db = open();
-    db.exec(
+    db.batch_execute(
         "CREATE FUNCTION attempts(n int) RETURNS text LANGUAGE plpgsql AS $$
          DECLARE caught int := 0; inner_caught int := 0; state text;
          BEGIN
@@ -104,8 +102,8 @@ fn plpgsql_catches_errors_nested_and_in_loops() {
     .unwrap();
     assert_eq!(value(&mut db, "SELECT attempts(100)"), "50 50 P0042");
     // Uncaught, from inside a function.
-    db.exec("CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'").unwrap();
-    assert_eq!(sqlstate(db.query("SELECT boom()")), "22012");
+    db.batch_execute("CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'").unwrap();
+    assert_eq!(sqlstate(db.batch_execute("SELECT boom()")), "22012");
     assert_eq!(value(&mut db, "SELECT attempts(2)"), "1 1 P0042");
 }
 
@@ -122,10 +120,10 @@ fn text_search_has_its_dictionaries() {
 #[test]
 fn extensions_load_and_work() {
     let mut db = open();
-    db.exec("CREATE EXTENSION vector; CREATE EXTENSION pg_trgm").unwrap();
+    db.batch_execute("CREATE EXTENSION vector; CREATE EXTENSION pg_trgm").unwrap();
     assert_eq!(value(&mut db, "SELECT '[1,2,3]'::vector <-> '[4,5,6]'::vector"), "5.196152422706632");
     assert_eq!(value(&mut db, "SELECT similarity('word', 'two words')"), "0.36363637");
-    db.exec(
+    db.batch_execute(
         "CREATE TABLE item (id int, at vector(3));
          INSERT INTO item SELECT i, ARRAY[i, i % 7, i % 3]::vector FROM generate_series(1, 500) i;
          CREATE INDEX ON item USING hnsw (at vector_l2_ops);
@@ -134,8 +132,8 @@ fn extensions_load_and_work() {
     .unwrap();
     assert_eq!(value(&mut db, "SELECT id FROM item ORDER BY at <-> '[250,5,1]' LIMIT 1"), "250");
     // An error raised inside a side module unwinds through both modules.
-    assert_eq!(sqlstate(db.query("SELECT '[1,2]'::vector <-> '[1,2,3]'::vector")), "22000");
-    assert_eq!(sqlstate(db.query("CREATE EXTENSION no_such_extension")), "0A000");
+    assert_eq!(sqlstate(db.batch_execute("SELECT '[1,2]'::vector <-> '[1,2,3]'::vector")), "22000");
+    assert_eq!(sqlstate(db.batch_execute("CREATE EXTENSION no_such_extension")), "0A000");
     assert_eq!(value(&mut db, "SELECT 1"), "1");
 }
 
@@ -173,7 +171,7 @@ fn databases_are_independent_and_open_in_parallel() {
         .map(|n| {
             std::thread::spawn(move || {
                 let mut db = open();
-                db.exec(&format!("CREATE TABLE t AS SELECT {n} AS n FROM generate_series(1, 1000)")).unwrap();
+                db.batch_execute(&format!("CREATE TABLE t AS SELECT {n} AS n FROM generate_series(1, 1000)")).unwrap();
                 let sum = value(&mut db, "SELECT sum(n) FROM t");
                 db.close().unwrap();
                 sum
@@ -187,7 +185,7 @@ fn databases_are_independent_and_open_in_parallel() {
 #[test]
 fn copy_without_data_is_an_error_and_the_session_goes_on() {
     let mut db = open();
-    db.exec("CREATE TABLE t (a int)").unwrap();
-    assert!(sqlstate(db.exec("COPY t FROM STDIN")).starts_with("57"));
+    db.batch_execute("CREATE TABLE t (a int)").unwrap();
+    assert!(sqlstate(db.batch_execute("COPY t FROM STDIN")).starts_with("57"));
     assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "0");
 }

@@ -3,16 +3,16 @@
 
 use std::error::Error;
 
-use pglite_oxide::Pglite;
+use pglite_oxide::{Pglite, SimpleQueryMessage};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut db = Pglite::temporary()?;
     println!("one: {}", value(&mut db, "SELECT 1")?);
 
-    db.exec("CREATE EXTENSION vector")?;
+    db.batch_execute("CREATE EXTENSION vector")?;
     println!("distance: {}", value(&mut db, "SELECT '[1,2,3]'::vector <-> '[4,5,6]'::vector")?);
 
-    let error = db.query("SELECT 1/0").err().ok_or("1/0 was not an error")?;
+    let error = db.query("SELECT 1/0", &[]).err().ok_or("1/0 was not an error")?;
     println!("error: {}", error.code().ok_or("the error has no SQLSTATE")?);
     println!("after it: {}", value(&mut db, "SELECT 2")?);
 
@@ -21,8 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn value(db: &mut Pglite, sql: &str) -> Result<String, Box<dyn Error>> {
-    let result = db.query(sql)?;
-    let row = result.rows.first().ok_or("there is no row")?;
-    let value = row.first().ok_or("there is no column")?;
-    Ok(value.clone().ok_or("the value is NULL")?)
+    let answer = db.simple_query(sql)?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let value = row.ok_or("there is no row")?.try_get(0)?;
+    Ok(value.ok_or("the value is NULL")?.to_string())
 }

@@ -12,6 +12,7 @@ use crate::paths::Paths;
 
 /// Packages whose output belongs to one checkout.
 const MEMBERS: &[&str] = &[
+    "bench",
     "crash",
     "initdb",
     "pglite-oxide",

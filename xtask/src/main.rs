@@ -4,11 +4,14 @@ mod assets;
 mod backend;
 mod cargo;
 mod consumer;
+mod crash;
 mod error;
 mod image;
 #[path = "../../pglite-oxide/src/manifest.rs"]
 mod manifest;
+mod native;
 mod paths;
+mod perf;
 mod pipeline;
 mod release;
 mod sources;
@@ -32,6 +35,11 @@ enum Area {
     /// Build, check and describe the payload of the internal crates
     #[command(subcommand)]
     Assets(assets::Verb),
+    /// What a database survives: kills, loss of power, disks that fail
+    Crash(crash::Options),
+    /// What this PostgreSQL costs, beside a native one
+    #[command(subcommand)]
+    Perf(perf::Verb),
     /// The crates to publish
     #[command(subcommand)]
     Release(release::Verb),
@@ -46,6 +54,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
+        Area::Crash(options) => crash::run(&paths, &options),
+        Area::Perf(verb) => perf::run(&paths, verb),
         Area::Release(verb) => release::run(&paths, verb),
         Area::Sources(verb) => sources::run(&paths, verb),
         Area::Test(options) => test::run(&paths, &options),

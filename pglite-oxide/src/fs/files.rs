@@ -175,6 +175,11 @@ impl Files {
         self.descriptors.get_mut(fd as usize).and_then(Option::take).map(drop).ok_or(Errno::BADF)
     }
 
+    /// Closes every descriptor: the guest has ended.
+    pub(crate) fn close_all(&mut self) {
+        self.descriptors.clear();
+    }
+
     /// Gives a descriptor a second number, at least `least`.
     pub(crate) fn duplicate(&mut self, fd: u32, least: u32, close_on_exec: bool) -> Result<u32> {
         let copy = Descriptor { close_on_exec, ..self.descriptor(fd)?.clone() };
@@ -485,7 +490,8 @@ mod tests {
         let nodes = root.copy();
         files.open((ROOT_FD, "gone"), CREATE, false, 2).unwrap();
         files.remove_file((ROOT_FD, "gone"), 3).unwrap();
-        drop(files);
+        files.close_all();
+        assert_eq!(files.close(ROOT_FD), Err(Errno::BADF));
         write(&nodes, "gone", b"");
         nodes.remove_file("gone", 3).unwrap();
         assert_eq!(root.changed_nodes(), nodes.changed_nodes());

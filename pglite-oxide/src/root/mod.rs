@@ -214,7 +214,7 @@ impl New {
 impl Drop for New {
     fn drop(&mut self) {
         if !self.0.as_os_str().is_empty() {
-            let _ = fs::remove_dir_all(&self.0);
+            remove_unfinished(&self.0);
         }
     }
 }
@@ -264,7 +264,7 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
             if Lock::is_free(&path)
                 && let Ok(lock) = Lock::take(&path)
             {
-                let _ = fs::remove_dir_all(&path);
+                remove_unfinished(&path);
                 drop(lock);
             }
         } else {
@@ -272,6 +272,13 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
             let _ = fs::remove_dir(&path);
         }
     }
+}
+
+/// Removes a root that is not complete. The lock goes last: if this process dies here, the next one knows the rest for a leftover still.
+fn remove_unfinished(path: &Path) {
+    let _ = fs::remove_dir_all(path.join(DATA));
+    let _ = fs::remove_file(path.join(VERSION));
+    let _ = fs::remove_dir_all(path);
 }
 
 fn make_private(path: &Path) -> io::Result<()> {

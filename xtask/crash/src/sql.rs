@@ -1,6 +1,6 @@
 //! The few calls that the tests make of a database. It owns how statements are run and their answers read.
 
-use pglite_oxide::{Error, ErrorKind, Pglite};
+use pglite_oxide::{Error, ErrorKind, Pglite, SimpleQueryMessage};
 
 use crate::workload::Statement;
 
@@ -9,12 +9,17 @@ pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 /// Runs SQL for what it does.
 pub(crate) fn run(db: &mut Pglite, sql: &str) -> Result<(), Error> {
-    db.exec(sql).map(drop)
+    db.batch_execute(sql)
 }
 
 /// Runs SQL for its rows.
 pub(crate) fn rows(db: &mut Pglite, sql: &str) -> Result<Rows, Error> {
-    db.query(sql).map(|result| result.rows)
+    let messages = db.simple_query(sql)?;
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    Ok(messages.iter().filter_map(row).collect())
 }
 
 /// Runs SQL that answers with one number, or NULL.

@@ -43,6 +43,8 @@ const SETTINGS: &[(&str, &str)] = &[
     // Nothing replicates from here, and bulk loads into new tables are written once.
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
+    // The default follows shared_buffers; every start would fill four times as much with zeros.
+    ("wal_buffers", "1MB"),
     // Nobody runs beside a vacuum for whose sake it would pause.
     ("autovacuum_vacuum_cost_delay", "0"),
     ("log_timezone", "UTC"),

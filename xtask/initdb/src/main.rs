@@ -84,17 +84,7 @@ fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Bootstrap { code: exit.code, log: exit.log });
     }
 
-    let session = [
-        "--single",
-        "-F",
-        "-O",
-        "-c",
-        "search_path=pg_catalog",
-        "-c",
-        "log_checkpoints=false",
-        "-D",
-        PGDATA,
-    ];
+    let session = ["--single", "-F", "-O", "-c", "search_path=pg_catalog", "-c", "log_checkpoints=false", "-D", PGDATA];
     let mut connection = Connection::open(&modules, &tree, start(&session, Vec::new(), 1), "postgres", "template1")?;
     for step in STEPS {
         let (name, sql) = match step {
@@ -102,7 +92,7 @@ fn run(args: &Args) -> Result<(), Error> {
             Step::Sql(sql) => (sql.split_whitespace().take(6).collect::<Vec<_>>().join(" "), (*sql).to_owned()),
         };
         println!("{name}");
-        connection.exec(&sql).map_err(|cause| Error::Step { step: name, cause })?;
+        connection.batch_execute(&sql).map_err(|cause| Error::Step { step: name, cause })?;
     }
     connection.close()?;
 

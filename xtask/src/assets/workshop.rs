@@ -12,8 +12,8 @@ use crate::image::{self, Event, Image};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::pipeline::progress::Progress;
-use crate::sources::recipe::Recipe;
-use crate::sources::{BUILD_ROLES, Lock, Role, fetch};
+use crate::sources::recipe::{Recipe, Root};
+use crate::sources::{BUILD_ROLES, Lock, fetch};
 
 /// `PATH` of every job: the pinned LLVM before everything else.
 const JOB_PATH: &str = "/usr/lib/llvm-22/bin:/usr/bin:/bin";
@@ -49,7 +49,7 @@ impl<'a> Workshop<'a> {
         mirrors: Vec<String>,
         progress: Progress,
     ) -> Result<Self> {
-        let recipe = Recipe::read(&paths.root)?;
+        let recipe = Recipe::read(&paths.root, Root::Build)?;
         Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceCell::new() })
     }
 
@@ -123,28 +123,7 @@ impl<'a> Workshop<'a> {
     }
 
     fn spec(&self) -> image::Spec {
-        let packages =
-            self.lock.packages.iter().map(|p| &p.artifact).filter(|a| matches!(a.role, Role::Image | Role::Sysroot));
-        let package = |a: &crate::sources::lock::Artifact| image::Package {
-            name: a.name.clone(),
-            path: self.paths.downloads().join(&a.sha256),
-            sha256: a.sha256.clone(),
-        };
-        image::Spec {
-            packages: packages.map(package).collect(),
-            links: self
-                .recipe
-                .links
-                .iter()
-                .map(|l| image::Link { path: below_root(&l.path), target: l.target.clone() })
-                .collect(),
-            files: self
-                .recipe
-                .files
-                .iter()
-                .map(|f| image::TextFile { path: below_root(&f.path), content: f.content.clone(), mode: f.mode })
-                .collect(),
-        }
+        self.recipe.spec(self.lock, &self.paths.downloads())
     }
 }
 
@@ -156,9 +135,4 @@ pub(crate) fn jobs() -> usize {
 /// Makes a directory and its parents.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::io("make the directory", path, e))
-}
-
-/// A path of the recipe, which is absolute, as the image takes it.
-fn below_root(path: &str) -> String {
-    path.trim_start_matches('/').to_owned()
 }

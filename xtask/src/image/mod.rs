@@ -214,8 +214,8 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
 /// A link or file of ours never hides what a package ships: an update of the package may have made it needless, or wrong.
 fn expect_free(tree: &mut tree::TreeWriter, path: &str) -> Result<()> {
     if tree.holds(Path::new(path))? {
-        return Err(Error::new(format!("a package of the image ships {path}, which assets/image.toml adds too"))
-            .repair(format!("remove the entry {path} from assets/image.toml")));
+        return Err(Error::new(format!("a package of the image ships {path}, which the image's recipe adds too"))
+            .repair(format!("remove the entry {path} from the recipe (assets/image.toml or assets/native.toml)")));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::fetch;
 use super::lock::{Artifact, Lock};
 use super::mirror::Mirrors;
-use super::recipe::{RECIPE_PATH, Recipe};
+use super::recipe::{Recipe, Root};
 use super::version;
 use crate::error::{Context as _, Error, Result};
 use crate::paths::Paths;
@@ -18,12 +18,14 @@ const ENGINE_CRATES: [&str; 3] = ["wasmer", "wasmer-compiler-llvm", "wasmer-wasi
 /// Compilers the lock names by their own version, and the package of the image they come from.
 const PACKAGED: [(&str, &str); 2] = [("binaryen", "binaryen"), ("llvm", "llvm-22-dev")];
 
-/// Compares the lock with the recipe of the image, Cargo.toml and Cargo.lock; returns every difference at once.
+/// Compares the lock with the recipes, Cargo.toml and Cargo.lock; returns every difference at once.
 pub(crate) fn offline(paths: &Paths, lock: &Lock) -> Result<()> {
-    let recipe = Recipe::read(&paths.root)?;
     let mut problems = Vec::new();
-    for missing in recipe.missing_from(&lock.packages) {
-        problems.push(format!("{RECIPE_PATH} wants {missing}: expected it in sources.lock, found no such entry (run `cargo xtask sources update image`)"));
+    for root in Root::ALL {
+        let (file, target) = (root.recipe_path(), root.target());
+        for missing in Recipe::read(&paths.root, root)?.missing_from(lock) {
+            problems.push(format!("{file} wants {missing}: expected it in sources.lock, found no such entry (run `cargo xtask sources update {target}`)"));
+        }
     }
     problems.extend(packaged(lock));
     let manifest = read_toml(&paths.root.join("Cargo.toml"))?;
@@ -40,7 +42,8 @@ pub(crate) fn offline(paths: &Paths, lock: &Lock) -> Result<()> {
 pub(crate) fn online(lock: &Lock, mirrors: &Mirrors) -> Result<()> {
     let client = fetch::client();
     let problems = Mutex::new(Vec::new());
-    let all: Vec<&Artifact> = lock.packages.iter().map(|p| &p.artifact).chain(&lock.archives).collect();
+    let packages = lock.packages.iter().chain(&lock.native).map(|p| &p.artifact);
+    let all: Vec<&Artifact> = packages.chain(&lock.archives).collect();
     fetch::parallel(&all, |artifact| {
         let mut reasons = Vec::new();
         for url in mirrors.urls(&artifact.path) {

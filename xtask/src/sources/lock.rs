@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const SCHEMA_VERSION: u32 = 1;
 
 const HEADER: &str = "\
-# Every byte the build starts from. Written by `cargo xtask sources update`, read by everything else.
+# Every byte the build starts from, and ([[native]]) the PostgreSQL it is compared with. Written by `cargo xtask sources update`, read by everything else.
 # `path` is relative to a Debian mirror (or, for `kind = \"git\"`, names the repository); which host serves it is the machine's business.
 ";
 
@@ -25,6 +25,8 @@ pub(crate) enum Role {
     Image,
     /// A Debian package of the build image that carries the WASIX headers and libc.
     Sysroot,
+    /// A Debian package of the native PostgreSQL, which is compared with and never an input of the build.
+    Native,
     /// A source archive that is built for the guest.
     Guest,
     /// An upstream that is compared with, never built.
@@ -39,6 +41,7 @@ pub(crate) enum Role {
 
 impl Role {
     const PACKAGE: &'static [Self] = &[Self::Image, Self::Sysroot];
+    const NATIVE: &'static [Self] = &[Self::Native];
     const ARCHIVE: &'static [Self] = &[Self::Guest];
     const GIT: &'static [Self] = &[Self::Audit];
     const TOOLCHAIN: &'static [Self] = &[Self::Host, Self::Engine, Self::Compiler];
@@ -47,6 +50,7 @@ impl Role {
         match self {
             Self::Image => "image",
             Self::Sysroot => "sysroot",
+            Self::Native => "native",
             Self::Guest => "guest",
             Self::Audit => "audit",
             Self::Host => "host",
@@ -86,7 +90,7 @@ impl Artifact {
     }
 }
 
-/// A Debian binary package of the image.
+/// A Debian binary package of the image or of the native PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Package {
     pub(crate) artifact: Artifact,
@@ -126,7 +130,10 @@ pub(crate) struct Remains {
 /// A validated `sources.lock`; every list is sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Lock {
+    /// Packages of the build image.
     pub(crate) packages: Vec<Package>,
+    /// Packages of the native PostgreSQL. A name may be here and in the image, in two versions: the two are pinned apart.
+    pub(crate) native: Vec<Package>,
     pub(crate) archives: Vec<Artifact>,
     pub(crate) git: Vec<GitSource>,
     pub(crate) toolchains: Vec<Toolchain>,
@@ -149,7 +156,7 @@ impl Lock {
         raw.validate()
     }
 
-    /// As [`Lock::read`], for pinning `target` (a source's name, or `image`) again: entries that are about to be replaced
+    /// As [`Lock::read`], for pinning `target` (a source's name, `image` or `native`) again: entries that are about to be replaced
     /// may be wrong, since replacing them is the repair. What a wrong archive entry still says is returned beside the lock.
     pub(crate) fn read_to_repin(path: &Path, target: &str) -> Result<(Self, Remains)> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
@@ -162,6 +169,8 @@ impl Lock {
         let mut remains = Remains::default();
         if target == "image" {
             raw.package.clear();
+        } else if target == "native" {
+            raw.native.clear();
         } else if let Some(entry) = raw.source.iter().find(|s| s.name.as_deref() == Some(target)) {
             remains = Remains { suite: entry.suite.clone(), path: entry.path.clone(), license: entry.license.clone() };
             raw.source.retain(|s| s.name.as_deref() != Some(target));
@@ -202,11 +211,13 @@ impl Lock {
         Ok(())
     }
 
-    /// Everything that can be fetched and has one of these roles, in lock order: packages, then archives.
+    /// Everything that can be fetched and has one of these roles, in lock order: packages of the image, of the native PostgreSQL, then archives.
     pub(crate) fn artifacts<'a>(&'a self, roles: &'a [Role]) -> impl Iterator<Item = &'a Artifact> {
-        self.packages.iter().map(|p| &p.artifact).chain(&self.archives).filter(|a| roles.contains(&a.role))
+        let packages = self.packages.iter().chain(&self.native).map(|p| &p.artifact);
+        packages.chain(&self.archives).filter(|a| roles.contains(&a.role))
     }
 
+    /// A package of the build image.
     pub(crate) fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|p| p.artifact.name == name)
     }
@@ -222,6 +233,7 @@ impl Lock {
     /// Brings the lists into the order in which they are written.
     pub(crate) fn sort(&mut self) {
         self.packages.sort_by(|a, b| a.artifact.name.cmp(&b.artifact.name));
+        self.native.sort_by(|a, b| a.artifact.name.cmp(&b.artifact.name));
         self.archives.sort_by(|a, b| a.name.cmp(&b.name));
         self.git.sort_by(|a, b| a.name.cmp(&b.name));
         self.toolchains.sort_by(|a, b| a.name.cmp(&b.name));
@@ -239,6 +251,8 @@ struct RawLock {
     source: Vec<RawEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     package: Vec<RawEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    native: Vec<RawEntry>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize, Serialize)]
@@ -277,13 +291,10 @@ impl RawLock {
         }
         let mut lock = Lock::default();
         for (index, entry) in self.package.iter().enumerate() {
-            let reader = Reader::new("package", index, entry);
-            reader.absent(&[("kind", entry.kind.is_some()), ("commit", entry.commit.is_some())])?;
-            let architecture = reader.text("architecture", &entry.architecture)?.to_owned();
-            if !["amd64", "all"].contains(&architecture.as_str()) {
-                return Err(reader.wrong("architecture", "amd64 or all", &architecture));
-            }
-            lock.packages.push(Package { artifact: reader.artifact(Role::PACKAGE)?, architecture });
+            lock.packages.push(Reader::new("package", index, entry).package(Role::PACKAGE)?);
+        }
+        for (index, entry) in self.native.iter().enumerate() {
+            lock.native.push(Reader::new("native", index, entry).package(Role::NATIVE)?);
         }
         for (index, entry) in self.source.iter().enumerate() {
             let reader = Reader::new("source", index, entry);
@@ -301,6 +312,7 @@ impl RawLock {
             lock.toolchains.push(Reader::new("toolchain", index, entry).toolchain()?);
         }
         unique("package", lock.packages.iter().map(|p| p.artifact.name.as_str()))?;
+        unique("native", lock.native.iter().map(|p| p.artifact.name.as_str()))?;
         unique(
             "source",
             lock.archives.iter().map(|a| a.name.as_str()).chain(lock.git.iter().map(|g| g.name.as_str())),
@@ -311,10 +323,13 @@ impl RawLock {
     }
 
     fn from_lock(lock: &Lock) -> Self {
-        let package = lock
-            .packages
-            .iter()
-            .map(|p| RawEntry { architecture: Some(p.architecture.clone()), ..RawEntry::from_artifact(&p.artifact) });
+        let packages = |list: &[Package]| {
+            let entry = |p: &Package| RawEntry {
+                architecture: Some(p.architecture.clone()),
+                ..RawEntry::from_artifact(&p.artifact)
+            };
+            list.iter().map(entry).collect()
+        };
         let archive =
             lock.archives.iter().map(|a| RawEntry { kind: Some("archive".to_owned()), ..RawEntry::from_artifact(a) });
         let git = lock.git.iter().map(|g| RawEntry {
@@ -337,7 +352,8 @@ impl RawLock {
             version: Some(SCHEMA_VERSION),
             toolchain: toolchain.collect(),
             source: archive.chain(git).collect(),
-            package: package.collect(),
+            package: packages(&lock.packages),
+            native: packages(&lock.native),
         }
     }
 }
@@ -368,6 +384,16 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(table: &'static str, index: usize, entry: &'a RawEntry) -> Self {
         Self { table, index, entry }
+    }
+
+    fn package(&self, roles: &'static [Role]) -> Result<Package> {
+        let entry = self.entry;
+        self.absent(&[("kind", entry.kind.is_some()), ("commit", entry.commit.is_some())])?;
+        let architecture = self.text("architecture", &entry.architecture)?.to_owned();
+        if !["amd64", "all"].contains(&architecture.as_str()) {
+            return Err(self.wrong("architecture", "amd64 or all", &architecture));
+        }
+        Ok(Package { artifact: self.artifact(roles)?, architecture })
     }
 
     fn artifact(&self, roles: &'static [Role]) -> Result<Artifact> {
@@ -500,6 +526,7 @@ impl<'a> Reader<'a> {
             Error::new(format!("sources.lock: [[{}]] {name}: {field}: expected {expected}, found {found}", self.table));
         match (self.table, self.entry.kind.as_deref()) {
             ("package", _) => error.repair(repin(&name, Role::Image)),
+            ("native", _) => error.repair(repin(&name, Role::Native)),
             ("source", Some("archive")) => error.repair(repin(&name, Role::Guest)),
             _ => error.repair(format!("correct `{field}` of that entry in sources.lock")),
         }
@@ -512,7 +539,11 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 fn repin(name: &str, role: Role) -> String {
-    let target = if Role::PACKAGE.contains(&role) { "image" } else { name };
+    let target = match role {
+        Role::Image | Role::Sysroot => "image",
+        Role::Native => "native",
+        _ => name,
+    };
     format!("`cargo xtask sources update {target}` pins it again and shows the difference")
 }
 

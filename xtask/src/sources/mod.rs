@@ -36,7 +36,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         mirror: MirrorOption,
     },
-    /// Pin an archive or the image's packages again and show the difference before writing
+    /// Pin an archive, the image's packages or those of the native PostgreSQL again and show the difference before writing
     Update(update::Options),
 }
 
@@ -68,9 +68,10 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             if online {
                 check::online(&lock, &mirror::Mirrors::discover(&mirror.debian_mirror)?)?;
             }
-            let (packages, archives) = (lock.packages.len(), lock.archives.len());
+            let (packages, native) = (lock.packages.len(), lock.native.len());
             println!(
-                "sources.lock is consistent: {packages} packages, {archives} archives, {} audited",
+                "sources.lock is consistent: {packages} packages of the image and {native} of the native PostgreSQL, {} archives, {} audited",
+                lock.archives.len(),
                 lock.git.len()
             );
             Ok(())

@@ -1,20 +1,59 @@
-//! `assets/image.toml`: what the build image shall contain, as a person states it. It names packages, links and small
-//! files; which versions that means stands in `sources.lock`, and making the tree is the image module's business.
+//! `assets/image.toml` and `assets/native.toml`: what the build image, and the root file system of the native PostgreSQL, shall contain, as a person
+//! states it. A recipe names packages, links and small files; which versions that means stands in `sources.lock`, and making the tree is the image module's business.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::lock::{Package, Role};
+use super::lock::{Artifact, Lock, Package, Role};
 use crate::error::{Error, Result};
+use crate::image;
 
-/// The file, relative to the checkout.
-pub(crate) const RECIPE_PATH: &str = "assets/image.toml";
+/// The root file systems that are made of locked packages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// The image in which everything is built.
+    #[default]
+    Build,
+    /// The PostgreSQL that ours is compared with.
+    Native,
+}
 
-/// The wanted image.
+impl Root {
+    pub(crate) const ALL: [Self; 2] = [Self::Build, Self::Native];
+
+    /// Its recipe, relative to the checkout.
+    pub(crate) fn recipe_path(self) -> &'static str {
+        match self {
+            Self::Build => "assets/image.toml",
+            Self::Native => "assets/native.toml",
+        }
+    }
+
+    /// What `sources update` calls its packages.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::Build => "image",
+            Self::Native => "native",
+        }
+    }
+
+    /// Its packages in the lock.
+    pub(crate) fn packages(self, lock: &Lock) -> &[Package] {
+        match self {
+            Self::Build => &lock.packages,
+            Self::Native => &lock.native,
+        }
+    }
+}
+
+/// A wanted root file system.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recipe {
+    /// Which one it is; the file's name says so.
+    #[serde(skip)]
+    pub(crate) root: Root,
     /// Debian architecture of the image.
     pub(crate) architecture: String,
     #[serde(rename = "group")]
@@ -42,13 +81,6 @@ pub(crate) struct Group {
     pub(crate) packages: Vec<String>,
 }
 
-impl Group {
-    /// The role of its packages in the lock.
-    pub(crate) fn role(&self) -> Role {
-        if self.sysroot { Role::Sysroot } else { Role::Image }
-    }
-}
-
 /// A symbolic link that no package ships, usually because a maintainer script makes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,45 +101,82 @@ pub(crate) struct File {
 }
 
 impl Recipe {
-    /// Reads `assets/image.toml` of a checkout.
-    pub(crate) fn read(root: &Path) -> Result<Self> {
-        let path = root.join(RECIPE_PATH);
-        Self::parse(&std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?)
+    /// Reads a recipe of a checkout.
+    pub(crate) fn read(checkout: &Path, root: Root) -> Result<Self> {
+        let path = checkout.join(root.recipe_path());
+        Self::parse(root, &std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?)
     }
 
     /// Validates the text of the file.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(root: Root, text: &str) -> Result<Self> {
+        let file = root.recipe_path();
         let recipe: Self = toml::from_str(text).map_err(|e| {
-            Error::new(format!("{RECIPE_PATH} does not have the expected form"))
+            Error::new(format!("{file} does not have the expected form"))
                 .cause(e.to_string().trim_end().to_owned())
                 .repair("correct that line")
         })?;
+        let recipe = Self { root, ..recipe };
         let paths = recipe.links.iter().map(|l| &l.path).chain(recipe.files.iter().map(|f| &f.path));
         for path in paths {
             let inside = path.strip_prefix('/').is_some_and(|p| p.split('/').all(|c| !["", ".", ".."].contains(&c)));
             if !inside {
-                return Err(Error::new(format!("{RECIPE_PATH}: {path}: expected an absolute path without `..`"))
+                return Err(Error::new(format!("{file}: {path}: expected an absolute path without `..`"))
                     .repair("write the path as it is inside the image"));
             }
         }
         if let Some(file) = recipe.files.iter().find(|f| f.mode > 0o777) {
             return Err(Error::new(format!(
-                "{RECIPE_PATH}: {}: mode: expected at most 0o777, found {:#o}",
-                file.path, file.mode
+                "{}: {}: mode: expected at most 0o777, found {:#o}",
+                root.recipe_path(),
+                file.path,
+                file.mode
             ))
             .repair("write the mode as an octal number, for example 0o644"));
         }
         Ok(recipe)
     }
 
+    /// The role in the lock of a package that one of the groups names, or that something in them depends on.
+    pub(crate) fn role(&self, group: Option<&Group>) -> Role {
+        match (self.root, group) {
+            (Root::Native, _) => Role::Native,
+            (Root::Build, Some(group)) if group.sysroot => Role::Sysroot,
+            (Root::Build, _) => Role::Image,
+        }
+    }
+
+    /// What the image module makes of this recipe and the packages of the lock.
+    pub(crate) fn spec(&self, lock: &Lock, downloads: &Path) -> image::Spec {
+        // A path of the recipe is absolute; the image takes it relative to its root.
+        let below_root = |path: &str| path.trim_start_matches('/').to_owned();
+        let package = |a: &Artifact| image::Package {
+            name: a.name.clone(),
+            path: downloads.join(&a.sha256),
+            sha256: a.sha256.clone(),
+        };
+        let link = |l: &Link| image::Link { path: below_root(&l.path), target: l.target.clone() };
+        let file = |f: &File| image::TextFile { path: below_root(&f.path), content: f.content.clone(), mode: f.mode };
+        image::Spec {
+            packages: self.root.packages(lock).iter().map(|p| package(&p.artifact)).collect(),
+            links: self.links.iter().map(link).collect(),
+            files: self.files.iter().map(file).collect(),
+        }
+    }
+
     /// Wanted packages that the lock does not have, or has from another suite or with another role.
-    pub(crate) fn missing_from(&self, packages: &[Package]) -> Vec<String> {
+    pub(crate) fn missing_from(&self, lock: &Lock) -> Vec<String> {
+        let packages = self.root.packages(lock);
         let mut missing = Vec::new();
         for group in &self.groups {
             for name in &group.packages {
                 let locked = packages.iter().map(|p| &p.artifact).find(|a| a.name == *name);
-                if !locked.is_some_and(|a| a.suite == group.suite && a.role == group.role()) {
-                    missing.push(format!("{name} ({}, role {}; {})", group.suite, group.role(), group.purpose));
+                if !locked.is_some_and(|a| a.suite == group.suite && a.role == self.role(Some(group))) {
+                    missing.push(format!(
+                        "{name} ({}, role {}; {})",
+                        group.suite,
+                        self.role(Some(group)),
+                        group.purpose
+                    ));
                 }
             }
         }
@@ -128,11 +197,13 @@ mod tests {
 
     #[test]
     fn defaults_are_dependencies_and_the_image() {
-        let recipe = Recipe::parse(GOOD).unwrap();
+        let recipe = Recipe::parse(Root::Build, GOOD).unwrap();
         assert!(recipe.groups[0].dependencies);
-        assert_eq!(recipe.groups[0].role(), Role::Image);
+        assert_eq!(recipe.role(Some(&recipe.groups[0])), Role::Image);
         assert_eq!(recipe.files[0].mode, 0o644);
-        assert_eq!(recipe.missing_from(&[]), ["gawk (trixie, role image; tests)"]);
+        assert_eq!(recipe.missing_from(&Lock::default()), ["gawk (trixie, role image; tests)"]);
+        let native = Recipe::parse(Root::Native, GOOD).unwrap();
+        assert_eq!(native.missing_from(&Lock::default()), ["gawk (trixie, role native; tests)"]);
     }
 
     #[test]
@@ -140,7 +211,7 @@ mod tests {
         let error = |from: &str, to: &str| {
             let text = GOOD.replace(from, to);
             assert_ne!(text, GOOD);
-            Recipe::parse(&text).unwrap_err().to_string()
+            Recipe::parse(Root::Build, &text).unwrap_err().to_string()
         };
         insta::assert_snapshot!(error("/usr/bin/awk", "usr/bin/awk"), @r"
         assets/image.toml: usr/bin/awk: expected an absolute path without `..`
@@ -166,10 +237,26 @@ mod tests {
     }
 
     #[test]
-    fn the_checkouts_own_recipe_is_in_its_lock() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let recipe = Recipe::read(&root).unwrap();
-        let lock = crate::sources::Lock::read(&root.join("sources.lock")).unwrap();
-        assert_eq!(recipe.missing_from(&lock.packages), Vec::<String>::new());
+    fn the_checkouts_own_recipes_are_in_its_lock() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let lock = Lock::read(&checkout.join("sources.lock")).unwrap();
+        for root in Root::ALL {
+            let recipe = Recipe::read(&checkout, root).unwrap();
+            assert_eq!(recipe.missing_from(&lock), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn the_native_packages_are_no_part_of_the_build_image() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let lock = Lock::read(&checkout.join("sources.lock")).unwrap();
+        let alone = Lock { native: Vec::new(), ..lock.clone() };
+        let hash = |root: Root, lock: &Lock| {
+            image::input_hash(&Recipe::read(&checkout, root).unwrap().spec(lock, Path::new("downloads")))
+        };
+        assert_eq!(hash(Root::Build, &lock), hash(Root::Build, &alone));
+        assert_ne!(hash(Root::Native, &lock), hash(Root::Native, &alone));
+        let built = lock.artifacts(crate::sources::BUILD_ROLES).all(|a| a.role != Role::Native);
+        assert!(built, "a build would fetch native packages");
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Universe<'a> {
     pub(crate) fn get(&self, name: &str) -> Result<&Binary<'a>> {
         self.packages.get(name).ok_or_else(|| {
             Error::new(format!("package {name}: expected one in suite {}, found none", self.suite))
-                .repair("correct the name or the suite in assets/image.toml")
+                .repair("correct the name or the suite in the recipe")
         })
     }
 
@@ -96,7 +96,7 @@ impl<'a> Universe<'a> {
                     wanted.join(" | "),
                     self.suite
                 ))
-                .repair("remove the package from assets/image.toml or take it from another suite"))
+                .repair("remove the package from the recipe or take it from another suite"))
             }
         }
     }
@@ -248,11 +248,11 @@ mod tests {
         let u = universe("app 1; Depends: lib (>= 3) | other\nlib 2");
         insta::assert_snapshot!(names(&u, &["app"]), @r"
         package app 1 needs `lib (>= 3) | other`: expected a package of suite trixie that satisfies it, found none
-          repair: remove the package from assets/image.toml or take it from another suite
+          repair: remove the package from the recipe or take it from another suite
         ");
         insta::assert_snapshot!(names(&u, &["nothing"]), @r"
         package nothing: expected one in suite trixie, found none
-          repair: correct the name or the suite in assets/image.toml
+          repair: correct the name or the suite in the recipe
         ");
         assert!(names(&universe("app 1; Depends: lib (~ 3)\nlib 3"), &["app"]).contains("lib (~ 3)"));
     }

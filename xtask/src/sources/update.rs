@@ -10,7 +10,7 @@ use super::index;
 use super::license::{self, Copyright};
 use super::lock::{Artifact, Lock, Package, Remains, Role};
 use super::mirror::Mirrors;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, Root};
 use super::resolve::Universe;
 use super::version;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::paths::Paths;
 /// What to pin again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// `image` for all packages of the image, or the name of a source archive in sources.lock
+    /// `image` or `native` for all packages of the build image or of the native PostgreSQL, or the name of a source archive in sources.lock
     target: String,
     /// Write without asking
     #[arg(long)]
@@ -45,8 +45,13 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let (old, remains) = Lock::read_to_repin(&paths.lock(), &options.target)?;
     let mirrors = Mirrors::discover(&options.mirror.debian_mirror)?;
     let mut new = old.clone();
-    if options.target == "image" {
-        new.packages = image(paths, &mirrors, &old)?;
+    let root = Root::ALL.into_iter().find(|root| root.target() == options.target);
+    if let Some(root) = root {
+        let packages = packages(paths, &mirrors, &old, root)?;
+        match root {
+            Root::Build => new.packages = packages,
+            Root::Native => new.native = packages,
+        }
     } else {
         let archive = archive(paths, &mirrors, &old, &remains, options)?;
         new.archives.retain(|a| a.name != archive.name);
@@ -60,7 +65,8 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         println!("{line}");
     }
     if difference.is_empty() && old.render()? == new.render()? {
-        println!("sources.lock is up to date: {} packages, {} archives", new.packages.len(), new.archives.len());
+        let packages = new.packages.len() + new.native.len();
+        println!("sources.lock is up to date: {packages} packages, {} archives", new.archives.len());
         return Ok(());
     }
     if options.dry_run || !(options.yes || confirmed()?) {
@@ -75,7 +81,10 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 /// The lines that tell one lock from another: `+` added, `-` removed, `~` changed.
 fn difference(old: &Lock, new: &Lock) -> Vec<String> {
     let all = |lock: &Lock| -> BTreeMap<(&'static str, String), Artifact> {
-        let packages = lock.packages.iter().map(|p| (("package", p.artifact.name.clone()), p.artifact.clone()));
+        let table = |table: &'static str, list: &[Package]| {
+            list.iter().map(|p| ((table, p.artifact.name.clone()), p.artifact.clone())).collect::<Vec<_>>()
+        };
+        let packages = table("package", &lock.packages).into_iter().chain(table("native", &lock.native));
         let archives = lock.archives.iter().map(|a| (("source", a.name.clone()), a.clone()));
         packages.chain(archives).collect()
     };
@@ -110,9 +119,9 @@ fn changes(a: &Artifact, b: &Artifact) -> Vec<String> {
     fields.iter().filter(|(_, a, b)| a != b).map(|(field, a, b)| format!("{field} {a} -> {b}")).collect()
 }
 
-/// Resolves the packages of `assets/image.toml`.
-fn image(paths: &Paths, mirrors: &Mirrors, old: &Lock) -> Result<Vec<Package>> {
-    let recipe = Recipe::read(&paths.root)?;
+/// Resolves the packages of a recipe.
+fn packages(paths: &Paths, mirrors: &Mirrors, old: &Lock, root: Root) -> Result<Vec<Package>> {
+    let recipe = Recipe::read(&paths.root, root)?;
     let index = format!("main/binary-{}/Packages.xz", recipe.architecture);
     let suites: BTreeSet<_> = recipe.groups.iter().map(|g| g.suite.as_str()).collect();
     let mut packages: BTreeMap<String, Package> = BTreeMap::new();
@@ -137,7 +146,7 @@ fn image(paths: &Paths, mirrors: &Mirrors, old: &Lock) -> Result<Vec<Package>> {
                 size: binary.size,
                 sha256: binary.sha256.to_owned(),
                 license: String::new(),
-                role: group.map_or(Role::Image, |g| g.role()),
+                role: recipe.role(group.copied()),
             };
             if let Some(other) = packages.get(binary.name)
                 && other.artifact.suite != artifact.suite
@@ -146,7 +155,7 @@ fn image(paths: &Paths, mirrors: &Mirrors, old: &Lock) -> Result<Vec<Package>> {
                     "package {}: expected it from one suite, found it in {} and {suite}",
                     binary.name, other.artifact.suite
                 ))
-                .repair("set `dependencies = false` for one of the groups in assets/image.toml"));
+                .repair(format!("set `dependencies = false` for one of the groups in {}", root.recipe_path())));
             }
             packages.insert(binary.name.to_owned(), Package { artifact, architecture: binary.architecture.to_owned() });
         }
@@ -158,8 +167,12 @@ fn image(paths: &Paths, mirrors: &Mirrors, old: &Lock) -> Result<Vec<Package>> {
 
 /// Takes licenses from the old lock where the bytes are the same, and reads them from the package where not.
 fn fill_licenses(paths: &Paths, mirrors: &Mirrors, old: &Lock, packages: &mut [Package]) -> Result<()> {
-    let known: BTreeMap<&str, &str> =
-        old.packages.iter().map(|p| (p.artifact.sha256.as_str(), p.artifact.license.as_str())).collect();
+    let known: BTreeMap<&str, &str> = old
+        .packages
+        .iter()
+        .chain(&old.native)
+        .map(|p| (p.artifact.sha256.as_str(), p.artifact.license.as_str()))
+        .collect();
     let unknown: Vec<_> = packages.iter().filter(|p| !known.contains_key(p.artifact.sha256.as_str())).collect();
     let downloads = paths.downloads();
     // The documentation of a package may be that of another one, which is then needed as well.
@@ -204,9 +217,11 @@ fn follow(read: &BTreeMap<String, Copyright>, name: &str) -> String {
 fn archive(paths: &Paths, mirrors: &Mirrors, old: &Lock, remains: &Remains, options: &Options) -> Result<Artifact> {
     let name = &options.target;
     let known = old.archive(name);
-    if old.package(name).is_some() {
-        return Err(Error::new(format!("{name} is a package of the image; those are pinned together"))
-            .repair("run `cargo xtask sources update image`"));
+    let among = |root: &Root| root.packages(old).iter().any(|p| p.artifact.name == *name);
+    if let Some(root) = Root::ALL.into_iter().find(among) {
+        let target = root.target();
+        return Err(Error::new(format!("{name} is a package of `{target}`; those are pinned together"))
+            .repair(format!("run `cargo xtask sources update {target}`")));
     }
     let suite = options.suite.as_ref().or(known.map(|k| &k.suite)).or(remains.suite.as_ref());
     let path = known.map(|k| &k.path).or(remains.path.as_ref());
@@ -215,7 +230,7 @@ fn archive(paths: &Paths, mirrors: &Mirrors, old: &Lock, remains: &Remains, opti
     let (Some(suite), Some(package), Some(license)) = (suite, package, license) else {
         let names: Vec<_> = old.archives.iter().map(|a| a.name.as_str()).collect();
         return Err(Error::new(format!(
-            "{name}: expected image or a source archive of sources.lock with suite, path and license ({}), found none",
+            "{name}: expected image, native or a source archive of sources.lock with suite, path and license ({}), found none",
             names.join(", ")
         ))
         .repair("pass --suite, --package and --license for a new entry or for one that lacks them"));

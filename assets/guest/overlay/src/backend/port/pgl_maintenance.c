@@ -14,7 +14,6 @@
 #include "pgstat.h"
 #include "postmaster/autovacuum.h"
 #include "postmaster/bgwriter.h"
-#include "postmaster/walwriter.h"
 #include "storage/bufmgr.h"
 #include "storage/condition_variable.h"
 #include "storage/fd.h"
@@ -40,7 +39,6 @@ PGL_EXPORT("pgl_maintain") int32_t pgl_maintain(void);
 
 static int	requested_checkpoint;	/* flags of the checkpoint that is wanted; 0: none */
 static TimestampTz last_checkpoint;
-static TimestampTz last_flush;
 static TimestampTz last_autovacuum;
 static XLogRecPtr autovacuum_lsn;
 
@@ -101,17 +99,12 @@ pgl_maintenance_due(void)
 	if (last_checkpoint == 0)
 	{
 		/* The first batch of this session; start-up has recovered and checked what was there. */
-		last_checkpoint = last_flush = last_autovacuum = now;
+		last_checkpoint = last_autovacuum = now;
 		autovacuum_lsn = GetXLogInsertRecPtr();
 	}
 
 	if (unflushed_commits())
-	{
-		if (TimestampDifferenceExceeds(last_flush, now, WalWriterDelay))
-			due |= PGL_DUE_NOW;
-		else
-			due |= PGL_DUE_FLUSH;
-	}
+		due |= PGL_DUE_FLUSH;
 	if (IsTransactionOrTransactionBlock())
 		return due;
 
@@ -148,7 +141,6 @@ pgl_maintain(void)
 		else
 			recover_from_error();
 		PG_exception_stack = NULL;
-		last_flush = now;
 	}
 	if (IsTransactionOrTransactionBlock())
 		return 0;

@@ -1,0 +1,24 @@
+//! The direct API on a session: statements, rows, transactions, COPY, notifications. It owns what a caller sees of them; the order of sending
+//! and reading is `session`'s. The functions are methods of [`Pglite`](crate::Pglite), one file for each concern.
+
+mod binary_copy;
+mod catalog;
+mod copy;
+mod notifications;
+mod portal;
+mod query;
+mod row;
+mod simple;
+mod statement;
+mod transaction;
+
+pub use binary_copy::{BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow};
+pub(crate) use catalog::TypeCache;
+pub use copy::{CopyInWriter, CopyOutReader};
+pub use notifications::{BlockingIter, Iter, Notification, Notifications, TimeoutIter};
+pub use portal::{Portal, RowIter};
+pub use row::{Row, RowIndex};
+pub use simple::{SimpleColumn, SimpleQueryMessage, SimpleQueryRow};
+pub(crate) use statement::Garbage;
+pub use statement::{Column, Description, Statement, ToStatement};
+pub use transaction::{IsolationLevel, Transaction, TransactionBuilder};

@@ -1,0 +1,263 @@
+//! Rows in portions, so that a result need not fit in memory: iteration over a statement, and portals that a transaction keeps.
+
+use std::sync::Arc;
+
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+use postgres_types::{BorrowToSql, ToSql};
+
+use crate::Pglite;
+use crate::client::query::{check_number, put_bind};
+use crate::client::statement::sealed::Source;
+use crate::client::statement::{Garbage, invalid};
+use crate::client::{Column, Row, ToStatement, Transaction};
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Rows of the first portion, if the caller does not say.
+const FIRST_ROWS: i32 = 64;
+/// What portions after the first are made to come to, in bytes, if the caller does not say.
+const PORTION: usize = 256 * 1024;
+/// Most rows of a portion, if the caller does not say.
+const ROWS_MAX: i32 = 10_000;
+
+/// Rows of a running statement, fetched in portions. Memory stays flat however many there are. When it is dropped before its end, the statement ends
+/// there.
+#[derive(Debug)]
+pub struct RowIter<'a> {
+    session: &'a mut Session,
+    columns: Arc<[Column]>,
+    /// Rows of the next portion.
+    fetch: i32,
+    /// The caller said how many.
+    fixed: bool,
+    /// Of the present portion.
+    bytes: usize,
+    rows: i32,
+    affected: Option<u64>,
+    done: bool,
+}
+
+impl Pglite {
+    /// Runs a statement and returns an iterator over its rows, which fetches them in portions: by itself about 256 KiB each, or as many rows as
+    /// [`RowIter::set_fetch_size`] says.
+    ///
+    /// ```no_run
+    /// # fn main() -> pglite_oxide::Result<()> {
+    /// # let mut db = pglite_oxide::Pglite::temporary()?;
+    /// let mut sum = 0;
+    /// for row in db.query_raw("SELECT g FROM generate_series(1, $1) g", [10_000_000i32])? {
+    ///     sum += i64::from(row?.get::<_, i32>(0));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::query`]. An error that comes after some rows is the iterator's last item.
+    pub fn query_raw<T, P, I>(&mut self, statement: &T, params: I) -> Result<RowIter<'_>>
+    where
+        T: ?Sized + ToStatement,
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let columns = self.session.open_portal("", statement.source(), params)?;
+        let mut rows = RowIter {
+            session: &mut self.session,
+            columns,
+            fetch: FIRST_ROWS,
+            fixed: false,
+            bytes: 0,
+            rows: 0,
+            affected: None,
+            done: false,
+        };
+        rows.fetch()?;
+        match rows.session.next()? {
+            Message::BindComplete => Ok(rows),
+            _ => Err(rows.session.broken("unexpected answer to Bind")),
+        }
+    }
+}
+
+impl Session {
+    /// Adds a Bind message to what is to be sent, and returns the columns of the portal it makes.
+    fn open_portal<P, I>(&mut self, portal: &str, source: Source<'_>, params: I) -> Result<Arc<[Column]>>
+    where
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let params = params.into_iter();
+        check_number(params.len())?;
+        match source {
+            Source::Prepared(statement) => {
+                let name = statement.name_in(self)?;
+                put_bind(portal, name, statement.params(), params, self.begin()?)?;
+                Ok(statement.shared_columns().clone())
+            }
+            Source::Text(sql) => {
+                let (types, columns) = self.parse_unnamed(sql)?;
+                match put_bind(portal, "", &types, params, self.more()) {
+                    Ok(()) => Ok(columns),
+                    Err(error) => Err(self.unexpected(error)),
+                }
+            }
+        }
+    }
+}
+
+impl RowIter<'_> {
+    /// The columns of the rows.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Has the next portions have this many rows each, at least 1.
+    pub fn set_fetch_size(&mut self, rows: u32) {
+        self.fixed = true;
+        self.fetch = i32::try_from(rows).unwrap_or(i32::MAX).max(1);
+    }
+
+    /// Number of rows the statement changed, or read in its last portion; known when the iterator has ended.
+    pub fn rows_affected(&self) -> Option<u64> {
+        self.affected
+    }
+
+    /// Sends what is to be sent and asks for a portion.
+    fn fetch(&mut self) -> Result<()> {
+        if !self.fixed && self.rows > 0 {
+            let average = (self.bytes / self.rows as usize).max(1);
+            self.fetch = i32::try_from(PORTION / average).unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
+        }
+        (self.bytes, self.rows) = (0, 0);
+        let messages = self.session.outgoing();
+        frontend::execute("", self.fetch, messages).map_err(invalid)?;
+        frontend::flush(messages);
+        self.session.send()
+    }
+
+    fn try_next(&mut self) -> Result<Option<Row>> {
+        loop {
+            match self.session.next()? {
+                Message::DataRow(body) => {
+                    self.bytes += body.buffer().len();
+                    self.rows += 1;
+                    let row = Row::new(self.columns.clone(), &body);
+                    return row.map(Some).map_err(|cause| self.session.broken_by(cause));
+                }
+                Message::PortalSuspended => {
+                    self.session.more();
+                    self.fetch()?;
+                }
+                message => {
+                    if let Some(count) = self.session.ended(&message)? {
+                        self.affected = Some(count);
+                        return self.end().map(|()| None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the sequence, and with it the statement. What it fails with is reported, a constraint that is checked at the end for one.
+    fn end(&mut self) -> Result<()> {
+        self.done = true;
+        frontend::sync(self.session.more());
+        self.session.send()?;
+        self.session.finish()
+    }
+}
+
+impl Iterator for RowIter<'_> {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let next = self.try_next();
+        self.done |= next.is_err();
+        next.transpose()
+    }
+}
+
+impl Drop for RowIter<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // Should the session have ended, the next statement says so.
+            let _ = self.session.settle();
+        }
+    }
+}
+
+/// A statement with its parameters in a transaction, ready to give its rows in portions. It ends with the transaction, or when it is dropped.
+#[derive(Debug)]
+pub struct Portal {
+    name: String,
+    columns: Arc<[Column]>,
+    garbage: Arc<Garbage>,
+}
+
+impl Portal {
+    /// The columns of its rows.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+}
+
+impl Drop for Portal {
+    fn drop(&mut self) {
+        self.garbage.add(b'P', std::mem::take(&mut self.name));
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes a portal of a statement and its parameters, for [`Self::query_portal`].
+    ///
+    /// # Errors
+    /// As [`Pglite::query`].
+    pub fn bind<T>(&mut self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Portal>
+    where
+        T: ?Sized + ToStatement,
+    {
+        let session = &mut self.database().session;
+        let name = session.name("p");
+        let columns = session.open_portal(&name, statement.source(), params.iter().copied())?;
+        frontend::sync(session.outgoing());
+        session.send()?;
+        session.expect_bind()?;
+        session.finish()?;
+        Ok(Portal { name, columns, garbage: session.garbage().clone() })
+    }
+
+    /// The next rows of a portal, at most `max_rows`; all that are left if that is 0. None if it has ended.
+    ///
+    /// # Errors
+    /// As [`Pglite::query`].
+    pub fn query_portal(&mut self, portal: &Portal, max_rows: u32) -> Result<Vec<Row>> {
+        let session = &mut self.database().session;
+        if !Arc::ptr_eq(&portal.garbage, session.garbage()) {
+            return Err(Error::usage("the portal belongs to another database"));
+        }
+        let messages = session.begin()?;
+        frontend::execute(&portal.name, i32::try_from(max_rows).unwrap_or(i32::MAX), messages).map_err(invalid)?;
+        frontend::sync(messages);
+        session.send()?;
+        let mut rows = Vec::new();
+        loop {
+            match session.next()? {
+                Message::DataRow(body) => {
+                    let row = Row::new(portal.columns.clone(), &body);
+                    rows.push(row.map_err(|cause| session.broken_by(cause))?);
+                }
+                message => {
+                    if session.ended(&message)?.is_some() {
+                        session.finish()?;
+                        return Ok(rows);
+                    }
+                }
+            }
+        }
+    }
+}

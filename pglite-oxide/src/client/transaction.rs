@@ -1,0 +1,201 @@
+//! Transactions and savepoints that roll back when they are dropped.
+
+use std::ops::{Deref, DerefMut};
+
+use postgres_protocol::escape::escape_identifier;
+
+use crate::Pglite;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::TransactionStatus;
+
+/// A transaction, or a savepoint inside one. Every function of the database runs inside it; a function that takes `&mut Pglite` can be given
+/// it. Dropped without [`Self::commit`], it rolls back, in a panic too.
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    db: &'a mut Pglite,
+    /// Quoted name; `None` for the transaction itself.
+    savepoint: Option<String>,
+    done: bool,
+}
+
+/// How much of other transactions a transaction sees (PostgreSQL documentation, chapter "Transaction Isolation").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// As `ReadCommitted` in PostgreSQL.
+    ReadUncommitted,
+    /// What was committed before each statement. The default.
+    ReadCommitted,
+    /// What was committed before the transaction's first statement.
+    RepeatableRead,
+    /// As if transactions ran one after the other.
+    Serializable,
+}
+
+/// A transaction to be started with [`Self::start`].
+#[derive(Debug)]
+pub struct TransactionBuilder<'a> {
+    db: &'a mut Pglite,
+    isolation_level: Option<IsolationLevel>,
+    read_only: Option<bool>,
+    deferrable: Option<bool>,
+}
+
+impl Pglite {
+    /// Starts a transaction. Inside one, it is a savepoint: what `commit` and a roll-back mean is up to the transaction around it.
+    ///
+    /// ```no_run
+    /// # fn main() -> pglite_oxide::Result<()> {
+    /// # let mut db = pglite_oxide::Pglite::temporary()?;
+    /// let mut transaction = db.transaction()?;
+    /// transaction.execute("INSERT INTO t VALUES ($1)", &[&1i32])?;
+    /// transaction.commit()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Database`] if an error has failed the transaction around it.
+    pub fn transaction(&mut self) -> Result<Transaction<'_>> {
+        self.session.settle()?;
+        if self.session.reader().status == TransactionStatus::Idle {
+            return self.build_transaction().start();
+        }
+        let name = self.session.name("pglite_");
+        self.set_savepoint(&name)
+    }
+
+    /// A transaction with characteristics of its own.
+    pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
+        TransactionBuilder { db: self, isolation_level: None, read_only: None, deferrable: None }
+    }
+
+    fn set_savepoint(&mut self, name: &str) -> Result<Transaction<'_>> {
+        let name = escape_identifier(name);
+        self.batch_execute(&format!("SAVEPOINT {name}"))?;
+        Ok(Transaction { db: self, savepoint: Some(name), done: false })
+    }
+}
+
+impl<'a> TransactionBuilder<'a> {
+    /// Sets the isolation level.
+    #[must_use]
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.isolation_level = Some(level);
+        self
+    }
+
+    /// Sets whether the transaction may only read.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = Some(read_only);
+        self
+    }
+
+    /// Sets whether a serializable transaction that only reads may wait at its start, to be sure not to fail later.
+    #[must_use]
+    pub fn deferrable(mut self, deferrable: bool) -> Self {
+        self.deferrable = Some(deferrable);
+        self
+    }
+
+    /// Starts the transaction.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] inside another transaction: only the outermost has characteristics.
+    pub fn start(self) -> Result<Transaction<'a>> {
+        self.db.session.settle()?;
+        if self.db.session.reader().status != TransactionStatus::Idle {
+            return Err(Error::usage("a transaction is open already: only the outermost can be built"));
+        }
+        let level = self.isolation_level.map(|level| match level {
+            IsolationLevel::ReadUncommitted => "ISOLATION LEVEL READ UNCOMMITTED",
+            IsolationLevel::ReadCommitted => "ISOLATION LEVEL READ COMMITTED",
+            IsolationLevel::RepeatableRead => "ISOLATION LEVEL REPEATABLE READ",
+            IsolationLevel::Serializable => "ISOLATION LEVEL SERIALIZABLE",
+        });
+        let read_only = self.read_only.map(|read_only| if read_only { "READ ONLY" } else { "READ WRITE" });
+        let deferrable = self.deferrable.map(|deferrable| if deferrable { "DEFERRABLE" } else { "NOT DEFERRABLE" });
+        let modes: Vec<&str> = [level, read_only, deferrable].into_iter().flatten().collect();
+        self.db.batch_execute(&format!("START TRANSACTION {}", modes.join(", ")))?;
+        Ok(Transaction { db: self.db, savepoint: None, done: false })
+    }
+}
+
+impl Transaction<'_> {
+    /// A savepoint with a name, which SQL can use as well.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Database`] if an error has failed the transaction.
+    pub fn savepoint(&mut self, name: &str) -> Result<Transaction<'_>> {
+        self.db.set_savepoint(name)
+    }
+
+    /// Commits the transaction; a savepoint becomes part of what is around it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Database`] if PostgreSQL cannot commit, because of a deferred constraint for one; [`ErrorKind::RolledBack`] if an
+    /// earlier error had failed the transaction. All its changes are undone then.
+    pub fn commit(mut self) -> Result<()> {
+        match &self.savepoint {
+            // Should it fail, dropping `self` rolls back.
+            Some(name) => self.db.session.batch_execute(&format!("RELEASE {name}"))?,
+            None => self.db.session.batch_execute("COMMIT").and_then(|tag| match tag.as_str() {
+                "ROLLBACK" => Err(Error::new(
+                    ErrorKind::RolledBack,
+                    "the transaction was rolled back: an earlier error had failed it",
+                )),
+                _ => Ok(tag),
+            })?,
+        };
+        self.done = true;
+        Ok(())
+    }
+
+    /// Undoes everything since the transaction or savepoint began. Dropping it does the same and hides errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
+    pub fn rollback(mut self) -> Result<()> {
+        self.undo()
+    }
+
+    pub(crate) fn database(&mut self) -> &mut Pglite {
+        self.db
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        self.done = true;
+        self.db.session.settle()?;
+        if self.db.session.reader().status == TransactionStatus::Idle {
+            return Ok(());
+        }
+        let sql = match &self.savepoint {
+            Some(name) => format!("ROLLBACK TO {name}; RELEASE {name}"),
+            None => "ROLLBACK".to_string(),
+        };
+        self.db.batch_execute(&sql)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Pglite;
+
+    fn deref(&self) -> &Pglite {
+        self.db
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Pglite {
+        self.db
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // Should the session have ended, the next statement says so.
+            let _ = self.undo();
+        }
+    }
+}

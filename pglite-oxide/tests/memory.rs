@@ -1,0 +1,90 @@
+//! Memory that must not grow. In a process of its own, one test at a time: what they measure is the process.
+
+// A helper of a test fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg(target_os = "linux")]
+
+use std::io::BufRead;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pglite_oxide::{ErrorKind, Pglite, Result, SqlState};
+
+const ROWS: i64 = 10_000_000;
+/// What may come and go in a process that does nothing else, in bytes.
+const SLACK: usize = 8 << 20;
+
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open() -> Pglite {
+    Pglite::temporary().expect("a temporary database opens")
+}
+
+fn count(db: &mut Pglite, sql: &str) -> i64 {
+    db.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T>) -> SqlState {
+    *result.unwrap_err().code().unwrap()
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+#[test]
+fn memory_stays_flat_over_ten_million_rows() {
+    let _alone = alone();
+    let mut db = open();
+    let sql = "SELECT g, 'row ' || g FROM (SELECT generate_series(1, $1::bigint) g) s";
+    let mut largest = 0;
+    let mut warm = 0;
+    let mut sum = 0;
+    let mut rows = db.query_raw(sql, [ROWS]).unwrap();
+    for (number, row) in (1..).zip(&mut rows) {
+        sum += row.unwrap().get::<_, i64>(0);
+        if number == 500_000 {
+            warm = resident();
+        } else if number % 100_000 == 0 {
+            largest = largest.max(resident());
+        }
+    }
+    assert_eq!(sum, ROWS * (ROWS + 1) / 2);
+    assert!(largest < warm + SLACK, "{warm} bytes after 500,000 rows, {largest} at most");
+    drop(rows);
+
+    let before = resident();
+    let lines = db.copy_out("COPY (SELECT generate_series(1, 10000000)) TO STDOUT").unwrap().lines();
+    assert_eq!(lines.count(), ROWS as usize);
+    let after = resident();
+    assert!(after < before + SLACK, "{before} bytes before COPY, {after} after");
+}
+
+#[test]
+fn a_thousand_errors_leave_nothing_behind() {
+    let _alone = alone();
+    let mut db = open();
+    let mut errors = |rounds: i32| {
+        for round in 0..rounds {
+            let statement = db.prepare("SELECT 1/$1::int").unwrap();
+            assert_eq!(code(db.query(&statement, &[&0i32])), SqlState::DIVISION_BY_ZERO);
+            assert_eq!(code(db.query("SELECT 1/$1::int", &[&(round - round)])), SqlState::DIVISION_BY_ZERO);
+            assert_eq!(code(db.prepare("SELEC")), SqlState::SYNTAX_ERROR);
+            assert_eq!(kind(db.query(&statement, &[&"x"])), ErrorKind::ToSql);
+        }
+    };
+    errors(200);
+    let before = resident();
+    errors(1000);
+    let after = resident();
+    assert!(after < before + SLACK, "{before} bytes before, {after} after");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM pg_prepared_statements"), 0);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM pg_cursors WHERE name LIKE 'p%'"), 0);
+}

@@ -1,0 +1,99 @@
+//! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, makes the native PostgreSQL ready and calls it. It owns what is measured and
+//! how; it asserts no time.
+
+#[path = "../../src/error.rs"]
+mod error;
+mod machine;
+mod open;
+mod ours;
+mod query;
+mod report;
+#[path = "../../src/native/server.rs"]
+mod server;
+mod session;
+mod stats;
+mod theirs;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// From nothing to the first row
+    Open {
+        /// Root file system of the native PostgreSQL
+        #[arg(long)]
+        native: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Statements
+    Query {
+        /// Directory of the native server's socket
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        port: u16,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One cold process of `open`; says on its standard output when it has come how far
+    #[command(hide = true)]
+    OpenOnce {
+        /// Databases to open after the first
+        #[arg(long)]
+        again: u32,
+    },
+    /// Runs one case on our side for some seconds, for a profiler
+    Profile {
+        /// Part of the case's name
+        case: String,
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+/// Options of every benchmark.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    #[arg(long)]
+    json: PathBuf,
+    #[arg(long)]
+    rounds: Option<u32>,
+    #[arg(long)]
+    quick: bool,
+    /// Settings of the native server, NAME=VALUE; those that both sides have are part of the result
+    #[arg(long = "setting", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+}
+
+impl Common {
+    /// Rounds that count.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 10 }).max(1)
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Open { native, common } => open::run(&native, &common),
+        Verb::OpenOnce { again } => open::once(again),
+        Verb::Query { socket, port, common } => query::run(&socket, port, &common),
+        Verb::Profile { case, seconds } => query::profile(&case, seconds),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

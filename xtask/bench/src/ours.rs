@@ -1,0 +1,92 @@
+//! Our side of the benchmark. Everything that is measured of `pglite-oxide` goes through here.
+
+use std::io::Write;
+
+use pglite_oxide::types::ToSql;
+use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage, Statement, testing};
+
+use crate::error::{Context as _, Error, Result};
+use crate::session::{Operation, Session};
+
+/// A session of a temporary database, and the statement it has prepared.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    db: Pglite,
+    prepared: Option<Statement>,
+}
+
+impl Ours {
+    /// Opens a temporary database: in memory, without syncing.
+    pub(crate) fn temporary() -> Result<Self> {
+        Pglite::temporary().map(Self::new).context(|| "cannot open a temporary database".into())
+    }
+
+    /// Goes on with an open database.
+    pub(crate) fn new(db: Pglite) -> Self {
+        Self { db, prepared: None }
+    }
+}
+
+impl Session for Ours {
+    fn offers(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Simple | Operation::Bare | Operation::Sync | Operation::Prepared | Operation::CopyIn => true,
+        }
+    }
+
+    fn simple(&mut self, sql: &str) -> Result<usize> {
+        let answer = self.db.simple_query(sql).context(|| failed(sql))?;
+        Ok(answer.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
+    }
+
+    fn value(&mut self, sql: &str) -> Result<String> {
+        let answer = self.db.simple_query(sql).context(|| failed(sql))?;
+        let value = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        value.ok_or_else(|| Error::new(format!("ours: no value: {sql}")))
+    }
+
+    fn failure(&mut self, sql: &str) -> Result<String> {
+        match self.db.batch_execute(sql) {
+            Ok(()) => Err(Error::new(format!("ours: expected an error: {sql}"))),
+            // An error that ended the session is no answer.
+            Err(error) => match (error.kind(), error.code()) {
+                (ErrorKind::Database, Some(state)) => Ok(state.code().to_owned()),
+                _ => Err(Error::new(failed(sql)).cause(error)),
+            },
+        }
+    }
+
+    /// There is nothing between the caller and the protocol that could be left out.
+    fn bare(&mut self, sql: &str) -> Result<usize> {
+        self.simple(sql)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        testing::round_trip(&mut self.db).context(|| failed("a Sync message"))
+    }
+
+    fn prepare(&mut self, sql: &str) -> Result<()> {
+        self.prepared = Some(self.db.prepare(sql).context(|| failed(sql))?);
+        Ok(())
+    }
+
+    fn prepared(&mut self, parameters: &[i32]) -> Result<usize> {
+        let statement = self.prepared.as_ref().ok_or_else(|| Error::new("ours: nothing is prepared"))?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
+        let rows = self.db.query(statement, &parameters).context(|| failed("the prepared statement"))?;
+        Ok(rows.len())
+    }
+
+    fn copy_in(&mut self, sql: &str, rows: &[u8]) -> Result<u64> {
+        let mut writer = self.db.copy_in(sql).context(|| failed(sql))?;
+        writer.write_all(rows).context(|| failed(sql))?;
+        writer.finish().context(|| failed(sql))
+    }
+}
+
+fn failed(sql: &str) -> String {
+    format!("ours: {sql}")
+}

@@ -1,0 +1,30 @@
+//! The native PostgreSQL that ours is compared with: Debian's packages of the lock, unpacked to a root file system in the cache. It owns fetching and
+//! unpacking; running it is `server`'s. No step of the build knows it.
+
+mod server;
+#[cfg(test)]
+mod tests;
+
+use crate::error::Result;
+use crate::image::{self, Event};
+use crate::paths::Paths;
+use crate::sources::recipe::{Recipe, Root};
+use crate::sources::{Lock, Role, fetch};
+
+pub(crate) use server::{Native, Options};
+
+impl Native {
+    /// Fetches and unpacks what is missing, verifies the rest. `mirrors` are the values of `--debian-mirror`.
+    pub(crate) fn prepare(paths: &Paths, mirrors: &[String]) -> Result<Self> {
+        let lock = Lock::read(&paths.lock())?;
+        let recipe = Recipe::read(&paths.root, Root::Native)?;
+        fetch::ensure(paths, &lock, &[Role::Native], mirrors)?;
+        let spec = recipe.spec(&lock, &paths.downloads());
+        let image = image::build(&spec, &paths.images(), &mut |event| match event {
+            Event::Rebuild(reason) => eprintln!("native: unpacking again: {reason}"),
+            Event::Unpack { index: 1, total, .. } => eprintln!("native: unpacking {total} packages"),
+            Event::Verify | Event::Unpack { .. } | Event::Hash => {}
+        })?;
+        Ok(Self::at(&image.rootfs))
+    }
+}

@@ -1,0 +1,246 @@
+//! Running a native PostgreSQL from a root file system: its programs, a data directory, a server. It owns how a program gets into that root and that nothing
+//! of it outlives the caller. It needs no Docker; root changes to an ordinary user, since PostgreSQL refuses root, anybody else enters user namespaces.
+//!
+//! The benchmark program includes this file too: it uses nothing of the pipeline but the error type.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result};
+
+/// Programs of the server package, inside the root.
+const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
+/// The user PostgreSQL runs as: for root a number of its own, for anybody else what their own number looks like in there. The root file system's
+/// `/etc/passwd` names it, since initdb asks.
+const USER: u32 = 999;
+/// Where a program sees the caller's directory. Every image has this directory, empty.
+const WORK: &str = "/pgl";
+/// The port names the socket; there is no TCP.
+const PORT: u16 = 5432;
+/// A server that is not ready, or not gone, after this time has a problem that waiting does not solve.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The host's own programs that enter the root.
+const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Mounts, in a mount namespace of its own: $1 is the root, $2 the caller's directory. What follows them is the command.
+const MOUNTS: &str = r#"set -eu
+root=$1 work=$2
+shift 2
+mount --bind "$work" "$root/pgl"
+mount --rbind /dev "$root/dev"
+"#;
+
+/// The programs of a native PostgreSQL.
+#[derive(Debug, Clone)]
+pub(crate) struct Native {
+    /// Where the root file system is.
+    pub(crate) rootfs: PathBuf,
+}
+
+/// What a server is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// Settings by name, over those of the data directory.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
+}
+
+/// A data directory, with a place for its socket. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    native: Native,
+    directory: tempfile::TempDir,
+}
+
+/// A running server. Dropping it stops it; if this process is killed, the server shuts down by itself.
+#[derive(Debug)]
+pub(crate) struct Server<'a> {
+    cluster: &'a Cluster,
+    child: Child,
+}
+
+impl Native {
+    /// The programs in a root file system that is there already.
+    pub(crate) fn at(rootfs: &Path) -> Self {
+        Self { rootfs: rootfs.to_path_buf() }
+    }
+
+    /// A program like `psql`. It sees `work` as `/pgl`, and of the host nothing else. It dies with the thread that starts it.
+    pub(crate) fn command(&self, work: &Path, program: &str) -> Command {
+        self.enter(work, program, "KILL")
+    }
+
+    /// A directory that a program may be given as its `work`.
+    pub(crate) fn work_directory(&self) -> Result<tempfile::TempDir> {
+        let directory = tempfile::Builder::new()
+            .prefix("pg-")
+            .tempdir()
+            .map_err(|e| Error::io("make a directory in", &std::env::temp_dir(), e))?;
+        if is_root() {
+            let owned = std::os::unix::fs::chown(directory.path(), Some(USER), Some(USER));
+            owned.map_err(|e| Error::io("change the owner of", directory.path(), e))?;
+        }
+        Ok(directory)
+    }
+
+    /// Makes a data directory with `initdb`: UTF-8 and the builtin provider's C.UTF-8, like ours. Without `sync` it does not wait for the disk.
+    pub(crate) fn initdb(&self, sync: bool) -> Result<Cluster> {
+        let directory = self.work_directory()?;
+        let mut initdb = self.command(directory.path(), "initdb");
+        initdb.args(["-D", "/pgl/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
+        initdb.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]);
+        if !sync {
+            initdb.arg("--no-sync");
+        }
+        run(&mut initdb, "initdb")?;
+        Ok(Cluster { native: self.clone(), directory })
+    }
+
+    /// `signal` is what the program gets when the thread that started it ends.
+    fn enter(&self, work: &Path, program: &str, signal: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
+        // Every line of these ends in `exec`: the process keeps its number, so that the caller's child is the program itself.
+        let user = if is_root() {
+            format!(
+                "exec chroot \"$root\" setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig {signal} -- \"$@\""
+            )
+        } else {
+            command.args(["--user", "--map-root-user"]);
+            format!(
+                "exec unshare --user --map-user {USER} --map-group {USER} --root \"$root\" setpriv --pdeathsig {signal} -- \"$@\""
+            )
+        };
+        command.args(["/bin/sh", "-c", &format!("{MOUNTS}{user}"), "sh"]).arg(&self.rootfs).arg(work).arg(program);
+        let path = format!("{PROGRAMS}:{HOST_PATH}");
+        command.env_clear().envs([("PATH", path.as_str()), ("LC_ALL", "C"), ("TZ", "UTC"), ("HOME", WORK)]);
+        command.current_dir("/").stdin(Stdio::null());
+        command
+    }
+}
+
+impl Cluster {
+    /// Starts a server on the directory and waits until it accepts connections.
+    pub(crate) fn start(&self, options: &Options<'_>) -> Result<Server<'_>> {
+        let log_path = self.directory.path().join("log");
+        let log = File::create(&log_path).map_err(|e| Error::io("create", &log_path, e))?;
+        let errors = log.try_clone().map_err(|e| Error::io("open once more", &log_path, e))?;
+        // Fast shutdown: nothing is left behind if the caller is killed, System V shared memory included.
+        let mut postgres = self.native.enter(self.directory.path(), "postgres", "INT");
+        postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &PORT.to_string()]);
+        for (name, value) in options.settings {
+            postgres.arg("-c").arg(format!("{name}={value}"));
+        }
+        let child = postgres.stdout(log).stderr(errors).spawn().map_err(|e| cannot_enter("postgres", &e))?;
+        let mut server = Server { cluster: self, child };
+        server.wait_until_ready(&log_path)?;
+        Ok(server)
+    }
+}
+
+impl Server<'_> {
+    /// Directory of the socket, on the host's side.
+    pub(crate) fn socket_directory(&self) -> &Path {
+        self.cluster.directory.path()
+    }
+
+    /// Names the socket in its directory.
+    pub(crate) fn port(&self) -> u16 {
+        PORT
+    }
+
+    /// The postmaster.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Shuts it down and waits until it is gone.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.shut_down()
+    }
+
+    /// The server itself writes into `postmaster.pid` that it is ready.
+    fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
+        let status = self.cluster.directory.path().join("data/postmaster.pid");
+        let start = Instant::now();
+        loop {
+            let ended = self.child.try_wait().map_err(|e| Error::new("cannot wait for the native server").cause(e))?;
+            if let Some(status) = ended {
+                let said = fs::read_to_string(log).unwrap_or_default();
+                return Err(Error::new(format!("the native server ended while it started ({status})")).cause(said));
+            }
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            if text.lines().nth(7).is_some_and(|line| line.trim_end() == "ready") {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                let said = fs::read_to_string(log).unwrap_or_default();
+                return Err(
+                    Error::new(format!("the native server was not ready after {} s", PATIENCE.as_secs())).cause(said)
+                );
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        let failed = |e: io::Error| Error::new("cannot stop the native server").cause(e);
+        if self.child.try_wait().map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        signal(&self.child, Signal::INT);
+        let start = Instant::now();
+        while self.child.try_wait().map_err(failed)?.is_none() {
+            if start.elapsed() > PATIENCE {
+                signal(&self.child, Signal::KILL);
+                self.child.wait().map_err(failed)?;
+                return Err(Error::new("the native server did not shut down and was killed"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            eprintln!("warning: {error}");
+        }
+    }
+}
+
+/// Runs a program to its end; what it said is in the error.
+pub(crate) fn run(command: &mut Command, name: &str) -> Result<Output> {
+    let output = command.output().map_err(|e| cannot_enter(name, &e))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    Err(Error::new(format!("the native program {name} failed: {}", output.status))
+        .cause(String::from_utf8_lossy(&said).trim_end().to_owned())
+        .repair(
+            "this needs root, or user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+        ))
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // The child has not been waited for: the number is still its own. One that is gone needs no signal.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn cannot_enter(program: &str, cause: &io::Error) -> Error {
+    Error::new(format!("cannot start the native program {program} through setpriv"))
+        .cause(cause.to_string())
+        .repair("install util-linux; the native PostgreSQL runs on Linux only")
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

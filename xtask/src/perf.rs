@@ -1,0 +1,119 @@
+//! `cargo xtask perf`: what opening a database and running statements costs, beside a native PostgreSQL in the same run. It makes the native PostgreSQL
+//! ready and builds the benchmark program; measuring, and the form of the result, are that program's.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::error::{Context as _, Error, Result};
+use crate::native::{Native, Options as ServerOptions};
+use crate::paths::Paths;
+use crate::sources::MirrorOption;
+
+/// Settings of the native server. All are those of the embedded PostgreSQL, which has no other processes and no just-in-time compiler; what is not here has
+/// PostgreSQL's default on both sides.
+const SETTINGS: &[(&str, &str)] = &[
+    ("fsync", "off"),
+    ("shared_buffers", "128MB"),
+    ("jit", "off"),
+    ("autovacuum", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("max_parallel_maintenance_workers", "0"),
+];
+
+/// Verbs of `cargo xtask perf`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Time and memory from nothing to the first row
+    Open(Options),
+    /// Time of statements: chatty ones, and compute-bound ones
+    Query(Options),
+}
+
+/// Options of every benchmark.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Rounds to measure, after one that is not counted [default: 10, with --quick 2]
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Small data and short rounds: shows that it works, not what it costs
+    #[arg(long)]
+    quick: bool,
+    /// File for the result [default: target/perf/VERB.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    mirror: MirrorOption,
+}
+
+/// Runs a verb.
+pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
+    let (name, options) = match &verb {
+        Verb::Open(options) => ("open", options),
+        Verb::Query(options) => ("query", options),
+    };
+    let program = build(paths)?;
+    let native = Native::prepare(paths, &options.mirror.debian_mirror)?;
+    let json = options.json.clone().unwrap_or_else(|| paths.root.join("target/perf").join(format!("{name}.json")));
+    let mut command = Command::new(&program);
+    command.arg(name).arg("--json").arg(&json);
+    if options.quick {
+        command.arg("--quick");
+    }
+    if let Some(rounds) = options.rounds {
+        command.args(["--rounds", &rounds.to_string()]);
+    }
+    for (name, value) in SETTINGS {
+        command.args(["--setting", &format!("{name}={value}")]);
+    }
+    match verb {
+        Verb::Open(_) => measure(command.arg("--native").arg(&native.rootfs)),
+        Verb::Query(_) => {
+            let cluster = native.initdb(false)?;
+            let server = cluster.start(&ServerOptions { settings: SETTINGS })?;
+            eprintln!("native: the server is process {}", server.pid());
+            measure(
+                command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]),
+            )?;
+            server.stop()
+        }
+    }
+}
+
+fn measure(command: &mut Command) -> Result<()> {
+    let status = command.status().context(|| "cannot start the benchmark program".into())?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("the benchmark failed: {status}"))) }
+}
+
+/// Builds the benchmark program where the user's own builds go, and returns its path.
+fn build(paths: &Paths) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&paths.root).args(["build", "--locked", "--release", "-p", "bench"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = cargo.output().context(|| "cannot start cargo".into())?;
+    if !output.status.success() {
+        return Err(Error::new(format!("cargo build -p bench failed: {}", output.status)));
+    }
+    executable(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| Error::new("cargo built the benchmark program and does not say where it is"))
+}
+
+/// The program among cargo's messages, which are one JSON object per line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let programs = messages.filter(|message| message["target"]["name"] == "bench");
+    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"bench"},"executable":"/t/release/bench"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/release/bench")));
+        assert_eq!(executable("no JSON\n{}"), None);
+    }
+}
