@@ -13,6 +13,7 @@ use crate::paths::Paths;
 /// Packages whose output belongs to one checkout.
 const MEMBERS: &[&str] = &[
     "bench",
+    "crash",
     "initdb",
     "pglite-oxide",
     "pglite-oxide-aot-aarch64-apple-darwin",

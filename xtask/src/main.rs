@@ -4,6 +4,7 @@ mod assets;
 mod backend;
 mod cargo;
 mod consumer;
+mod crash;
 mod error;
 mod image;
 #[path = "../../pglite-oxide/src/manifest.rs"]
@@ -34,6 +35,8 @@ enum Area {
     /// Build, check and describe the payload of the internal crates
     #[command(subcommand)]
     Assets(assets::Verb),
+    /// What a database survives: kills, loss of power, disks that fail
+    Crash(crash::Options),
     /// What this PostgreSQL costs, beside a native one
     #[command(subcommand)]
     Perf(perf::Verb),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
+        Area::Crash(options) => crash::run(&paths, &options),
         Area::Perf(verb) => perf::run(&paths, verb),
         Area::Release(verb) => release::run(&paths, verb),
         Area::Sources(verb) => sources::run(&paths, verb),

@@ -9,7 +9,7 @@ use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{consumer, release};
+use crate::{consumer, crash, release};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,10 @@ const CHECKS: &[Check] = &[
     ("assets build", |paths| assets::build(paths, &BuildOptions::default()).map(|()| Outcome::Passed)),
     ("assets build, nothing changed", nothing_changed),
     ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
-    ("runtime", |paths| cargo(paths, &["test", "--locked", "--release", "-p", "pglite-oxide", "-p", "initdb"], true)),
+    ("runtime", |paths| {
+        cargo(paths, &["test", "--locked", "--release", "-p", "pglite-oxide", "-p", "initdb", "-p", "crash"], true)
+    }),
+    ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
     ("lints", |paths| cargo(paths, &["clippy", "--locked", "--all-targets", "--", "-D", "warnings"], true)),
     ("backend docker", |paths| same_bytes_in(paths, Choice::Docker)),
     ("backend sandbox", |paths| same_bytes_in(paths, Choice::Sandbox)),

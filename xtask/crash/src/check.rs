@@ -1,0 +1,281 @@
+//! Whether a database is what it must be after a crash. It owns the questions asked of it and the comparison with the model; what must be there is
+//! `workload`'s.
+
+use std::fmt;
+
+use pglite_oxide::{Error, Pglite};
+
+use crate::sql::{self, Rows};
+use crate::workload::{Facts, Model, Scale, digest};
+
+/// Most differences that are shown.
+const SHOWN_MAX: usize = 12;
+
+/// What is known of a database before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    pub(crate) seed: u64,
+    pub(crate) scale: Scale,
+    /// Number of the last transaction whose COMMIT was answered; `None` if none was, not even the schema's.
+    pub(crate) acknowledged: Option<u64>,
+    /// Whether commits that were answered may be lost, though never others than the last ones.
+    pub(crate) may_lose: bool,
+}
+
+/// How thoroughly to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Every row, through the tables and through their indexes.
+    Contents,
+    /// All pages of tables and indexes of the tests as well.
+    Pages,
+    /// Those of the catalogs as well, and of indexes that every row is found through them from the root.
+    Everything,
+}
+
+/// A promise that was not kept.
+#[derive(Debug)]
+pub(crate) enum Violation {
+    /// Commits that were answered are gone.
+    Lost { acknowledged: Option<u64>, found: Option<u64> },
+    /// A transaction is there that nobody had begun yet.
+    Unexpected { acknowledged: Option<u64>, found: u64 },
+    /// The content is not that after any transaction.
+    Content { last: Option<u64>, differences: Vec<String> },
+    /// PostgreSQL or amcheck found something broken.
+    Broken { what: String, error: String },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name =
+            |n: &Option<u64>| n.map_or("nothing, not even the schema".to_string(), |n| format!("transaction {n}"));
+        match self {
+            Self::Lost { acknowledged, found } => {
+                write!(
+                    f,
+                    "LOST COMMITS: {} was acknowledged, the last one there is {}",
+                    name(acknowledged),
+                    name(found)
+                )
+            }
+            Self::Unexpected { acknowledged, found } => {
+                write!(
+                    f,
+                    "UNEXPECTED: transaction {found} is there, but the last that can be is the one after {}",
+                    name(acknowledged)
+                )
+            }
+            Self::Content { last, differences } => {
+                write!(f, "WRONG CONTENT after {}: {} differences", name(last), differences.len())?;
+                differences.iter().take(SHOWN_MAX).try_for_each(|difference| write!(f, "\n  {difference}"))
+            }
+            Self::Broken { what, error } => write!(f, "BROKEN: {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Checks a database and returns the number of its last transaction; `None` if it has not even the schema.
+pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Result<Option<u64>, Violation> {
+    let found = last(db).map_err(broken("the ledger"))?;
+    let acknowledged = expected.acknowledged;
+    let next = acknowledged.map_or(0, |last| last + 1);
+    match found {
+        Some(found) if found > next => return Err(Violation::Unexpected { acknowledged, found }),
+        found if found < acknowledged && !expected.may_lose => return Err(Violation::Lost { acknowledged, found }),
+        _ => (),
+    }
+    match found {
+        Some(last) => compare(db, &Model::after(expected.seed, expected.scale, last))?,
+        None => nothing_is_left(db)?,
+    }
+    if depth != Depth::Contents && found.is_some() {
+        pages(db, depth)?;
+    }
+    Ok(found)
+}
+
+/// Compares the content with what it must be.
+pub(crate) fn compare(db: &mut Pglite, model: &Model) -> Result<(), Violation> {
+    let found = facts(db).map_err(broken("a query of the content"))?;
+    let differences = differences(&model.facts(), &found);
+    if differences.is_empty() { Ok(()) } else { Err(Violation::Content { last: Some(model.last), differences }) }
+}
+
+/// Number of the last transaction.
+fn last(db: &mut Pglite) -> Result<Option<u64>, Error> {
+    if sql::rows(db, "SELECT to_regclass('ledger') IS NULL")? == [[Some("t".to_string())]] {
+        return Ok(None);
+    }
+    sql::number(db, "SELECT max(n) FROM ledger")
+}
+
+/// What a schema that was not committed may not leave behind.
+fn nothing_is_left(db: &mut Pglite) -> Result<(), Violation> {
+    let rows = sql::rows(
+        db,
+        "SELECT relname FROM pg_class WHERE oid >= 16384 UNION ALL SELECT extname FROM pg_extension WHERE extname = 'amcheck'",
+    );
+    let rows = rows.map_err(broken("the catalog"))?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Err(Violation::Content { last: None, differences: rows.iter().map(|row| format!("{row:?} is there")).collect() })
+}
+
+fn facts(db: &mut Pglite) -> Result<Facts, Error> {
+    let mut facts = Facts::new();
+    let mut add = |name: String, fact: String| {
+        // Two rows of one name are a fact as well, and a wrong one.
+        facts.entry(name).and_modify(|known| known.push_str(&format!(" AND {fact}"))).or_insert(fact);
+    };
+    sql::run(db, "SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off")?;
+    for row in texts(sql::rows(db, "SELECT n, mark FROM ledger")?) {
+        add(format!("ledger {}", row[0]), row[1].clone());
+    }
+    for row in texts(sql::rows(db, "SELECT id, version, touched, code, value, note FROM account")?) {
+        let [id, version, touched, code, value, note] = [0, 1, 2, 3, 4, 5].map(|at| &row[at]);
+        let note = digest(note);
+        add(
+            format!("account {id}"),
+            format!("version {version}, touched {touched}, code {code}, value {value}, note {note}"),
+        );
+    }
+    let documents = "SELECT id, version, encode(sha256(convert_to(body, 'UTF8')), 'hex') FROM document";
+    for row in texts(sql::rows(db, documents)?) {
+        add(format!("document {}", row[0]), format!("version {}, {}", row[1], row[2]));
+    }
+    let right = "CASE WHEN bool_and(filler = repeat(chr((97 + (n + i) % 26)::int), 60)) THEN 'right' ELSE 'wrong' END";
+    for row in texts(sql::rows(db, &format!("SELECT n, count(*), sum(i), {right} FROM batch GROUP BY n"))?) {
+        add(format!("batch {}", row[0]), format!("{} rows, sum {}, {}", row[1], row[2], row[3]));
+    }
+    let tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
+                  AND relname NOT IN ('ledger', 'account', 'document', 'batch')";
+    for row in texts(sql::rows(db, tables)?) {
+        let table = &row[0];
+        let right = format!(
+            "CASE WHEN bool_and(t = '{}:' || i) IS NOT FALSE THEN 'right' ELSE 'wrong' END",
+            &table[8.min(table.len())..]
+        );
+        let contents = format!("SELECT count(*), coalesce(sum(i), 0), {right} FROM {table}");
+        let fact = match table.starts_with("scratch_") {
+            true => texts(sql::rows(db, &contents)?).concat(),
+            false => vec![String::new(); 3],
+        };
+        add(format!("table {table}"), format!("{} rows, sum {}, {}", fact[0], fact[1], fact[2]));
+    }
+
+    sql::run(db, "RESET ALL; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")?;
+    for row in by_index(db, "SELECT code, id FROM account ORDER BY code", "account_code_key")? {
+        add(format!("account by code {}", row[0]), row[1].clone());
+    }
+    for row in by_index(db, "SELECT value, id FROM account ORDER BY value", "account_value")? {
+        add(format!("account by value {} {}", row[0], row[1]), String::new());
+    }
+    // What the primary keys lead to is only named where it differs from what the tables have.
+    for (table, column) in [("account", "id"), ("ledger", "n"), ("document", "id")] {
+        let sql = format!("SELECT {column} FROM {table} ORDER BY {column}");
+        let by_index = by_index(db, &sql, &format!("{table}_pkey"))?;
+        sql::run(
+            db,
+            "SET enable_seqscan = on; SET enable_sort = on; SET enable_indexonlyscan = off; SET enable_indexscan = off",
+        )?;
+        let by_table = texts(sql::rows(db, &sql)?);
+        sql::run(db, "RESET ALL; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")?;
+        if by_index != by_table {
+            let fact = format!("{} rows, the table has {}", by_index.len(), by_table.len());
+            add(format!("{table} by primary key"), fact);
+        }
+    }
+    sql::run(db, "RESET ALL")?;
+    if !sql::rows(db, "SELECT 1 FROM pg_class WHERE relname = 'account_extra'")?.is_empty() {
+        add("index account_extra".to_string(), String::new());
+    }
+    Ok(facts)
+}
+
+/// Rows of a query that must go through an index.
+fn by_index(db: &mut Pglite, query: &str, index: &str) -> Result<Vec<Vec<String>>, Error> {
+    let plan = texts(sql::rows(db, &format!("EXPLAIN (COSTS OFF) {query}"))?).concat().join("\n");
+    if !(plan.starts_with("Index") && plan.contains(&format!(" {index} "))) {
+        return Ok(vec![vec![format!("NOT READ THROUGH {index}"), plan]]);
+    }
+    Ok(texts(sql::rows(db, query)?))
+}
+
+/// What amcheck says about tables and indexes. Whatever it finds in an index is an error; in a table, a row.
+fn pages(db: &mut Pglite, depth: Depth) -> Result<(), Violation> {
+    let which = if depth == Depth::Everything { "true" } else { "t.oid >= 16384" };
+    let function = if depth == Depth::Everything {
+        "bt_index_parent_check(i.indexrelid, true, true)"
+    } else {
+        "bt_index_check(i.indexrelid, true)"
+    };
+    let indexes = format!(
+        "SELECT i.indexrelid::regclass, {function} FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         JOIN pg_am a ON a.oid = c.relam JOIN pg_class t ON t.oid = i.indrelid \
+         WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid AND {which}"
+    );
+    let checked = sql::rows(db, &indexes).map_err(broken("an index, says amcheck"))?;
+    let heaps = format!(
+        "SELECT t.oid::regclass, v.* FROM pg_class t, LATERAL verify_heapam(t.oid, check_toast => true) v \
+         WHERE t.relkind IN ('r', 't', 'm') AND t.relpersistence = 'p' AND {which}"
+    );
+    let problems = sql::rows(db, &heaps).map_err(broken("a table, says amcheck"))?;
+    match problems.first() {
+        Some(problem) => Err(Violation::Broken {
+            what: format!("{} problems of tables, says amcheck", problems.len()),
+            error: format!("{problem:?}"),
+        }),
+        // The schema has five indexes of its own and those of out-of-line storage.
+        None if checked.len() < 5 => Err(Violation::Broken {
+            what: "amcheck".to_string(),
+            error: format!("only {} indexes to check", checked.len()),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn differences(expected: &Facts, found: &Facts) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, fact) in expected {
+        match found.get(name) {
+            None => differences.push(format!("{name}: missing; expected {fact}")),
+            Some(other) if other != fact => differences.push(format!("{name}: expected {fact}, found {other}")),
+            _ => (),
+        }
+    }
+    let extra = found.iter().filter(|(name, _)| !expected.contains_key(*name));
+    differences.extend(extra.map(|(name, fact)| format!("{name}: must not be there: {fact}")));
+    differences
+}
+
+fn texts(rows: Rows) -> Vec<Vec<String>> {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_string());
+    rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect()
+}
+
+fn broken(what: &'static str) -> impl Fn(Error) -> Violation {
+    move |error| Violation::Broken { what: what.to_string(), error: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_difference_is_seen() {
+        let facts = |pairs: &[(&str, &str)]| -> Facts {
+            pairs.iter().map(|(name, fact)| (name.to_string(), fact.to_string())).collect()
+        };
+        let expected = facts(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert!(differences(&expected, &expected).is_empty());
+        let found = facts(&[("a", "1"), ("b", "9"), ("d", "4")]);
+        assert_eq!(
+            differences(&expected, &found),
+            ["b: expected 2, found 9", "c: missing; expected 3", "d: must not be there: 4"]
+        );
+    }
+}

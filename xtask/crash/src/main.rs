@@ -1,0 +1,98 @@
+//! Tests of what a database survives: processes that are killed (`rounds`, `child`), machines that lose their power (`power`), disks that fail
+//! (`faults`). What the databases do and must contain is `workload`'s, how that is looked at `check`'s; this file owns the command line.
+
+mod check;
+mod child;
+mod faults;
+mod power;
+mod rounds;
+mod sql;
+mod watch;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// Crashes databases and checks what is left.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Kills processes that commit
+    Rounds {
+        /// How many kills
+        #[arg(long)]
+        rounds: u64,
+        /// Seed of the work and of the moments [default: a new one]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where to make the roots [default: a temporary directory]
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+    /// Rebuilds disks as a loss of power could leave them
+    PowerLoss {
+        /// How many of them
+        #[arg(long)]
+        states: usize,
+        /// Seed of the work, the moments and the losses [default: a new one]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only the one of this number
+        #[arg(long)]
+        only: Option<usize>,
+    },
+    /// Lets operations of a disk fail
+    Faults {
+        /// Every so manieth of them
+        #[arg(long, default_value_t = 1)]
+        stride: u64,
+        /// Seed of the work
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only the case of this number
+        #[arg(long)]
+        only: Option<usize>,
+    },
+    /// What `rounds` starts and kills
+    #[command(hide = true)]
+    Child(child::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Rounds { rounds, seed, root } => {
+            let temporary = tempfile::Builder::new()
+                .prefix("pglite-oxide-crash-")
+                .tempdir()
+                .context("cannot make a temporary directory")?;
+            let directory = root.unwrap_or_else(|| temporary.path().to_path_buf());
+            let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), &directory);
+            if result.is_err() {
+                // What failed can be looked at.
+                let _ = temporary.keep();
+            }
+            result
+        }
+        Verb::PowerLoss { states, seed, only } => power::run(states, seed.unwrap_or_else(|| fastrand::u64(..)), only),
+        Verb::Faults { stride, seed, only } => faults::run(stride, seed, only),
+        Verb::Child(options) => child::run(&options),
+    }
+}

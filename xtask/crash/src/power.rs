@@ -1,0 +1,244 @@
+//! Loss of power: a workload is recorded write by write; then disks are made as they could be had the power gone at some moment, and each is opened
+//! and checked. It owns which moments and which losses; what a disk may lose is the recording's rule (`pglite_oxide::testing`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use pglite_oxide::Durability;
+use pglite_oxide::testing::{
+    self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording,
+};
+
+use crate::check::{self, Depth, Expected, Violation};
+use crate::sql;
+use crate::watch::{self, Failure};
+use crate::workload::{self, Model, Scale};
+
+/// Recorded transactions.
+const TRANSACTIONS: u64 = 48;
+/// The database is closed and opened again in the recording after so many.
+const SESSION: u64 = 20;
+/// Most failures that are shown.
+const SHOWN_MAX: usize = 10;
+/// Sectors that are left of a torn write, at most: those of some pages.
+const SECTORS: usize = 40;
+
+/// What was promised to the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Commits are durable when they are answered.
+    Full,
+    /// The last commits may be lost, but no other and no half of one.
+    Relaxed,
+    /// As `Full`, on a disk that says it has synced and has not: the promise cannot be kept.
+    Swallowed,
+}
+
+/// A workload as the disk saw it.
+struct Record {
+    base: ImageFs,
+    recording: Recording,
+    /// Numbers of transactions with the number of operations there were when each was answered.
+    answered: Vec<(u64, usize)>,
+    seed: u64,
+    promise: Promise,
+}
+
+/// A moment and what was lost at it.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// Operations before it.
+    prefix: usize,
+    losses: Losses,
+    seed: u64,
+}
+
+/// What becomes of changes that no sync has made durable.
+#[derive(Debug, Clone, Copy)]
+enum Losses {
+    All,
+    None,
+    /// Each with this probability, whatever the others do.
+    Some(f64),
+    /// Each with this probability; of those that are left, every other one is torn.
+    Torn(f64),
+}
+
+/// Checks `states` of a recorded workload, and that the same check fails where syncs are swallowed.
+pub(crate) fn run(states: usize, seed: u64, only: Option<usize>) -> Result<()> {
+    println!("power loss: {states} states, seed {seed}");
+    let relaxed = states.div_ceil(4);
+    for (promise, states) in
+        [(Promise::Full, states), (Promise::Relaxed, relaxed), (Promise::Swallowed, 20.min(states))]
+    {
+        let record = Record::make(seed, promise).with_context(|| format!("recording with {promise:?}"))?;
+        let states = record.states(states);
+        let describe = |number: usize| states.get(number).map(|state| state.to_string()).unwrap_or_default();
+        let failures = watch::each(states.len(), describe, |number| match only {
+            Some(only) if only != number => Ok(()),
+            _ => record.try_state(&states[number]).map_err(|violation| violation.to_string()),
+        });
+        judge(&record, &states, &failures)?;
+    }
+    Ok(())
+}
+
+fn judge(record: &Record, states: &[State], failures: &[Failure]) -> Result<()> {
+    let operations = record.recording.operations.len();
+    let commits = record.answered.len();
+    let count = states.len();
+    if record.promise == Promise::Swallowed {
+        let lost = failures.iter().filter(|(_, failure)| failure.starts_with("LOST COMMITS")).count();
+        println!(
+            "power loss, syncs swallowed: {} of {count} states fail, {lost} of them for lost commits, as they must",
+            failures.len()
+        );
+        if lost == 0 {
+            bail!("syncs were swallowed and no commit was found lost: this test cannot fail");
+        }
+        return Ok(());
+    }
+    for (number, failure) in failures.iter().take(SHOWN_MAX) {
+        eprintln!("state {number}, {}: {failure}", states[*number]);
+    }
+    if !failures.is_empty() {
+        bail!("{} of {count} states of seed {} fail; --only NUMBER tries one again", failures.len(), record.seed);
+    }
+    println!(
+        "power loss, {:?}: {count} states of {operations} operations and {commits} commits, all recovered",
+        record.promise
+    );
+    Ok(())
+}
+
+impl Record {
+    fn make(seed: u64, promise: Promise) -> Result<Self> {
+        let base = testing::template()?;
+        let log = LogFs::new(Arc::new(base.copy())).map_err(|errno| anyhow::anyhow!("cannot record: {errno}"))?;
+        let swallow = Plan { fault: Fault::Swallowed, class: Class::Sync, at: 0, lasting: true };
+        let fs: Arc<dyn FileSystem> = match promise {
+            Promise::Swallowed => Arc::new(FaultFs::new(Arc::new(log.clone()), swallow)),
+            Promise::Full | Promise::Relaxed => Arc::new(log.clone()),
+        };
+        let durability = if promise == Promise::Relaxed { Durability::Relaxed } else { Durability::Full };
+        let open = || testing::open(fs.clone(), durability, &[("max_wal_size", "32MB"), ("min_wal_size", "32MB")]);
+        let mut db = open()?;
+        for statement in workload::schema() {
+            sql::run(&mut db, &statement.sql)?;
+        }
+        let mut answered = vec![(0, log.len())];
+        let mut model = Model::new(seed, Scale::SHORT);
+        for n in 1..=TRANSACTIONS {
+            if n == SESSION {
+                db.close()?;
+                db = open()?;
+            }
+            for statement in model.next().statements() {
+                if !sql::execute(&mut db, &statement)? {
+                    bail!("{:.200} did not fail", statement.sql);
+                }
+            }
+            answered.push((n, log.len()));
+            let always: &[&str] = match n % 16 {
+                5 => &["SELECT pg_switch_wal()"],
+                9 => &["CHECKPOINT"],
+                13 => &["VACUUM"],
+                _ => &[],
+            };
+            for statement in always.iter().copied().chain(model.maintenance()) {
+                sql::run(&mut db, statement).context(statement)?;
+            }
+        }
+        db.close()?;
+        Ok(Self { base, recording: log.recording(), answered, seed, promise })
+    }
+
+    /// Moments just before and after syncs, and between them. The first ones are spread over the whole recording.
+    fn states(&self, count: usize) -> Vec<State> {
+        let operations = &self.recording.operations;
+        let syncs: Vec<usize> = operations
+            .iter()
+            .enumerate()
+            .filter(|(_, op)| matches!(op, Operation::Sync(_)))
+            .map(|(at, _)| at)
+            .collect();
+        let mut rng = workload::rng(self.seed, &[9]);
+        // From where on the schema is there: nothing is promised before.
+        let first = self.answered.first().map_or(0, |(_, at)| *at);
+        (0..count)
+            .map(|number| {
+                let sync = if syncs.is_empty() { 0 } else { syncs[number * syncs.len() / count] };
+                let prefix = match rng.u32(0..6) {
+                    0 | 1 => sync,
+                    2 | 3 => sync + 1,
+                    4 => rng.usize(0..=operations.len()),
+                    _ => rng.usize(first..=operations.len()),
+                };
+                let probability = [0.1, 0.5, 0.9][rng.usize(0..3)];
+                let losses = match rng.u32(0..10) {
+                    0..2 => Losses::All,
+                    2 => Losses::None,
+                    3..6 => Losses::Some(probability),
+                    _ => Losses::Torn(probability),
+                };
+                // What a disk that syncs nothing loses is everything.
+                let losses = if self.promise == Promise::Swallowed && number % 2 == 0 { Losses::All } else { losses };
+                State { prefix, losses, seed: rng.u64(..) }
+            })
+            .collect()
+    }
+
+    fn try_state(&self, state: &State) -> Result<(), Violation> {
+        let broken = |what: &str, error: String| Violation::Broken { what: what.to_string(), error };
+        let disk = self.rebuild(state).map_err(|error| broken("rebuilding the disk", error))?;
+        let answered = self.answered.iter().take_while(|(_, at)| *at <= state.prefix).last();
+        let expected = Expected {
+            seed: self.seed,
+            scale: Scale::SHORT,
+            acknowledged: answered.map(|(n, _)| *n),
+            may_lose: self.promise == Promise::Relaxed,
+        };
+        let mut last = None;
+        // Twice: recovery's own result must be a database as well.
+        for depth in [Depth::Everything, Depth::Contents] {
+            // As an open root does: it is no use to anyone else, and may be empty.
+            let _ = disk.remove_file("postmaster.pid", 0);
+            let mut db = testing::open(Arc::new(disk.clone()), Durability::Full, &[])
+                .map_err(|error| broken("opening", error.to_string()))?;
+            let found = check::check(
+                &mut db,
+                &Expected { acknowledged: last.unwrap_or(expected.acknowledged), ..expected },
+                depth,
+            )?;
+            last = Some(found);
+            db.close().map_err(|error| broken("closing", error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn rebuild(&self, state: &State) -> Result<ImageFs, String> {
+        let mut rng = workload::rng(state.seed, &[10]);
+        let fate = |_| match state.losses {
+            Losses::All => Fate::Lost,
+            Losses::None => Fate::Kept,
+            Losses::Some(probability) if rng.f64() < probability => Fate::Lost,
+            Losses::Torn(probability) if rng.f64() < probability => Fate::Lost,
+            Losses::Torn(_) if rng.bool() => Fate::Torn(rng.usize(0..SECTORS)),
+            Losses::Some(_) | Losses::Torn(_) => Fate::Kept,
+        };
+        self.recording.rebuild(&self.base, state.prefix, fate).map_err(|errno| errno.to_string())
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "power lost after operation {}, ", self.prefix)?;
+        match self.losses {
+            Losses::All => write!(f, "everything lost that was not synced"),
+            Losses::None => write!(f, "nothing lost"),
+            Losses::Some(probability) => write!(f, "each change lost with probability {probability}"),
+            Losses::Torn(probability) => write!(f, "each change lost with probability {probability}, others torn"),
+        }
+    }
+}

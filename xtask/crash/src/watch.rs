@@ -1,0 +1,106 @@
+//! Work on several threads under a watch: what one of them does is known by name, and a thread that hangs ends the program with that name.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest time for one piece of work. None takes more than some seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the watch looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A piece of work that went wrong: its number and what was wrong.
+pub(crate) type Failure = (usize, String);
+
+/// Does pieces of work number 0 to `count`, as many at a time as the machine has processors, and returns the failures in order. `describe` names a
+/// piece; a panic in one is a failure.
+pub(crate) fn each(
+    count: usize,
+    describe: impl Fn(usize) -> String + Sync,
+    work: impl Fn(usize) -> Result<(), String> + Sync,
+) -> Vec<Failure> {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+    let running: Vec<Mutex<Option<(usize, Instant)>>> = (0..workers).map(|_| Mutex::new(None)).collect();
+    let failures = Mutex::new(Vec::new());
+    let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let hands: Vec<_> = running
+            .iter()
+            .map(|mine| {
+                let (next, failures, work) = (&next, &failures, &work);
+                scope.spawn(move || {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::SeqCst);
+                        if number >= count {
+                            return;
+                        }
+                        *lock(mine) = Some((number, Instant::now()));
+                        let result = catch_unwind(AssertUnwindSafe(|| work(number)));
+                        *lock(mine) = None;
+                        match result {
+                            Ok(Ok(())) => (),
+                            Ok(Err(failure)) => lock(failures).push((number, failure)),
+                            Err(_) => lock(failures).push((number, "PANIC of this program, see above".to_string())),
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                thread::sleep(LOOK_EVERY);
+                for mine in &running {
+                    if let Some((number, since)) = *lock(mine)
+                        && since.elapsed() > PATIENCE
+                    {
+                        // A thread that hangs cannot be ended alone.
+                        eprintln!("error: HANG: number {number} ({}) takes longer than {PATIENCE:?}", describe(number));
+                        process::exit(1);
+                    }
+                }
+            }
+        });
+        for hand in hands {
+            // Panics in the work are caught in it.
+            let _ = hand.join();
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failures.sort();
+    failures
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_is_done_once_and_failures_are_told() {
+        let done = Mutex::new(Vec::new());
+        let failures = each(
+            20,
+            |number| number.to_string(),
+            |number| {
+                lock(&done).push(number);
+                match number {
+                    3 => Err("no".to_string()),
+                    7 => panic!("as the test wants it"),
+                    _ => Ok(()),
+                }
+            },
+        );
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, (0..20).collect::<Vec<_>>());
+        assert_eq!(failures[0], (3, "no".to_string()));
+        assert!(failures[1].0 == 7 && failures[1].1.contains("PANIC") && failures.len() == 2);
+    }
+}
