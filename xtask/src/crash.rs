@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// Repeat the run with this seed; each run prints its own
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Where to make the databases that are killed [default: a temporary directory]
+    /// Where to make the databases that are killed [default: a temporary directory, in memory where there is such a place]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }

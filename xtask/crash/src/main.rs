@@ -10,11 +10,15 @@ mod sql;
 mod watch;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+
+/// Where Linux keeps files in memory. A process that is killed takes nothing with it that it has given to the system, so that a disk only slows the
+/// rounds down; what a disk may lose is `power`'s.
+const MEMORY: &str = "/dev/shm";
 
 /// Crashes databases and checks what is left.
 #[derive(Debug, Parser)]
@@ -33,7 +37,7 @@ enum Verb {
         /// Seed of the work and of the moments [default: a new one]
         #[arg(long)]
         seed: Option<u64>,
-        /// Where to make the roots [default: a temporary directory]
+        /// Where to make the roots [default: a temporary directory, in memory where the system has such a place]
         #[arg(long)]
         root: Option<PathBuf>,
     },
@@ -79,10 +83,9 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Rounds { rounds, seed, root } => {
-            let temporary = tempfile::Builder::new()
-                .prefix("pglite-oxide-crash-")
-                .tempdir()
-                .context("cannot make a temporary directory")?;
+            let place = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
+            let temporary = tempfile::Builder::new().prefix("pglite-oxide-crash-").tempdir_in(place);
+            let temporary = temporary.context("cannot make a temporary directory")?;
             let directory = root.unwrap_or_else(|| temporary.path().to_path_buf());
             let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), &directory);
             if result.is_err() {
