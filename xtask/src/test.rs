@@ -38,8 +38,18 @@ const CHECKS: &[Check] = &[
     ("assets build", |paths| assets::build(paths, &BuildOptions::default()).map(|()| Outcome::Passed)),
     ("assets build, nothing changed", nothing_changed),
     ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
-    ("runtime", |paths| cargo(paths, &["test", "--locked", "--release", "-p", "pglite-oxide", "-p", "initdb"], true)),
-    ("lints", |paths| cargo(paths, &["clippy", "--locked", "--all-targets", "--", "-D", "warnings"], true)),
+    ("runtime", |paths| {
+        let packages = ["-p", "pglite-oxide", "-p", "initdb", "--features", "pglite-oxide/async"];
+        cargo(paths, &[&["test", "--locked", "--release"][..], &packages].concat(), true)
+    }),
+    ("lints", |paths| {
+        let features = ["--features", "pglite-oxide/async"];
+        cargo(
+            paths,
+            &[&["clippy", "--locked", "--all-targets"][..], &features, &["--", "-D", "warnings"]].concat(),
+            true,
+        )
+    }),
     ("backend docker", |paths| same_bytes_in(paths, Choice::Docker)),
     ("backend sandbox", |paths| same_bytes_in(paths, Choice::Sandbox)),
     ("release stage", |paths| {
