@@ -18,7 +18,7 @@ use crate::protocol::Reader;
 use crate::worker::{Event, Worker};
 
 /// The longest message PostgreSQL takes, in bytes (`PQ_LARGE_MESSAGE_LIMIT`): a longer one would end the session.
-const MESSAGE_MAX: usize = 0x3fff_fffe;
+pub(crate) const MESSAGE_MAX: usize = 0x3fff_fffe;
 
 /// A session. Between two calls of the public API it is ready for a statement or over; `settle` makes that true again where a panic or a
 /// forgotten value left an answer unread.
@@ -262,6 +262,18 @@ impl Session {
             }
             Outcome::Drained => Err(Error::new(ErrorKind::Protocol, "PostgreSQL went on after the end of its session")),
         }
+    }
+
+    /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
+    #[cfg(feature = "async")]
+    pub(crate) fn hand_over(&mut self) -> Result<Instance> {
+        // What was dropped is closed with it.
+        frontend::sync(self.begin()?);
+        self.send()?;
+        self.finish()?;
+        let instance = self.guest.take().ok_or_else(|| self.over_error())?;
+        self.end("it was handed over to a connection".to_string(), None);
+        Ok(instance)
     }
 
     /// Writes everything that is committed to its place in the files, whatever the state of the transaction.
