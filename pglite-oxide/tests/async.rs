@@ -194,8 +194,8 @@ async fn a_session_is_handed_over_as_it_is() {
     let mut db = Pglite::builder().setting("work_mem", "7MB").open_async().await.unwrap();
     let statement = db.prepare("SELECT 1").unwrap();
     let other = db.prepare("SELECT 2").unwrap();
-    db.batch_execute("CREATE TEMP TABLE t AS SELECT 5 AS a; SET search_path = pg_temp; BEGIN; UPDATE t SET a = 6")
-        .unwrap();
+    db.batch_execute("CREATE TEMP TABLE t AS SELECT 5 AS a; SET search_path = pg_temp").unwrap();
+    db.batch_execute("BEGIN; UPDATE t SET a = 6").unwrap();
     drop(other);
     let (client, connection) = db.connect_tokio().await.unwrap();
     assert_eq!(connection.parameter("server_encoding"), Some("UTF8"));
@@ -257,7 +257,7 @@ async fn timeouts_have_effect_while_the_client_rests() {
     // Without a word of the client's.
     let error = end(connection).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
-    assert!(error.to_string().contains("idle-in-transaction timeout"), "{error}");
+    assert_eq!(error.code().unwrap().code(), "25P03", "{error}");
     assert!(client.query("SELECT 1", &[]).await.unwrap_err().is_closed());
 }
 

@@ -1,11 +1,13 @@
 //! A session with a thread of its own, for a client that speaks PostgreSQL's protocol over a pipe. It owns the session from the client's first packet to
 //! the end of the guest. Where the pipe leads is not its business: to a client in this process, or to a socket that somebody listens at.
 
+mod last_error;
 mod pipe;
 mod startup;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
@@ -17,6 +19,7 @@ use crate::instance::{Instance, Outcome};
 use crate::session::MESSAGE_MAX;
 use crate::streams::{Sink, Source};
 
+use last_error::LastError;
 pub(crate) use pipe::ClientEnd;
 use pipe::{Input, ServerEnd};
 
@@ -57,7 +60,7 @@ struct Served {
 
 impl Served {
     fn new(mut instance: Instance, end: ServerEnd, received: BytesMut) -> Self {
-        let client = Arc::new(Client { end, received: Mutex::new(received) });
+        let client = Arc::new(Client { end, received: Mutex::new(received), last_error: Mutex::default() });
         instance.streams().attach(Some(Box::new(FromClient(client.clone()))), Some(Box::new(ToClient(client.clone()))));
         Self { instance, client }
     }
@@ -101,9 +104,12 @@ impl Served {
         if code == 0 || self.client.end.is_abandoned() {
             return Ok(());
         }
+        if let Some(error) = lock(&self.client.last_error).take_fatal() {
+            return Err(Error::database(ErrorKind::Closed, error));
+        }
         let log = self.instance.take_log();
-        let message = format!("PostgreSQL ended the session (exit code {code}): {}", log.trim_end());
-        Err(Error::new(ErrorKind::Closed, message))
+        let message = format!("PostgreSQL did not shut down cleanly (exit code {code}): {}", log.trim_end());
+        Err(Error::new(ErrorKind::Crashed, message))
     }
 }
 
@@ -113,12 +119,14 @@ struct Client {
     end: ServerEnd,
     /// What came and was not handed on, because a message is not whole yet. Only ever locked by the session's thread.
     received: Mutex<BytesMut>,
+    /// Likewise.
+    last_error: Mutex<LastError>,
 }
 
 impl Client {
     /// Waits as the pipe does, but for whole messages, which it puts into the empty `messages`.
-    fn wait(&self, messages: &mut BytesMut, timeout: Option<std::time::Duration>) -> Input {
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wait(&self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
+        let mut received = lock(&self.received);
         loop {
             let len = whole(&received);
             if len > 0 {
@@ -133,7 +141,7 @@ impl Client {
     }
 
     fn read(&self, messages: &mut BytesMut) -> bool {
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = lock(&self.received);
         loop {
             let len = whole(&received);
             if len > 0 {
@@ -159,10 +167,15 @@ struct ToClient(Arc<Client>);
 
 impl Sink for ToClient {
     fn take(&mut self, output: &mut BytesMut) -> bool {
+        lock(&self.0.last_error).follow(output);
         let taken = self.0.end.write(output);
         output.clear();
         taken
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Length of the whole messages at the beginning of some bytes. A message that cannot be one makes them all count: PostgreSQL refuses it and ends the session.
