@@ -168,11 +168,10 @@ impl Record {
         let first = self.answered.first().map_or(0, |(_, at)| *at);
         (0..count)
             .map(|number| {
-                let sync = if syncs.is_empty() { 0 } else { syncs[number * syncs.len() / count] };
-                let prefix = match rng.u32(0..6) {
-                    0 | 1 => sync,
-                    2 | 3 => sync + 1,
-                    4 => rng.usize(0..=operations.len()),
+                let prefix = match (rng.u32(0..6), syncs.get(number * syncs.len() / count)) {
+                    (0 | 1, Some(sync)) => *sync,
+                    (2 | 3, Some(sync)) => sync + 1,
+                    (4, _) => rng.usize(0..=operations.len()),
                     _ => rng.usize(first..=operations.len()),
                 };
                 let probability = [0.1, 0.5, 0.9][rng.usize(0..3)];
