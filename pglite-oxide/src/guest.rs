@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::instance::Instance;
 
 /// How long an acknowledged commit may wait for the disk while its session rests: PostgreSQL's default of `wal_writer_delay`.
-const FLUSH_DELAY: Duration = Duration::from_millis(200);
+pub(crate) const FLUSH_DELAY: Duration = Duration::from_millis(200);
 
 /// The guest of one session.
 #[derive(Debug, Clone)]

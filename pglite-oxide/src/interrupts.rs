@@ -14,7 +14,21 @@ use crate::fs::errno::{Errno, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
     Cancel = 1,
+    #[cfg(feature = "async")]
+    Die = 2,
     Alarm = 3,
+}
+
+/// What ended a wait.
+#[cfg(feature = "async")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// What was waited for.
+    Ready,
+    /// A flag was set.
+    Flag,
+    /// The time.
+    Timeout,
 }
 
 /// The way to one guest's flags. Outlives the guest: flagging a guest that is gone does nothing.
@@ -58,10 +72,23 @@ impl Interrupts {
 
     /// Sleeps until a flag is set, which returns true, or for the given time; without one, for ever.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
-        // The first place is the guest's to clear when it pleases; what it clears when it acts are the others.
-        self.sleep(timeout, |flags| {
-            flags.is_some_and(|flags| (1..4).any(|place| flags.at(place).load(Ordering::SeqCst) != 0))
-        })
+        self.sleep(timeout, is_flagged)
+    }
+
+    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
+    #[cfg(feature = "async")]
+    pub(crate) fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
+        match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
+            _ if ready() => Woken::Ready,
+            true => Woken::Flag,
+            false => Woken::Timeout,
+        }
+    }
+
+    /// Sleeps until something is ready, which `wake` makes it look at. Flags stay as they are.
+    #[cfg(feature = "async")]
+    pub(crate) fn wait_until(&self, ready: impl Fn() -> bool) {
+        self.sleep(None, |_| ready());
     }
 
     /// Sleeps until a semaphore may be above zero.
@@ -100,6 +127,11 @@ impl Interrupts {
     fn lock(&self) -> MutexGuard<'_, Option<Flags>> {
         self.flags.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether there is something for the guest to do. The first place is the guest's to clear when it pleases; what it clears when it acts are the others.
+fn is_flagged(flags: &Option<Flags>) -> bool {
+    flags.is_some_and(|flags| (1..4).any(|place| flags.at(place).load(Ordering::SeqCst) != 0))
 }
 
 impl Flags {

@@ -14,6 +14,8 @@ mod archive;
 mod artifacts;
 mod builder;
 mod client;
+#[cfg(feature = "async")]
+mod connect;
 mod database;
 mod db_error;
 mod engine;
@@ -31,6 +33,8 @@ mod payload;
 pub mod pipeline;
 mod protocol;
 mod root;
+#[cfg(feature = "async")]
+mod serve;
 mod session;
 mod sqlstate;
 mod streams;
@@ -46,6 +50,8 @@ pub use client::{
     Description, IsolationLevel, Iter, Notification, Notifications, Portal, Row, RowIndex, RowIter, SimpleColumn,
     SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction, TransactionBuilder,
 };
+#[cfg(feature = "async")]
+pub use connect::Connection;
 pub use database::Pglite;
 pub use db_error::{DbError, ErrorPosition};
 pub use error::{Error, ErrorKind, Result};
@@ -56,6 +62,9 @@ pub use postgres_types::{FromSql, ToSql, Type};
 pub use protocol::TransactionStatus;
 pub use session::CancelToken;
 pub use sqlstate::SqlState;
+/// The client of the feature `async`: the crate `tokio-postgres`.
+#[cfg(feature = "async")]
+pub use tokio_postgres;
 
 /// The quick start of the README is run as a test.
 #[cfg(doctest)]

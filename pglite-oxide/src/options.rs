@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// | | `Full` | `Relaxed` | `None` |
 /// |---|---|---|---|
-/// | the program is killed | nothing is lost | the last commits can be lost | the last commits can be lost |
-/// | the machine loses power | nothing is lost | the last commits can be lost | everything can be lost: the files can be unusable |
+/// | the program is killed | nothing is lost | the commits of the last moments can be lost | the last commits can be lost |
+/// | the machine loses power | nothing is lost | the commits of the last moments can be lost | everything can be lost: the files can be unusable |
 /// | settings | `fsync`, `synchronous_commit` on | `synchronous_commit` off | `fsync`, `full_page_writes`, `synchronous_commit` off |
 ///
 /// What is lost is the newest: never a transaction without those committed after it, and never a part of one.
@@ -16,7 +16,7 @@ pub enum Durability {
     /// A commit has reached the disk when it returns. The default for databases with a path.
     #[default]
     Full,
-    /// A commit reaches the disk some time after it returns: with later ones, at a checkpoint, at a clean close.
+    /// A commit returns at once and reaches the disk about 200 ms later, together with those that came after it.
     Relaxed,
     /// Nothing waits for the disk. The default for temporary databases, which nobody opens again.
     None,

@@ -38,6 +38,12 @@ pub(crate) struct Reader {
     on_notice: Option<NoticeCallback>,
     pub(crate) notifications: VecDeque<Notification>,
     pub(crate) status: TransactionStatus,
+    /// The server's process id, as `pg_backend_pid()` has it.
+    #[cfg_attr(
+        not(feature = "async"),
+        expect(dead_code, reason = "only clients with a protocol of their own are told")
+    )]
+    pub(crate) process_id: i32,
 }
 
 impl Reader {
@@ -55,7 +61,8 @@ impl Reader {
                     body.channel()?.to_string(),
                     body.message()?.to_string(),
                 )),
-                Message::AuthenticationOk | Message::BackendKeyData(_) | Message::CloseComplete => (),
+                Message::BackendKeyData(body) => self.process_id = body.process_id(),
+                Message::AuthenticationOk | Message::CloseComplete => (),
                 Message::ReadyForQuery(body) => {
                     self.status = match body.status() {
                         b'T' => TransactionStatus::InTransaction,
@@ -73,6 +80,12 @@ impl Reader {
     /// Value of a setting that the server reports, like `server_version`.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The settings that the server reports, with their values.
+    #[cfg(feature = "async")]
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Takes the notices that came since the last time.

@@ -18,7 +18,7 @@ use crate::protocol::Reader;
 use crate::worker::{Event, Worker};
 
 /// The longest message PostgreSQL takes, in bytes (`PQ_LARGE_MESSAGE_LIMIT`): a longer one would end the session.
-const MESSAGE_MAX: usize = 0x3fff_fffe;
+pub(crate) const MESSAGE_MAX: usize = 0x3fff_fffe;
 
 /// A session. Between two calls of the public API it is ready for a statement or over; `settle` makes that true again where a panic or a
 /// forgotten value left an answer unread.
@@ -264,6 +264,18 @@ impl Session {
         }
     }
 
+    /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
+    #[cfg(feature = "async")]
+    pub(crate) fn hand_over(&mut self) -> Result<Instance> {
+        // What was dropped is closed with it.
+        frontend::sync(self.begin()?);
+        self.send()?;
+        self.finish()?;
+        let instance = self.guest.take().ok_or_else(|| self.over_error())?;
+        self.end("it was handed over to a connection".to_string(), None);
+        Ok(instance)
+    }
+
     /// Writes everything that is committed to its place in the files, whatever the state of the transaction.
     pub(crate) fn checkpoint(&mut self) -> Result<()> {
         self.settle()?;
@@ -446,7 +458,11 @@ impl Session {
 
     fn over_error(&self) -> Error {
         match &self.over {
-            Some(Over { database: Some(error), .. }) => Error::database(ErrorKind::Closed, error.clone()),
+            // After a PANIC the database needs recovery; FATAL ends a session in good order.
+            Some(Over { database: Some(error), .. }) => {
+                let kind = if error.severity() == "PANIC" { ErrorKind::Crashed } else { ErrorKind::Closed };
+                Error::database(kind, error.clone())
+            }
             Some(Over { message, .. }) => Error::new(ErrorKind::Closed, format!("the session is over: {message}")),
             None => Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone"),
         }

@@ -2,8 +2,9 @@
 //! ready and builds the benchmark program; measuring, and the form of the result, are that program's.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use crate::cargo::SharedTarget;
 use crate::error::{Context as _, Error, Result};
 use crate::native::{Native, Options as ServerOptions};
 use crate::paths::Paths;
@@ -51,7 +52,8 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
         Verb::Open(options) => ("open", options),
         Verb::Query(options) => ("query", options),
     };
-    let program = build(paths)?;
+    let shared = SharedTarget::acquire(paths)?;
+    let program = build(&shared)?;
     let native = Native::prepare(paths, &options.mirror.debian_mirror)?;
     let json = options.json.clone().unwrap_or_else(|| paths.root.join("target/perf").join(format!("{name}.json")));
     let mut command = Command::new(&program);
@@ -71,9 +73,14 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             let cluster = native.initdb(false)?;
             let server = cluster.start(&ServerOptions { settings: SETTINGS })?;
             eprintln!("native: the server is process {}", server.pid());
-            measure(
-                command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]),
-            )?;
+            let durable_cluster = native.initdb(false)?;
+            let syncing: Vec<_> = SETTINGS.iter().copied().filter(|(name, _)| *name != "fsync").collect();
+            let durable = durable_cluster.start(&ServerOptions { settings: &syncing })?;
+            command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]);
+            command.arg("--durable-socket").arg(durable.socket_directory());
+            command.args(["--durable-port", &durable.port().to_string()]);
+            measure(&mut command)?;
+            durable.stop()?;
             server.stop()
         }
     }
@@ -84,36 +91,13 @@ fn measure(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::new(format!("the benchmark failed: {status}"))) }
 }
 
-/// Builds the benchmark program where the user's own builds go, and returns its path.
-fn build(paths: &Paths) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(&paths.root).args(["build", "--locked", "--release", "-p", "bench"]);
-    cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-    let output = cargo.output().context(|| "cannot start cargo".into())?;
-    if !output.status.success() {
-        return Err(Error::new(format!("cargo build -p bench failed: {}", output.status)));
-    }
-    executable(&String::from_utf8_lossy(&output.stdout))
-        .ok_or_else(|| Error::new("cargo built the benchmark program and does not say where it is"))
-}
-
-/// The program among cargo's messages, which are one JSON object per line.
-fn executable(messages: &str) -> Option<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let programs = messages.filter(|message| message["target"]["name"] == "bench");
-    programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_among_the_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"bench"},"executable":"/t/release/bench"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/release/bench")));
-        assert_eq!(executable("no JSON\n{}"), None);
+/// Builds the benchmark program and returns its path.
+fn build(shared: &SharedTarget) -> Result<PathBuf> {
+    let status = shared.cargo().args(["build", "--locked", "--release", "-p", "bench"]).status();
+    let status = status.context(|| "cannot start cargo".into())?;
+    if status.success() {
+        Ok(shared.release().join("bench"))
+    } else {
+        Err(Error::new(format!("cargo build -p bench failed: {status}")))
     }
 }

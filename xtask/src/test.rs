@@ -39,10 +39,13 @@ const CHECKS: &[Check] = &[
     ("assets build, nothing changed", nothing_changed),
     ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
     ("runtime", |paths| {
-        cargo(paths, &["test", "--locked", "--release", "-p", "pglite-oxide", "-p", "initdb", "-p", "crash"], true)
+        let packages = ["-p", "pglite-oxide", "-p", "initdb", "-p", "bench", "-p", "crash", "--all-features"];
+        cargo(paths, &[&["test", "--locked", "--release"][..], &packages].concat(), true)
     }),
     ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
-    ("lints", |paths| cargo(paths, &["clippy", "--locked", "--all-targets", "--", "-D", "warnings"], true)),
+    ("lints", |paths| {
+        cargo(paths, &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"], true)
+    }),
     ("backend docker", |paths| same_bytes_in(paths, Choice::Docker)),
     ("backend sandbox", |paths| same_bytes_in(paths, Choice::Sandbox)),
     ("release stage", |paths| {

@@ -111,7 +111,8 @@ impl Pglite {
 
 impl Session {
     pub(crate) fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
-        let name = self.name("s");
+        // No name that a client of its own, which may take the session over, would choose.
+        let name = self.name("pglite_");
         let raw = self.parse(&name, sql, types, true)?;
         // From here on the name has to be forgotten, whatever happens.
         let mut inner = Inner { name, params: Vec::new(), columns: Arc::default(), garbage: self.garbage().clone() };

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use theirs::Address;
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -42,6 +43,11 @@ enum Verb {
         socket: PathBuf,
         #[arg(long)]
         port: u16,
+        /// Directory of the socket of another native server, which syncs its commits
+        #[arg(long)]
+        durable_socket: PathBuf,
+        #[arg(long)]
+        durable_port: u16,
         #[command(flatten)]
         common: Common,
     },
@@ -51,6 +57,9 @@ enum Verb {
         /// Databases to open after the first
         #[arg(long)]
         again: u32,
+        /// Directory of a persistent database instead of temporary ones
+        #[arg(long)]
+        root: Option<PathBuf>,
     },
     /// Runs one case on our side for some seconds, for a profiler
     Profile {
@@ -85,8 +94,12 @@ impl Common {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Open { native, common } => open::run(&native, &common),
-        Verb::OpenOnce { again } => open::once(again),
-        Verb::Query { socket, port, common } => query::run(&socket, port, &common),
+        Verb::OpenOnce { again, root } => open::once(again, root.as_deref()),
+        Verb::Query { socket, port, durable_socket, durable_port, common } => {
+            let native = Address { directory: socket, port };
+            let durable = Address { directory: durable_socket, port: durable_port };
+            query::run(&native, &durable, &common)
+        }
         Verb::Profile { case, seconds } => query::profile(&case, seconds),
     };
     match result {

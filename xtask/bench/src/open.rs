@@ -10,7 +10,7 @@ use crate::Common;
 use crate::error::{Context as _, Error, Result};
 use crate::machine::{self, Machine};
 use crate::ours::Ours;
-use crate::report::{LeftOut, Report, Row, Table, Unit};
+use crate::report::{Report, Row, Table, Unit};
 use crate::server::{Cluster, Native, Options, Server};
 use crate::session::Session;
 use crate::theirs::Address;
@@ -28,6 +28,9 @@ struct Samples {
     memory: Vec<f64>,
     from_nothing: Vec<f64>,
     restart: Vec<f64>,
+    root_create: Vec<f64>,
+    root_reopen: Vec<f64>,
+    root_again: Vec<f64>,
     create_database: Vec<f64>,
     native_memory: Vec<f64>,
 }
@@ -44,7 +47,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
     for round in 0..=common.rounds() {
         eprintln!("perf open: round {round} of {}", common.rounds());
         let mut one = Samples::default();
-        cold_process(&mut one)?;
+        cold_processes(&mut one)?;
         native_server(&native, &settings, &mut one, &mut versions)?;
         // The first round reads files into the page cache; it is not counted.
         if round > 0 {
@@ -69,10 +72,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
         versions,
         conditions,
         tables: samples.tables(),
-        left_out: vec![LeftOut {
-            case: "persistent database: create, reopen".to_owned(),
-            why: "pglite-oxide has no persistent databases yet".to_owned(),
-        }],
+        left_out: Vec::new(),
     };
     report.write(&common.json)?;
     println!("{}\nresult in {}", report.render(), common.json.display());
@@ -80,36 +80,65 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
 }
 
 /// The cold process itself: opens databases and says after each first row how long it took, in seconds.
-pub(crate) fn once(again: u32) -> Result<()> {
+pub(crate) fn once(again: u32, root: Option<&Path>) -> Result<()> {
     let start = Instant::now();
     let say = |line: String| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).context(|| "cannot write to standard output".into())
     };
-    let first = open_and_read()?;
+    let first = open_and_read(root)?;
     say(format!("{}", start.elapsed().as_secs_f64()))?;
     say(format!("{}", machine::peak_memory_kib()))?;
     drop(first);
     for _ in 0..again {
         let start = Instant::now();
-        let database = open_and_read()?;
+        let database = open_and_read(root)?;
         say(format!("{}", start.elapsed().as_secs_f64()))?;
         drop(database);
     }
     Ok(())
 }
 
-fn open_and_read() -> Result<Ours> {
-    let mut database = Ours::temporary()?;
+fn open_and_read(root: Option<&Path>) -> Result<Ours> {
+    let mut database = root.map_or_else(Ours::temporary, Ours::persistent)?;
     database.value(FIRST_ROW)?;
     Ok(database)
 }
 
-/// One cold process of ours.
-fn cold_process(samples: &mut Samples) -> Result<()> {
+/// What a cold process of ours measured, times in milliseconds.
+#[derive(Debug)]
+struct Cold {
+    /// With the process's own start.
+    whole: f64,
+    inside: f64,
+    memory_mib: f64,
+    /// Later opens in the same process, their median.
+    again: Option<f64>,
+}
+
+/// The cold processes of ours in one round: one with temporary databases, one that makes a persistent one, one that finds it.
+fn cold_processes(samples: &mut Samples) -> Result<()> {
+    let temporary = cold_process(None)?;
+    samples.cold.push(temporary.whole);
+    samples.inside.push(temporary.inside);
+    samples.memory.push(temporary.memory_mib);
+    samples.again.extend(temporary.again);
+    let directory = tempfile::tempdir().context(|| "cannot make a temporary directory".into())?;
+    let root = directory.path().join("root");
+    samples.root_create.push(cold_process(Some(&root))?.whole);
+    let reopened = cold_process(Some(&root))?;
+    samples.root_reopen.push(reopened.whole);
+    samples.root_again.extend(reopened.again);
+    Ok(())
+}
+
+fn cold_process(root: Option<&Path>) -> Result<Cold> {
     let program = std::env::current_exe().context(|| "cannot find the benchmark program itself".into())?;
     let mut command = Command::new(&program);
     command.args(["open-once", "--again", &AGAIN.to_string()]).stdout(Stdio::piped());
+    if let Some(root) = root {
+        command.arg("--root").arg(root);
+    }
     let start = Instant::now();
     let mut child = command.spawn().map_err(|e| Error::io("start", &program, e))?;
     let output = child.stdout.take().ok_or_else(|| Error::new("the cold process has no output"))?;
@@ -130,12 +159,9 @@ fn cold_process(samples: &mut Samples) -> Result<()> {
     let (true, Some(first), Some(memory)) = (status.success(), first, memory) else {
         return Err(Error::new(format!("the cold process failed: {status}")));
     };
-    samples.cold.push(cold * 1e3);
-    samples.inside.push(first * 1e3);
-    samples.memory.push(memory / 1024.0);
     again.sort_by(f64::total_cmp);
-    samples.again.extend(again.get(again.len() / 2));
-    Ok(())
+    let again = again.get(again.len() / 2).copied();
+    Ok(Cold { whole: cold * 1e3, inside: first * 1e3, memory_mib: memory / 1024.0, again })
 }
 
 /// The native side of one round.
@@ -198,6 +224,9 @@ impl Samples {
         self.inside.extend(other.inside);
         self.again.extend(other.again);
         self.memory.extend(other.memory);
+        self.root_create.extend(other.root_create);
+        self.root_reopen.extend(other.root_reopen);
+        self.root_again.extend(other.root_again);
         self.from_nothing.extend(other.from_nothing);
         self.restart.extend(other.restart);
         self.create_database.extend(other.create_database);
@@ -216,6 +245,11 @@ impl Samples {
             row("the same without the process's own start", &self.inside, None),
             row("another database in the same process, to first row", &self.again, Some(&self.create_database))
                 .note("native: CREATE DATABASE, connect, first row"),
+            row("cold process: new persistent database to first row", &self.root_create, Some(&self.from_nothing))
+                .note("ours syncs what it made, native does not: initdb --no-sync, start, first row"),
+            row("cold process: persistent database that is there, to first row", &self.root_reopen, Some(&self.restart))
+                .note("native: start, first row"),
+            row("the same again in that process", &self.root_again, Some(&self.restart)),
         ];
         let memory = Row::new(
             "memory after the first row",
@@ -244,6 +278,9 @@ mod tests {
             memory: vec![100.0],
             from_nothing: vec![500.0],
             restart: vec![25.0],
+            root_create: vec![200.0],
+            root_reopen: vec![60.0],
+            root_again: vec![20.0],
             create_database: vec![20.0],
             native_memory: vec![50.0],
         };

@@ -1,6 +1,7 @@
 //! Our side of the benchmark. Everything that is measured of `pglite-oxide` goes through here.
 
 use std::io::Write;
+use std::path::Path;
 
 use pglite_oxide::types::ToSql;
 use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage, Statement, testing};
@@ -18,11 +19,16 @@ pub(crate) struct Ours {
 impl Ours {
     /// Opens a temporary database: in memory, without syncing.
     pub(crate) fn temporary() -> Result<Self> {
-        Pglite::temporary().map(Self::new).context(|| "cannot open a temporary database".into())
+        // Native's autovacuum is off too: it would run at times of its own.
+        Pglite::builder().setting("autovacuum", "off").open().map(Self::new).context(|| "cannot open a temporary database".into())
     }
 
-    /// Goes on with an open database.
-    pub(crate) fn new(db: Pglite) -> Self {
+    /// Opens the database in a directory, or makes one there: every commit is durable.
+    pub(crate) fn persistent(root: &Path) -> Result<Self> {
+        Pglite::open(root).map(Self::new).context(|| format!("cannot open the database in {}", root.display()))
+    }
+
+    fn new(db: Pglite) -> Self {
         Self { db, prepared: None }
     }
 }

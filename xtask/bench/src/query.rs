@@ -1,10 +1,9 @@
 //! `perf query`: what statements cost on both sides. It owns the cases and the order of measuring: round by round, in each round every side in turn.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Common;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::machine::{self, Machine};
 use crate::ours::Ours;
 use crate::report::{LeftOut, Report, Row, Table, Unit};
@@ -100,8 +99,8 @@ impl Scale {
 }
 
 /// Measures everything, writes the file and prints the tables.
-pub(crate) fn run(socket: &Path, port: u16, common: &Common) -> Result<()> {
-    let mut machine = Machine::describe(socket);
+pub(crate) fn run(address: &Address, durable: &Address, common: &Common) -> Result<()> {
+    let mut machine = Machine::describe(&address.directory);
     let cores = machine::cores()?;
     let (here, there) = match cores[..] {
         [] => return Err(Error::new("there is no core to run on")),
@@ -109,13 +108,12 @@ pub(crate) fn run(socket: &Path, port: u16, common: &Common) -> Result<()> {
         [first, second, ..] => (first, Some(second)),
     };
     machine::pin_this_thread(here)?;
-    let address = Address { directory: socket.to_path_buf(), port };
     let mut columns = vec!["pglite-oxide".to_owned(), "native, same core".to_owned()];
     let mut sides: Vec<Box<dyn Session>> =
-        vec![Box::new(Ours::temporary()?), Box::new(Theirs::connect(&address, Some(here))?)];
+        vec![Box::new(Ours::temporary()?), Box::new(Theirs::connect(address, Some(here))?)];
     if let Some(there) = there {
         columns.push("native, two cores".to_owned());
-        sides.push(Box::new(Theirs::connect(&address, Some(there))?));
+        sides.push(Box::new(Theirs::connect(address, Some(there))?));
     }
     let scale = Scale::new(common.quick);
     for (index, side) in sides.iter_mut().enumerate() {
@@ -142,10 +140,7 @@ pub(crate) fn run(socket: &Path, port: u16, common: &Common) -> Result<()> {
         tables.push(Table { title: title.to_owned(), columns: columns.clone(), rows });
     }
     tables.push(depth(&mut sides, &columns)?);
-    left_out.push(LeftOut {
-        case: "single-row insert, durable".to_owned(),
-        why: "pglite-oxide has no persistent databases yet; both sides ran without syncing".to_owned(),
-    });
+    tables.push(durable_commits(durable, here, common.rounds(), scale)?);
 
     machine.load_after = machine::load();
     let mut conditions = vec![
@@ -175,6 +170,24 @@ pub(crate) fn run(socket: &Path, port: u16, common: &Common) -> Result<()> {
     report.write(&common.json)?;
     println!("{}\nresult in {}", report.render(), common.json.display());
     Ok(())
+}
+
+/// Commits that reach the disk before they return, on both sides; their data is on the same file system.
+fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) -> Result<Table> {
+    let directory = tempfile::tempdir_in(&address.directory).context(|| "cannot make a directory beside the native server's".into())?;
+    let mut sides: Vec<Box<dyn Session>> = vec![
+        Box::new(Ours::persistent(&directory.path().join("root"))?),
+        Box::new(Theirs::connect(address, Some(core))?),
+    ];
+    for side in &mut sides {
+        side.simple("CREATE TABLE events (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), note text)")?;
+    }
+    let insert = Work::Simple { sql: "INSERT INTO events (note) VALUES ('something happened')".to_owned(), rows: 0 };
+    let case = Case::new("single-row insert, autocommit, durable", insert).before("TRUNCATE events");
+    let samples = measure(&mut sides, &case, rounds, Unit::Microseconds, scale.sample)?;
+    let row = Row::new(case.name, Unit::Microseconds, &samples.into_iter().map(Some).collect::<Vec<_>>());
+    let columns = ["pglite-oxide", "native, same core"].map(String::from).to_vec();
+    Ok(Table { title: "Durable: time of one commit, most of it the disk's".to_owned(), columns, rows: vec![row] })
 }
 
 /// Runs a case on our side alone, again and again, so that a profiler has something to look at.
