@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use fastrand::Rng;
 use pglite_oxide::Durability;
 use pglite_oxide::testing::{
     self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording,
@@ -51,6 +52,8 @@ struct State {
     /// Operations before it.
     prefix: usize,
     losses: Losses,
+    /// Whether the power goes again while the database recovers.
+    is_cut_twice: bool,
     seed: u64,
 }
 
@@ -168,11 +171,10 @@ impl Record {
         let first = self.answered.first().map_or(0, |(_, at)| *at);
         (0..count)
             .map(|number| {
-                let sync = if syncs.is_empty() { 0 } else { syncs[number * syncs.len() / count] };
-                let prefix = match rng.u32(0..6) {
-                    0 | 1 => sync,
-                    2 | 3 => sync + 1,
-                    4 => rng.usize(0..=operations.len()),
+                let prefix = match (rng.u32(0..6), syncs.get(number * syncs.len() / count)) {
+                    (0 | 1, Some(sync)) => *sync,
+                    (2 | 3, Some(sync)) => sync + 1,
+                    (4, _) => rng.usize(0..=operations.len()),
                     _ => rng.usize(first..=operations.len()),
                 };
                 let probability = [0.1, 0.5, 0.9][rng.usize(0..3)];
@@ -184,14 +186,14 @@ impl Record {
                 };
                 // What a disk that syncs nothing loses is everything.
                 let losses = if self.promise == Promise::Swallowed && number % 2 == 0 { Losses::All } else { losses };
-                State { prefix, losses, seed: rng.u64(..) }
+                State { prefix, losses, is_cut_twice: number % 4 == 3, seed: rng.u64(..) }
             })
             .collect()
     }
 
     fn try_state(&self, state: &State) -> Result<(), Violation> {
         let broken = |what: &str, error: String| Violation::Broken { what: what.to_string(), error };
-        let disk = self.rebuild(state).map_err(|error| broken("rebuilding the disk", error))?;
+        let disk = self.rebuild(state).map_err(|error| broken("making the disk", error))?;
         let answered = self.answered.iter().take_while(|(_, at)| *at <= state.prefix).last();
         let expected = Expected {
             seed: self.seed,
@@ -202,8 +204,7 @@ impl Record {
         let mut last = None;
         // Twice: recovery's own result must be a database as well.
         for depth in [Depth::Everything, Depth::Contents] {
-            // As an open root does: it is no use to anyone else, and may be empty.
-            let _ = disk.remove_file("postmaster.pid", 0);
+            forget_holder(&disk);
             let mut db = testing::open(Arc::new(disk.clone()), Durability::Full, &[])
                 .map_err(|error| broken("opening", error.to_string()))?;
             let found = check::check(
@@ -218,17 +219,39 @@ impl Record {
     }
 
     fn rebuild(&self, state: &State) -> Result<ImageFs, String> {
-        let mut rng = workload::rng(state.seed, &[10]);
-        let fate = |_| match state.losses {
-            Losses::All => Fate::Lost,
-            Losses::None => Fate::Kept,
-            Losses::Some(probability) if rng.f64() < probability => Fate::Lost,
-            Losses::Torn(probability) if rng.f64() < probability => Fate::Lost,
-            Losses::Torn(_) if rng.bool() => Fate::Torn(rng.usize(0..SECTORS)),
-            Losses::Some(_) | Losses::Torn(_) => Fate::Kept,
-        };
-        self.recording.rebuild(&self.base, state.prefix, fate).map_err(|errno| errno.to_string())
+        let fates = state.losses.fates(workload::rng(state.seed, &[10]));
+        let disk = self.recording.rebuild(&self.base, state.prefix, fates).map_err(|errno| errno.to_string())?;
+        forget_holder(&disk);
+        if !state.is_cut_twice {
+            return Ok(disk);
+        }
+        // Once more, while it recovers from the first time.
+        let log = LogFs::new(Arc::new(disk.copy())).map_err(|errno| errno.to_string())?;
+        let db = testing::open(Arc::new(log.clone()), Durability::Full, &[]).map_err(|error| error.to_string())?;
+        db.close().map_err(|error| error.to_string())?;
+        let mut rng = workload::rng(state.seed, &[11]);
+        let prefix = rng.usize(0..=log.len());
+        let again = log.recording().rebuild(&disk, prefix, state.losses.fates(rng));
+        again.map_err(|errno| errno.to_string())
     }
+}
+
+impl Losses {
+    fn fates(self, mut rng: Rng) -> impl FnMut(usize) -> Fate {
+        move |_| match self {
+            Self::All => Fate::Lost,
+            Self::None => Fate::Kept,
+            Self::Some(probability) | Self::Torn(probability) if rng.f64() < probability => Fate::Lost,
+            Self::Torn(_) if rng.bool() => Fate::Torn(rng.usize(0..SECTORS)),
+            Self::Some(_) | Self::Torn(_) => Fate::Kept,
+        }
+    }
+}
+
+/// As opening a root does: PostgreSQL's own lock file is no use to anyone else, and may be empty.
+fn forget_holder(disk: &ImageFs) {
+    // It need not be there.
+    let _ = disk.remove_file("postmaster.pid", 0);
 }
 
 impl fmt::Display for State {
@@ -239,6 +262,7 @@ impl fmt::Display for State {
             Losses::None => write!(f, "nothing lost"),
             Losses::Some(probability) => write!(f, "each change lost with probability {probability}"),
             Losses::Torn(probability) => write!(f, "each change lost with probability {probability}, others torn"),
-        }
+        }?;
+        if self.is_cut_twice { write!(f, "; and again during recovery") } else { Ok(()) }
     }
 }

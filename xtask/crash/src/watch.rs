@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the watch looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How often it says how far the work is.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+
 /// A piece of work that went wrong: its number and what was wrong.
 pub(crate) type Failure = (usize, String);
 
@@ -50,8 +53,13 @@ pub(crate) fn each(
             })
             .collect();
         scope.spawn(|| {
+            let mut told = Instant::now();
             while !is_over.load(Ordering::SeqCst) {
                 thread::sleep(LOOK_EVERY);
+                if told.elapsed() > TELL_EVERY {
+                    told = Instant::now();
+                    println!("{} of {count}", next.load(Ordering::SeqCst).min(count));
+                }
                 for mine in &running {
                     if let Some((number, since)) = *lock(mine)
                         && since.elapsed() > PATIENCE

@@ -444,10 +444,10 @@ mod tests {
     }
 
     #[test]
-    fn a_short_run_has_every_kind_of_work() {
+    fn every_kind_of_work_comes_up() {
         let mut model = Model::new(1, Scale::SHORT);
         let mut all = String::new();
-        for _ in 0..60 {
+        for _ in 0..200 {
             for statement in model.next().statements() {
                 all.push_str(&statement.sql);
                 all.push('\n');
@@ -464,7 +464,9 @@ mod tests {
             "DROP TABLE",
             "CREATE INDEX account_extra",
             "ROLLBACK TO s",
-            "VACUUM",
+            "TRUNCATE",
+            "REINDEX TABLE",
+            "VACUUM FULL",
             "CHECKPOINT",
             "pg_switch_wal",
         ] {
