@@ -120,7 +120,8 @@ impl Instance {
         builder.set_fs(Arc::new(LoaderFs(launch.volume)) as Arc<dyn virtual_fs::FileSystem + Send + Sync>);
 
         let main = launch.modules.main().clone();
-        let (instance, _) = engine::with_memory_limit(launch.memory_limit, || builder.instantiate(main, &mut store))
+        let instantiate = || builder.instantiate(main, &mut store).map_err(Box::new);
+        let (instance, _) = engine::with_memory_limit(launch.memory_limit, instantiate)
             .map_err(|cause| Error::new(ErrorKind::Payload, "cannot instantiate PostgreSQL").with_cause(cause))?;
         let pump = function(&instance, &store, export::PUMP)?;
         let mut instance = Self { store, host, instance, pump, interrupts, due: 0, held: launch.held, dead: None };

@@ -129,7 +129,8 @@ impl Session {
         let instance = self.guest.take().ok_or_else(|| self.over_error())?;
         match Worker::start(instance, takes_input) {
             Ok(worker) => self.worker = Some(worker),
-            Err((mut instance, error)) => {
+            Err(failed) => {
+                let (mut instance, error) = *failed;
                 // The input stays: a guest that never saw it answers it now, like any other, and what it says is skipped.
                 let outcome = instance.pump();
                 self.guest.put(instance);

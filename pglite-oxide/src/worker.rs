@@ -35,7 +35,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Lets a guest process its input. On failure the guest comes back.
-    pub(crate) fn start(instance: Instance, takes_input: bool) -> Result<Self, (Instance, Error)> {
+    pub(crate) fn start(instance: Instance, takes_input: bool) -> Result<Self, Box<(Instance, Error)>> {
         let (events_in, events) = sync_channel(PIECES);
         let (feed, fed) = sync_channel(PIECES);
         let (hand_over, handed_over) = sync_channel::<Instance>(1);
@@ -53,12 +53,14 @@ impl Worker {
         });
         let thread = match thread {
             Ok(thread) => thread,
-            Err(cause) => return Err((instance, Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))),
+            Err(cause) => {
+                return Err(Box::new((instance, Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))));
+            }
         };
         // The thread waits for it: nothing can have ended it.
         match hand_over.send(instance) {
             Ok(()) => Ok(Self { thread, events, feed: takes_input.then_some(feed) }),
-            Err(refused) => Err((refused.0, Error::new(ErrorKind::Io, "a thread ended at its start"))),
+            Err(refused) => Err(Box::new((refused.0, Error::new(ErrorKind::Io, "a thread ended at its start")))),
         }
     }
 

@@ -29,8 +29,10 @@ fn wal_stays_bounded_and_recovery_short() {
 #[test]
 fn tables_that_are_updated_for_ever_do_not_grow_for_ever() {
     let mut db = Pglite::temporary().unwrap();
-    db.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 10000) g")
-        .unwrap();
+    db.batch_execute(
+        "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 10000) g",
+    )
+    .unwrap();
     let mut sizes = Vec::new();
     for _ in 0..60 {
         db.execute("UPDATE t SET b = b + 1", &[]).unwrap();
@@ -54,12 +56,18 @@ fn vacuum_is_nobodys_business_but_its_own() {
         db.batch_execute("BEGIN READ WRITE; UPDATE public.t SET b = b + 1; COMMIT").unwrap();
     }
     assert_eq!(db.take_notices(), []);
-    let row = db.query_one("SELECT current_user::text, current_setting('search_path'), autovacuum_count FROM pg_stat_user_tables", &[]).unwrap();
+    let row = db
+        .query_one(
+            "SELECT current_user::text, current_setting('search_path'), autovacuum_count FROM pg_stat_user_tables",
+            &[],
+        )
+        .unwrap();
     assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("clerk", "\"\""));
     assert!(row.get::<_, i64>(2) > 0);
     // Where autovacuum is off, nothing happens.
     let mut db = Pglite::builder().setting("autovacuum", "off").open().unwrap();
-    db.batch_execute("CREATE TABLE t (a int, b int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 10000) g").unwrap();
+    db.batch_execute("CREATE TABLE t (a int, b int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 10000) g")
+        .unwrap();
     for _ in 0..10 {
         db.execute("UPDATE t SET b = b + 1", &[]).unwrap();
     }
@@ -75,7 +83,11 @@ fn relaxed_commits_reach_the_disk_while_the_session_rests() {
     let committed: String = db.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).unwrap().get(0);
     // A query has nothing to flush itself.
     let start = Instant::now();
-    while !db.query_one("SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", &[&committed]).unwrap().get::<_, bool>(0) {
+    while !db
+        .query_one("SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", &[&committed])
+        .unwrap()
+        .get::<_, bool>(0)
+    {
         assert!(start.elapsed() < Duration::from_secs(20), "it is not flushed");
         std::thread::yield_now();
     }

@@ -20,7 +20,11 @@ impl Ours {
     /// Opens a temporary database: in memory, without syncing.
     pub(crate) fn temporary() -> Result<Self> {
         // Native's autovacuum is off too: it would run at times of its own.
-        Pglite::builder().setting("autovacuum", "off").open().map(Self::new).context(|| "cannot open a temporary database".into())
+        Pglite::builder()
+            .setting("autovacuum", "off")
+            .open()
+            .map(Self::new)
+            .context(|| "cannot open a temporary database".into())
     }
 
     /// Opens the database in a directory, or makes one there: every commit is durable.

@@ -174,7 +174,8 @@ pub(crate) fn run(address: &Address, durable: &Address, common: &Common) -> Resu
 
 /// Commits that reach the disk before they return, on both sides; their data is on the same file system.
 fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) -> Result<Table> {
-    let directory = tempfile::tempdir_in(&address.directory).context(|| "cannot make a directory beside the native server's".into())?;
+    let directory = tempfile::tempdir_in(&address.directory)
+        .context(|| "cannot make a directory beside the native server's".into())?;
     let mut sides: Vec<Box<dyn Session>> = vec![
         Box::new(Ours::persistent(&directory.path().join("root"))?),
         Box::new(Theirs::connect(address, Some(core))?),
