@@ -125,7 +125,8 @@ async fn sessions_go_with_their_clients_whatever_they_do() {
     assert!(client.is_closed());
 
     // The future of an open that nobody waits for.
-    let mut connecting = Box::pin(Pglite::builder().connect_tokio());
+    let builder = Pglite::builder();
+    let mut connecting = Box::pin(builder.connect_tokio());
     assert!(timeout(Duration::from_millis(1), &mut connecting).await.is_err());
     drop(connecting);
     // And a connection that was never polled.
