@@ -115,10 +115,9 @@ impl Rounds {
 impl Visit {
     fn pay(&self) {
         let Some(slot) = self.guest.upgrade() else { return };
-        let mut guest = slot.lock();
-        // What is committed from here on announces itself.
+        // What is committed from here on announces itself, and a guest that is in use is announced again when it is not: others must not wait for it.
         slot.announced.store(false, Ordering::SeqCst);
-        // A guest with a worker is in use, and comes by here again after that if it must.
+        let Ok(mut guest) = slot.instance.try_lock() else { return };
         if let Some(instance) = guest.as_mut().filter(|instance| instance.is_alive() && instance.flush_due()) {
             // Should this end the guest, the session's next statement says how.
             let _ = instance.maintain();
