@@ -88,23 +88,26 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn open_async(&self) -> Result<Pglite> {
+    pub fn open_async(&self) -> impl Future<Output = Result<Pglite>> + Send + use<> {
         let builder = self.clone();
-        let (tell, told) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("pglite-oxide-open".to_string());
-        thread
-            // A database that nobody waits for any more is closed here.
-            .spawn(move || drop(tell.send(builder.open())))
-            .map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))?;
-        told.await.unwrap_or_else(|_| Err(panicked()))
+        async move {
+            let (tell, told) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("pglite-oxide-open".to_string());
+            thread
+                // A database that nobody waits for any more is closed here.
+                .spawn(move || drop(tell.send(builder.open())))
+                .map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))?;
+            told.await.unwrap_or_else(|_| Err(panicked()))
+        }
     }
 
     /// Opens the database and connects to it: [`Self::open_async`], then [`Pglite::connect_tokio`].
     ///
     /// # Errors
     /// As those.
-    pub async fn connect_tokio(&self) -> Result<(Client, Connection)> {
-        self.open_async().await?.connect_tokio().await
+    pub fn connect_tokio(&self) -> impl Future<Output = Result<(Client, Connection)>> + Send + use<> {
+        let open = self.open_async();
+        async move { open.await?.connect_tokio().await }
     }
 }
 

@@ -39,10 +39,6 @@ pub(crate) struct Reader {
     pub(crate) notifications: VecDeque<Notification>,
     pub(crate) status: TransactionStatus,
     /// The server's process id, as `pg_backend_pid()` has it.
-    #[cfg_attr(
-        not(feature = "async"),
-        expect(dead_code, reason = "only clients with a protocol of their own are told")
-    )]
     pub(crate) process_id: i32,
 }
 
