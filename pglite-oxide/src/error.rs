@@ -88,6 +88,12 @@ impl Error {
         Self(Box::new(Inner { kind, message: error.to_string(), database: Some(error), cause: None }))
     }
 
+    /// The error with which PostgreSQL ended a session. After a PANIC the database needs recovery; FATAL ends a session in good order.
+    pub(crate) fn ended(error: DbError) -> Self {
+        let kind = if error.severity() == "PANIC" { ErrorKind::Crashed } else { ErrorKind::Closed };
+        Self::database(kind, error)
+    }
+
     pub(crate) fn protocol(cause: std::io::Error) -> Self {
         Self::new(ErrorKind::Protocol, "cannot read the server's answer").with_cause(cause)
     }

@@ -459,11 +459,7 @@ impl Session {
 
     fn over_error(&self) -> Error {
         match &self.over {
-            // After a PANIC the database needs recovery; FATAL ends a session in good order.
-            Some(Over { database: Some(error), .. }) => {
-                let kind = if error.severity() == "PANIC" { ErrorKind::Crashed } else { ErrorKind::Closed };
-                Error::database(kind, error.clone())
-            }
+            Some(Over { database: Some(error), .. }) => Error::ended(error.clone()),
             Some(Over { message, .. }) => Error::new(ErrorKind::Closed, format!("the session is over: {message}")),
             None => Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone"),
         }

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::FLUSH_DELAY;
 use crate::instance::{Instance, Outcome};
 use crate::session::MESSAGE_MAX;
+use crate::sqlstate::SqlState;
 use crate::streams::{Sink, Source};
 
 use last_error::LastError;
@@ -100,12 +101,17 @@ impl Served {
     }
 
     fn ended(mut self, code: i32) -> Result<()> {
-        // A client that is dropped ends its session as an administrator would.
-        if code == 0 || self.client.end.is_abandoned() {
+        if code == 0 {
             return Ok(());
         }
-        if let Some(error) = lock(&self.client.last_error).take_fatal() {
-            return Err(Error::database(ErrorKind::Closed, error));
+        let abandoned = self.client.end.is_abandoned();
+        match lock(&self.client.last_error).take_fatal() {
+            // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
+            Some(error) if !abandoned || *error.code() != SqlState::ADMIN_SHUTDOWN => {
+                return Err(Error::ended(error));
+            }
+            None if !abandoned => (),
+            _ => return Ok(()),
         }
         let log = self.instance.take_log();
         let message = format!("PostgreSQL did not shut down cleanly (exit code {code}): {}", log.trim_end());
