@@ -267,7 +267,13 @@ fn broken(what: &'static str) -> impl Fn(Error) -> Violation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use pglite_oxide::testing::{self, FileSystem, ImageFs, OpenOptions};
+    use pglite_oxide::{Durability, ErrorKind};
+
     use super::*;
+    use crate::workload;
 
     #[test]
     fn every_kind_of_difference_is_seen() {
@@ -281,5 +287,45 @@ mod tests {
             differences(&expected, &found),
             ["b: expected 2, found 9", "c: missing; expected 3", "d: must not be there: 4"]
         );
+    }
+
+    /// The test of the tests: a page that was spoiled on the disk is noticed, in a table and in an index.
+    #[test]
+    fn a_spoiled_page_is_found() {
+        let template = match testing::template() {
+            Err(error) if error.kind() == ErrorKind::Payload => {
+                return eprintln!("SKIPPED: {error}");
+            }
+            template => template.unwrap(),
+        };
+        let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };
+        let open = |disk: &ImageFs| testing::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
+        let mut db = open(&template);
+        let mut model = Model::new(expected.seed, expected.scale);
+        let mut statements = workload::schema();
+        statements.extend((0..20).flat_map(|_| model.next().statements()));
+        for statement in statements {
+            assert!(sql::execute(&mut db, &statement).unwrap());
+        }
+        assert_eq!(check(&mut db, &expected, Depth::Everything).unwrap(), Some(20));
+        let mut files = ["account", "account_code_key"].map(|name| {
+            let path = sql::rows(&mut db, &format!("SELECT pg_relation_filepath('{name}')")).unwrap();
+            (name, path[0][0].clone().unwrap())
+        });
+        db.close().unwrap();
+        files.reverse();
+        for (name, path) in files {
+            let disk = template.copy();
+            let file = disk.open(&path, OpenOptions { write: true, ..OpenOptions::default() }, 0).unwrap();
+            // The length of the first row or entry of each page, of an index all but the first. Its pointer follows the page's head.
+            let first = if name == "account" { 0 } else { 1 };
+            for block in first..file.stat().unwrap().len / 8192 {
+                let (at, mut byte) = (block * 8192 + 27, [0]);
+                file.read_at(at, &mut byte).unwrap();
+                file.write_at(at, &[byte[0] ^ 0x20], 0).unwrap();
+            }
+            let violation = check(&mut open(&disk), &expected, Depth::Everything).unwrap_err();
+            eprintln!("{name}: {violation}");
+        }
     }
 }
