@@ -18,6 +18,18 @@ use crate::session::{CancelToken, Session};
 /// Directory of the database inside the guest.
 pub(crate) const PGDATA: &str = "/pgdata";
 
+/// Loads PostgreSQL into this process now: unpacks and checks its code and files, which the first open would do otherwise. Most of the time and memory that
+/// a process pays once for all its databases is paid here. Calling it again does nothing.
+///
+/// # Errors
+/// [`ErrorKind::Payload`](crate::ErrorKind::Payload) if this build carries no PostgreSQL for this machine.
+pub fn preload() -> Result<()> {
+    let payload = payload::embedded()?;
+    payload.modules()?;
+    let data = crate::fs::ImageFs::new(payload.template()?);
+    payload.volume(std::sync::Arc::new(data)).map(drop)
+}
+
 /// A PostgreSQL database with one session.
 #[derive(Debug)]
 pub struct Pglite {

@@ -52,7 +52,7 @@ pub use client::{
 };
 #[cfg(feature = "async")]
 pub use connect::Connection;
-pub use database::Pglite;
+pub use database::{Pglite, preload};
 pub use db_error::{DbError, ErrorPosition};
 pub use error::{Error, ErrorKind, Result};
 pub use options::Durability;

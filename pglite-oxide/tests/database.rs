@@ -41,6 +41,16 @@ fn without_a_payload_the_error_names_the_repair() {
 }
 
 #[test]
+fn loading_early_changes_nothing_but_the_time() {
+    if open().is_none() {
+        return;
+    }
+    pglite_oxide::preload().unwrap();
+    pglite_oxide::preload().unwrap();
+    assert_eq!(value(&mut open().unwrap(), "SELECT 1"), "1");
+}
+
+#[test]
 fn a_database_can_move_between_threads() {
     let Some(mut db) = open() else { return };
     db.batch_execute("CREATE TABLE moved (a int)").unwrap();
