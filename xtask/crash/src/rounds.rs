@@ -126,7 +126,7 @@ fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summa
         live(root, moment, false, directory, summary)?;
     }
     let moment = Moment::choose(rng);
-    live(root, moment, round % EVERYTHING_EVERY == 0, directory, summary)?;
+    live(root, moment, round.is_multiple_of(EVERYTHING_EVERY), directory, summary)?;
     Ok(moment)
 }
 
