@@ -166,6 +166,15 @@ fn the_cluster_is_what_initdb_makes() {
 }
 
 #[test]
+fn objects_of_clients_have_numbers_of_their_own_range() {
+    let mut db = open();
+    db.batch_execute("CREATE TABLE t (a int)").unwrap();
+    // FirstNormalObjectId: what is below counts as part of the system, for pg_dump too.
+    assert_eq!(value(&mut db, "SELECT 't'::regclass::oid >= 16384"), "t");
+    assert_eq!(value(&mut db, "SELECT max(oid) < 16384 FROM pg_class WHERE relname <> 't'"), "t");
+}
+
+#[test]
 fn databases_are_independent_and_open_in_parallel() {
     let threads: Vec<_> = (0..4)
         .map(|n| {
