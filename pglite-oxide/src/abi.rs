@@ -9,7 +9,7 @@ use crate::fs::errno::Errno;
 use crate::host::{Host, with};
 
 /// Version of the border that this crate speaks.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// Module name of the imports.
 pub(crate) const MODULE: &str = "pgl_host";
