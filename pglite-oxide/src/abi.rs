@@ -9,7 +9,7 @@ use crate::fs::errno::Errno;
 use crate::host::{Host, with};
 
 /// Version of the border that this crate speaks.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// Module name of the imports.
 pub(crate) const MODULE: &str = "pgl_host";
@@ -65,7 +65,7 @@ fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
 fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.bytes_mut(buf, len)?)));
     // An unreadable buffer is the guest's own fault; an ended input makes it end the session.
-    count.map_or(0, |count| count as i32)
+    count.map_or(0, |count| count.map_or(-1, |count| count as i32))
 }
 
 fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {

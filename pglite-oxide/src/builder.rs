@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive;
-use crate::database::{PGDATA, Pglite};
+use crate::cluster::{Cluster, Data};
+use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::host::HostFs;
 use crate::fs::{FileSystem, Image, ImageFs};
-use crate::instance::Launch;
 use crate::options::{Durability, Options};
-use crate::payload::{self, Payload};
+use crate::payload;
 use crate::root::identity::{self, Layout};
 use crate::root::{self, Root};
-use crate::session::Session;
-use crate::world::World;
+use crate::server::{Listen, PgliteServer};
 
 /// Says how to open a database. Nothing happens before [`Self::open`].
 ///
@@ -50,13 +49,6 @@ enum Place {
         organization: String,
         application: String,
     },
-}
-
-/// Where the files of an open database are.
-#[derive(Debug, Clone)]
-pub(crate) enum Data {
-    Image(ImageFs),
-    Other(Arc<dyn FileSystem>),
 }
 
 /// What an open database holds on to. The root comes first: its lock goes before its directory.
@@ -166,14 +158,27 @@ impl Builder {
     /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if PostgreSQL refuses to start, with its reason: a setting, or a database or user that does
     ///   not exist.
     pub fn open(&self) -> Result<Pglite> {
-        match &self.archive {
-            Some(path) => {
-                let failed =
-                    |cause| Error::new(ErrorKind::Io, format!("cannot open {}", path.display())).with_cause(cause);
-                self.open_with(Some(&mut std::fs::File::open(path).map_err(failed)?))
-            }
-            None => self.open_with(None),
-        }
+        self.cluster()?.open()
+    }
+
+    /// Opens the database for clients that connect to a local server. Each gets a session of its own, with the settings given here; the user and the
+    /// database given here are the ones that [`PgliteServer::connection_uri`] names, and others may exist. The server runs on threads of its own until it is
+    /// shut down or dropped.
+    ///
+    /// ```no_run
+    /// use pglite_oxide::{Listen, Pglite};
+    ///
+    /// let server = Pglite::builder().path("data/shop").extension("vector").serve(&Listen::tcp())?;
+    /// println!("{}", server.connection_uri());
+    /// # Ok::<(), pglite_oxide::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Config`] if `listen` asks for an address that strangers can reach and sets no password; [`ErrorKind::Io`] or
+    /// [`ErrorKind::InUse`] if it cannot listen there.
+    pub fn serve(&self, listen: &Listen) -> Result<PgliteServer> {
+        listen.check()?;
+        PgliteServer::start(self.cluster()?, listen)
     }
 
     /// Opens a new database with the contents of an archive made by [`Pglite::dump_data_dir`].
@@ -181,10 +186,21 @@ impl Builder {
     /// # Errors
     /// As [`Self::open`].
     pub fn load_data_dir(&self, mut archive: impl Read) -> Result<Pglite> {
-        self.open_with(Some(&mut archive))
+        self.cluster_from(Some(&mut archive))?.open()
     }
 
-    fn open_with(&self, mut archive: Option<&mut dyn Read>) -> Result<Pglite> {
+    fn cluster(&self) -> Result<Cluster> {
+        match &self.archive {
+            Some(path) => {
+                let failed =
+                    |cause| Error::new(ErrorKind::Io, format!("cannot open {}", path.display())).with_cause(cause);
+                self.cluster_from(Some(&mut std::fs::File::open(path).map_err(failed)?))
+            }
+            None => self.cluster_from(None),
+        }
+    }
+
+    fn cluster_from(&self, mut archive: Option<&mut dyn Read>) -> Result<Cluster> {
         self.options.check()?;
         let payload = payload::embedded()?;
         let template = ImageFs::new(payload.template()?);
@@ -238,37 +254,8 @@ impl Builder {
                 (Data::Image(data), None)
             }
         };
-        start(payload, data, options, held.map(|held| Box::new(held) as Box<dyn std::fmt::Debug + Send>))
+        Ok(Cluster::new(data, options, held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>)))
     }
-}
-
-/// Starts a session on a data directory.
-pub(crate) fn start(
-    payload: &Payload,
-    data: Data,
-    options: Options,
-    held: Option<Box<dyn std::fmt::Debug + Send>>,
-) -> Result<Pglite> {
-    let fs: Arc<dyn FileSystem> = match &data {
-        Data::Image(fs) => Arc::new(fs.clone()),
-        Data::Other(fs) => fs.clone(),
-    };
-    let launch = Launch {
-        modules: payload.modules()?,
-        volume: Arc::new(payload.volume(fs)?),
-        args: options.args(PGDATA),
-        env: payload::environment(),
-        stdin: bytes::Bytes::new(),
-        world: World::default(),
-        memory_limit: options.memory_limit,
-        held,
-    };
-    let session = Session::open(launch, &options.user, &options.database)?;
-    let mut db = Pglite::new(session, data, options);
-    for extension in db.options().extensions.clone() {
-        db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
-    }
-    Ok(db)
 }
 
 /// A file system in memory with nothing in it.

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::archive::{self, Format};
-use crate::builder::{self, Builder, Data};
+use crate::builder::{self, Builder};
+use crate::cluster::{Cluster, Data};
 use crate::db_error::DbError;
 use crate::error::Result;
 use crate::fs::FileSystem;
@@ -76,7 +77,7 @@ impl Pglite {
             }
         };
         let options = Options { durability: Durability::None, ..self.options.clone() };
-        builder::start(payload::embedded()?, Data::Image(data), options, None)
+        Cluster::new(Data::Image(data), options, None).open()
     }
 
     /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.

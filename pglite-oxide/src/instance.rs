@@ -38,7 +38,7 @@ pub(crate) struct Launch {
     /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub(crate) memory_limit: Option<u64>,
     /// What the guest's files need while it lives, like the lock of their directory. Let go when the guest ends, however it does.
-    pub(crate) held: Option<Box<dyn std::fmt::Debug + Send>>,
+    pub(crate) held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
 
 /// How the guest's work ended.
@@ -61,7 +61,7 @@ pub(crate) struct Instance {
     interrupts: Arc<Interrupts>,
     /// Flags of `abi::due`.
     due: i32,
-    held: Option<Box<dyn std::fmt::Debug + Send>>,
+    held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
     /// Why no call is possible any more.
     dead: Option<Death>,
 }

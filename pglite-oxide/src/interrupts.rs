@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
@@ -14,21 +15,8 @@ use crate::fs::errno::{Errno, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
     Cancel = 1,
-    #[cfg(feature = "async")]
     Die = 2,
     Alarm = 3,
-}
-
-/// What ended a wait.
-#[cfg(feature = "async")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// What was waited for.
-    Ready,
-    /// A flag was set.
-    Flag,
-    /// The time.
-    Timeout,
 }
 
 /// The way to one guest's flags. Outlives the guest: flagging a guest that is gone does nothing.
@@ -36,6 +24,8 @@ pub(crate) enum Woken {
 pub(crate) struct Interrupts {
     flags: Mutex<Option<Flags>>,
     changed: Condvar,
+    /// Whatever else waits for the guest's flags: the connection to its client.
+    waker: Mutex<Option<Waker>>,
     /// Number of the newest arming of the timer; older ones are void.
     armed: AtomicU64,
 }
@@ -68,27 +58,29 @@ impl Interrupts {
             flags.at(0).store(1, Ordering::SeqCst);
         }
         self.changed.notify_all();
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has a waker called for every flag that is set from now on, instead of the one before.
+    pub(crate) fn set_waker(&self, waker: Option<Waker>) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;
+    }
+
+    /// Whether there is a flag that the guest has not seen.
+    pub(crate) fn is_flagged(&self) -> bool {
+        is_flagged(&self.lock())
+    }
+
+    /// Whether the guest is to die and has not seen that yet.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.lock().is_some_and(|flags| flags.at(Flag::Die as usize).load(Ordering::SeqCst) != 0)
     }
 
     /// Sleeps until a flag is set, which returns true, or for the given time; without one, for ever.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
         self.sleep(timeout, is_flagged)
-    }
-
-    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
-    #[cfg(feature = "async")]
-    pub(crate) fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
-        match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
-            _ if ready() => Woken::Ready,
-            true => Woken::Flag,
-            false => Woken::Timeout,
-        }
-    }
-
-    /// Sleeps until something is ready, which `wake` makes it look at. Flags stay as they are.
-    #[cfg(feature = "async")]
-    pub(crate) fn wait_until(&self, ready: impl Fn() -> bool) {
-        self.sleep(None, |_| ready());
     }
 
     /// Sleeps until a semaphore may be above zero.

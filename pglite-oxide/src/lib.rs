@@ -14,6 +14,7 @@ mod archive;
 mod artifacts;
 mod builder;
 mod client;
+mod cluster;
 #[cfg(feature = "async")]
 mod connect;
 mod database;
@@ -33,8 +34,8 @@ mod payload;
 pub mod pipeline;
 mod protocol;
 mod root;
-#[cfg(feature = "async")]
 mod serve;
+mod server;
 mod session;
 mod sqlstate;
 mod streams;
@@ -60,6 +61,7 @@ pub use options::Durability;
 pub use postgres_types as types;
 pub use postgres_types::{FromSql, ToSql, Type};
 pub use protocol::TransactionStatus;
+pub use server::{Listen, PgliteServer};
 pub use session::CancelToken;
 pub use sqlstate::SqlState;
 /// The client of the feature `async`: the crate `tokio-postgres`.

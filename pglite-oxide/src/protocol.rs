@@ -28,6 +28,17 @@ pub enum TransactionStatus {
     Failed,
 }
 
+impl TransactionStatus {
+    /// As ReadyForQuery has it.
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        match byte {
+            b'T' => Self::InTransaction,
+            b'E' => Self::Failed,
+            _ => Self::Idle,
+        }
+    }
+}
+
 /// Output of the server that nobody has read yet, and what is known from what was read.
 #[derive(Default)]
 pub(crate) struct Reader {
@@ -60,11 +71,7 @@ impl Reader {
                 Message::BackendKeyData(body) => self.process_id = body.process_id(),
                 Message::AuthenticationOk | Message::CloseComplete => (),
                 Message::ReadyForQuery(body) => {
-                    self.status = match body.status() {
-                        b'T' => TransactionStatus::InTransaction,
-                        b'E' => TransactionStatus::Failed,
-                        _ => TransactionStatus::Idle,
-                    };
+                    self.status = TransactionStatus::from_byte(body.status());
                     return Ok(Some(Message::ReadyForQuery(body)));
                 }
                 answer => return Ok(Some(answer)),
@@ -79,7 +86,6 @@ impl Reader {
     }
 
     /// The settings that the server reports, with their values.
-    #[cfg(feature = "async")]
     pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

@@ -266,7 +266,6 @@ impl Session {
     }
 
     /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
-    #[cfg(feature = "async")]
     pub(crate) fn hand_over(&mut self) -> Result<Instance> {
         // What was dropped is closed with it.
         frontend::sync(self.begin()?);

@@ -11,8 +11,18 @@ const BUFFER_KEPT_MAX: usize = 1 << 20;
 
 /// Gives a guest input in the middle of a statement, as COPY FROM STDIN wants it. The guest's thread waits in it.
 pub(crate) trait Source: Send {
-    /// Puts at least one whole message into the empty input; false: the client is gone and the session ends.
-    fn more(&mut self, input: &mut BytesMut) -> bool;
+    /// Puts at least one whole message into the empty input, or says why there is none.
+    fn more(&mut self, input: &mut BytesMut) -> More;
+}
+
+/// What a source has for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum More {
+    Messages,
+    /// None yet, but an interrupt that the guest may want to serve first.
+    Interrupt,
+    /// The client is gone, and the session ends.
+    End,
 }
 
 /// Takes a guest's output while the guest runs. The guest's thread waits in it.
@@ -76,27 +86,29 @@ impl Streams {
         self.input.len() - self.taken
     }
 
-    /// Reads input for the guest; 0 only at its end. A guest that asks for more than there is is in the middle of a COPY from its client.
+    /// Reads input for the guest; 0 only at its end, `None` for an interrupt. A guest that asks for more than there is is in the middle of a COPY from its client.
     /// If nobody offers data for that, it is told so as a client would, and the statement ends with an error instead of the session.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         if self.ready() == 0 {
             self.clear_input();
             let more = match &mut self.source {
                 Some(source) => source.get_mut().unwrap_or_else(PoisonError::into_inner).more(&mut self.input),
                 None => {
                     let refusal = "no data for COPY FROM STDIN: use copy_in";
-                    frontend::copy_fail(refusal, &mut self.input).is_ok()
+                    frontend::copy_fail(refusal, &mut self.input).map_or(More::End, |()| More::Messages)
                 }
             };
-            if !more {
-                return 0;
+            match more {
+                More::Messages => (),
+                More::Interrupt => return None,
+                More::End => return Some(0),
             }
         }
         let rest = &self.input[self.taken..];
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         self.taken += count;
-        count
+        Some(count)
     }
 
     /// Takes output of the guest. False: nobody reads any more.
@@ -136,10 +148,10 @@ mod tests {
     struct Script(Vec<&'static [u8]>);
 
     impl Source for Script {
-        fn more(&mut self, input: &mut BytesMut) -> bool {
-            let next = self.0.pop();
-            input.extend_from_slice(next.unwrap_or_default());
-            next.is_some()
+        fn more(&mut self, input: &mut BytesMut) -> More {
+            let Some(next) = self.0.pop() else { return More::End };
+            input.extend_from_slice(next);
+            if next.is_empty() { More::Interrupt } else { More::Messages }
         }
     }
 
@@ -147,10 +159,11 @@ mod tests {
     fn a_source_is_asked_when_the_input_is_drained() {
         let mut streams = Streams::default();
         streams.send(&mut BytesMut::from(&b"abc"[..]));
-        streams.attach(Some(Box::new(Script(vec![b"de"]))), None);
+        streams.attach(Some(Box::new(Script(vec![b"de", b""]))), None);
         let mut buffer = [0; 2];
         let mut read = || (streams.read(&mut buffer), buffer[0]);
-        assert_eq!([read(), read(), read(), read()], [(2, b'a'), (1, b'c'), (2, b'd'), (0, b'd')]);
+        let expected = [(Some(2), b'a'), (Some(1), b'c'), (None, b'c'), (Some(2), b'd'), (Some(0), b'd')];
+        assert_eq!([read(), read(), read(), read(), read()], expected);
         assert_eq!(streams.ready(), 0);
     }
 
@@ -159,7 +172,7 @@ mod tests {
         let mut streams = Streams::default();
         let mut buffer = [0; 100];
         let count = streams.read(&mut buffer);
-        assert_eq!((buffer[0], count), (b'f', streams_refusal_len(&buffer)));
+        assert_eq!((buffer[0], count), (b'f', Some(streams_refusal_len(&buffer))));
     }
 
     fn streams_refusal_len(message: &[u8]) -> usize {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::builder::{self, Data};
+use crate::cluster::{Cluster, Data};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs;
@@ -41,7 +41,7 @@ pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str
     let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let options = Options { durability, settings, ..Options::default() };
     options.check()?;
-    builder::start(payload::embedded()?, Data::Other(data), options, None)
+    Cluster::new(Data::Other(data), options, None).open()
 }
 
 /// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.

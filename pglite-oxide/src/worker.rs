@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::{Instance, Outcome};
-use crate::streams::{Sink, Source};
+use crate::streams::{More, Sink, Source};
 
 /// Output is handed over in pieces of about this size, in bytes.
 const PIECE: usize = 128 * 1024;
@@ -98,19 +98,19 @@ struct Feed {
 }
 
 impl Source for Feed {
-    fn more(&mut self, input: &mut BytesMut) -> bool {
+    fn more(&mut self, input: &mut BytesMut) -> More {
         if !self.asked {
             self.asked = true;
             if self.events.send(Event::Wants).is_err() {
-                return false;
+                return More::End;
             }
         }
         match self.fed.recv() {
             Ok(messages) => {
                 *input = messages;
-                true
+                More::Messages
             }
-            Err(_) => false,
+            Err(_) => More::End,
         }
     }
 }

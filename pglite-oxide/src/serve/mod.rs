@@ -1,36 +1,45 @@
-//! A session with a thread of its own, for a client that speaks PostgreSQL's protocol over a pipe. It owns the session from the client's first packet to
-//! the end of the guest. Where the pipe leads is not its business: to a client in this process, or to a socket that somebody listens at.
+//! A session with a thread of its own, for a client that speaks PostgreSQL's protocol over a connection. It owns the session from the client's first packet to
+//! the end of the guest. Where the connection leads is not its business: to a client in this process, or to a socket that somebody listened at.
 
-mod last_error;
+mod follow;
+pub(crate) mod peer;
 mod pipe;
+mod presence;
+pub(crate) mod socket;
 mod startup;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-use crate::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::FLUSH_DELAY;
-use crate::instance::{Instance, Outcome};
+use crate::instance::{Instance, Launch, Outcome};
+use crate::interrupts::Interrupts;
 use crate::session::MESSAGE_MAX;
 use crate::sqlstate::SqlState;
-use crate::streams::{Sink, Source};
+use crate::streams::{More, Sink, Source};
 
-use last_error::LastError;
-pub(crate) use pipe::ClientEnd;
-use pipe::{Input, ServerEnd};
+pub(crate) use follow::CancelKey;
+use follow::Follower;
+use peer::{Input, Peer};
+pub(crate) use pipe::{ClientEnd, pipe};
+pub(crate) use presence::Presence;
+pub(crate) use startup::fatal;
 
-/// Starts the thread and returns the client's end. `ended` is called with how the session ended, when all it held is let go.
+/// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
+const UNKNOWN_MESSAGE_MAX: usize = 65_535;
+
+/// Starts a thread for a session that runs, and returns the client's end. `ended` is called with how the session ended, when all it held is let go.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if there can be no thread; the session is closed then.
-pub(crate) fn start(db: Pglite, ended: impl FnOnce(Result<()>) + Send + 'static) -> Result<ClientEnd> {
-    let (server, client) = pipe::pipe(db.session.interrupts().clone());
-    let thread = thread::Builder::new().name("pglite-oxide-session".to_string());
+#[cfg(feature = "async")]
+pub(crate) fn start(db: crate::Pglite, ended: impl FnOnce(Result<()>) + Send + 'static) -> Result<ClientEnd> {
+    let (server, client) = pipe();
+    let thread = std::thread::Builder::new().name("pglite-oxide-session".to_string());
     thread
         .spawn(move || ended(run(db, server)))
         .map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))?;
@@ -38,9 +47,10 @@ pub(crate) fn start(db: Pglite, ended: impl FnOnce(Result<()>) + Send + 'static)
 }
 
 /// Serves a client until one of both ends.
-fn run(mut db: Pglite, end: ServerEnd) -> Result<()> {
+#[cfg(feature = "async")]
+fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut received = BytesMut::new();
-    match startup::accept(&mut db, &end, &mut received) {
+    match startup::accept(&mut db, &mut end, &mut received) {
         Ok(true) => (),
         Ok(false) => return db.close(),
         Err(error) => {
@@ -49,28 +59,81 @@ fn run(mut db: Pglite, end: ServerEnd) -> Result<()> {
             return Err(error);
         }
     }
-    let instance = db.session.hand_over()?;
-    Served::new(instance, end, received).run()
+    let status = db.transaction_status();
+    let mut instance = db.session.hand_over()?;
+    end.attach(instance.interrupts());
+    let client = Conversation { received, follower: Follower::ready(status), ..Conversation::with(Box::new(end)) };
+    let client = Client::connect(client, &mut instance);
+    Served { instance, client, presence: Arc::default() }.run()
+}
+
+/// A client that came: its connection, its start-up packet, and what it sent after that.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) peer: Box<dyn Peer>,
+    pub(crate) startup: BytesMut,
+    pub(crate) received: BytesMut,
+}
+
+/// Waits for the client of a session that is started; `None`: there will be none.
+pub(crate) type Reception = Box<dyn FnMut() -> Option<Arrival> + Send>;
+
+/// How a session ended that was started for a client to come.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// There was none.
+    Unused,
+    /// It had one, and ended in good order or not.
+    Served(Result<()>),
+}
+
+/// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `presence` tells others
+/// about it meanwhile.
+///
+/// # Errors
+/// Any, if the session ended before there was a client.
+pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Reception) -> Result<Ended> {
+    let mut instance = Instance::new(launch)?;
+    let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
+    let client = Client::connect(Conversation::expecting(expected), &mut instance);
+    let outcome = instance.boot();
+    // The connection is closed last: a client that sees its end finds the session's files at rest.
+    let mut served = Served { instance, client, presence };
+    let result = match outcome {
+        Ok(Outcome::Drained) => served.run(),
+        Ok(Outcome::Ended(code)) => served.ended(code),
+        Err(error) => Err(error),
+    };
+    served.presence.leave();
+    if let Err(error) = &result
+        && error.as_db_error().is_none()
+    {
+        served.client.lock().tell(&startup::fatal(&SqlState::INTERNAL_ERROR, &error.to_string(), None));
+    }
+    let had_client = served.client.lock().peer.is_some();
+    match result {
+        result if had_client => Ok(Ended::Served(result)),
+        result => result.map(|()| Ended::Unused),
+    }
 }
 
 /// A guest at its client's service.
 struct Served {
     instance: Instance,
     client: Arc<Client>,
+    presence: Arc<Presence>,
 }
 
 impl Served {
-    fn new(mut instance: Instance, end: ServerEnd, received: BytesMut) -> Self {
-        let client = Arc::new(Client { end, received: Mutex::new(received), last_error: Mutex::default() });
-        instance.streams().attach(Some(Box::new(FromClient(client.clone()))), Some(Box::new(ToClient(client.clone()))));
-        Self { instance, client }
-    }
-
-    fn run(mut self) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         let mut messages = BytesMut::new();
+        let interrupts = self.instance.interrupts().clone();
         loop {
             let timeout = self.instance.flush_due().then_some(FLUSH_DELAY);
-            let outcome = match self.client.wait(&mut messages, timeout) {
+            self.presence.rest(&self.client.lock().follower, &interrupts);
+            let input = self.client.lock().wait(&mut messages, timeout);
+            self.presence.work();
+            let outcome = match input {
                 Input::Bytes => self.process(&mut messages),
                 // An idle timeout, for one: PostgreSQL says so to the client at once.
                 Input::Interrupt => self.instance.pump(),
@@ -100,12 +163,15 @@ impl Served {
         }
     }
 
-    fn ended(mut self, code: i32) -> Result<()> {
+    fn ended(&mut self, code: i32) -> Result<()> {
         if code == 0 {
             return Ok(());
         }
-        let abandoned = self.client.end.is_abandoned();
-        match lock(&self.client.last_error).take_fatal() {
+        let (abandoned, fatal) = {
+            let mut client = self.client.lock();
+            (client.peer.as_ref().is_some_and(|peer| peer.is_abandoned()), client.follower.take_fatal())
+        };
+        match fatal {
             // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
             Some(error) if !abandoned || *error.code() != SqlState::ADMIN_SHUTDOWN => {
                 return Err(Error::ended(error));
@@ -119,44 +185,83 @@ impl Served {
     }
 }
 
-/// The client as the guest sees it: whole messages come from it.
-#[derive(Debug)]
-struct Client {
-    end: ServerEnd,
-    /// What came and was not handed on, because a message is not whole yet. Only ever locked by the session's thread.
-    received: Mutex<BytesMut>,
-    /// Likewise.
-    last_error: Mutex<LastError>,
+/// The client as the guest sees it: whole messages come from it. The lock is only ever taken by the session's thread.
+struct Client(Mutex<Conversation>);
+
+/// What has come from a client and gone to it.
+struct Conversation {
+    /// `None` until there is a client.
+    peer: Option<Box<dyn Peer>>,
+    /// Where a client comes from that is not there yet.
+    expected: Option<Expected>,
+    /// What came and was not handed on, because a message is not whole yet.
+    received: BytesMut,
+    follower: Follower,
+}
+
+struct Expected {
+    reception: Reception,
+    presence: Arc<Presence>,
+    interrupts: Arc<Interrupts>,
 }
 
 impl Client {
-    /// Waits as the pipe does, but for whole messages, which it puts into the empty `messages`.
-    fn wait(&self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
-        let mut received = lock(&self.received);
+    /// Makes a client what the guest reads from and writes to.
+    fn connect(client: Conversation, instance: &mut Instance) -> Arc<Self> {
+        let client = Arc::new(Self(Mutex::new(client)));
+        instance.streams().attach(Some(Box::new(FromClient(client.clone()))), Some(Box::new(ToClient(client.clone()))));
+        client
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Conversation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Conversation {
+    #[cfg(feature = "async")]
+    fn with(peer: Box<dyn Peer>) -> Self {
+        Self { peer: Some(peer), expected: None, received: BytesMut::new(), follower: Follower::default() }
+    }
+
+    fn expecting(expected: Expected) -> Self {
+        Self { peer: None, expected: Some(expected), received: BytesMut::new(), follower: Follower::default() }
+    }
+
+    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`.
+    fn wait(&mut self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
+        // A client that nobody knows yet sends little, and nothing makes room for more.
+        let max = if self.follower.status().is_some() { MESSAGE_MAX } else { UNKNOWN_MESSAGE_MAX };
         loop {
-            let len = whole(&received);
+            let len = whole(&self.received, max);
             if len > 0 {
-                *messages = received.split_to(len);
+                *messages = self.received.split_to(len);
                 return Input::Bytes;
             }
-            match self.end.wait(&mut received, timeout) {
+            let Some(peer) = &mut self.peer else { return Input::End };
+            match peer.wait(&mut self.received, timeout) {
                 Input::Bytes => (),
                 other => return other,
             }
         }
     }
 
-    fn read(&self, messages: &mut BytesMut) -> bool {
-        let mut received = lock(&self.received);
-        loop {
-            let len = whole(&received);
-            if len > 0 {
-                *messages = received.split_to(len);
-                return true;
-            }
-            if !self.end.read(&mut received) {
-                return false;
-            }
+    /// Waits for a client that is not there yet, and takes its start-up packet. False: there will be none.
+    fn expect(&mut self, input: &mut BytesMut) -> bool {
+        let Some(mut expected) = self.expected.take() else { return false };
+        let Some(mut arrival) = (expected.reception)() else { return false };
+        arrival.peer.attach(&expected.interrupts);
+        expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
+        self.peer = Some(arrival.peer);
+        self.received = arrival.received;
+        *input = arrival.startup;
+        true
+    }
+
+    /// Sends the client what is not PostgreSQL's to say.
+    fn tell(&mut self, message: &[u8]) {
+        if let Some(peer) = &mut self.peer {
+            peer.write(&mut BytesMut::from(message));
         }
     }
 }
@@ -164,8 +269,16 @@ impl Client {
 struct FromClient(Arc<Client>);
 
 impl Source for FromClient {
-    fn more(&mut self, input: &mut BytesMut) -> bool {
-        self.0.read(input)
+    fn more(&mut self, input: &mut BytesMut) -> More {
+        let mut client = self.0.lock();
+        if client.peer.is_none() {
+            return if client.expect(input) { More::Messages } else { More::End };
+        }
+        match client.wait(input, None) {
+            Input::Bytes => More::Messages,
+            Input::Interrupt | Input::Timeout => More::Interrupt,
+            Input::End => More::End,
+        }
     }
 }
 
@@ -173,23 +286,23 @@ struct ToClient(Arc<Client>);
 
 impl Sink for ToClient {
     fn take(&mut self, output: &mut BytesMut) -> bool {
-        lock(&self.0.last_error).follow(output);
-        let taken = self.0.end.write(output);
+        let mut client = self.0.lock();
+        let client = &mut *client;
+        // Before there is a client, output waits for it; what was said then is followed when it goes out.
+        let Some(peer) = &mut client.peer else { return true };
+        client.follower.follow(output);
+        let taken = peer.write(output);
         output.clear();
         taken
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Length of the whole messages at the beginning of some bytes. A message that cannot be one makes them all count: PostgreSQL refuses it and ends the session.
-fn whole(bytes: &[u8]) -> usize {
+fn whole(bytes: &[u8], max: usize) -> usize {
     let mut at = 0;
     while let Some(&[_, a, b, c, d]) = bytes.get(at..at + 5) {
         let len = u32::from_be_bytes([a, b, c, d]) as usize;
-        if !(4..=MESSAGE_MAX).contains(&len) {
+        if !(4..=max).contains(&len) {
             return bytes.len();
         }
         if bytes.len() - at - 1 < len {
@@ -209,7 +322,7 @@ mod tests {
         let mut bytes = BytesMut::new();
         frontend::sync(&mut bytes);
         frontend::query("SELECT 1", &mut bytes).unwrap();
-        let lengths: Vec<usize> = (0..=bytes.len()).map(|len| whole(&bytes[..len])).collect();
+        let lengths: Vec<usize> = (0..=bytes.len()).map(|len| whole(&bytes[..len], MESSAGE_MAX)).collect();
         let (first, all) = (5, bytes.len());
         assert_eq!(lengths[..first], [0; 5]);
         assert!(lengths[first..all].iter().all(|len| *len == first));
@@ -218,8 +331,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_for_postgresql_to_refuse() {
-        assert_eq!(whole(b"Q\0\0\0\x03abc"), 8);
-        assert_eq!(whole(b"Q\xff\xff\xff\xffabc"), 8);
-        assert_eq!(whole(b"S\0\0\0\x04Q\xff\xff\xff\xff"), 10);
+        assert_eq!(whole(b"Q\0\0\0\x03abc", MESSAGE_MAX), 8);
+        assert_eq!(whole(b"Q\xff\xff\xff\xffabc", MESSAGE_MAX), 8);
+        assert_eq!(whole(b"S\0\0\0\x04Q\xff\xff\xff\xff", MESSAGE_MAX), 10);
+        assert_eq!(whole(b"p\0\0\x01\0abc", 255), 8);
     }
 }

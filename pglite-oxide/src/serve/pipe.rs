@@ -1,26 +1,30 @@
-//! The connection between a session's thread and its client, inside the process: bytes in both directions, a bounded number of them each. The session's
+//! The connection between a session's thread and a client in this process: bytes in both directions, a bounded number of them each. The session's
 //! end blocks; the client's end never does and wakes a task instead, of whatever runtime. It owns who waits for what. What the bytes mean is others'.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use crate::interrupts::{Flag, Interrupts, Woken};
+use crate::interrupts::{Flag, Interrupts};
+use crate::serve::peer::{Input, Peer, Watch};
 
 /// Bytes in each direction that one end has written and the other has not read.
 const CAPACITY: usize = 128 * 1024;
 
-/// Makes both ends for a session with these interrupts.
-pub(crate) fn pipe(interrupts: Arc<Interrupts>) -> (ServerEnd, ClientEnd) {
-    let shared = Arc::new(Shared { state: Mutex::default(), interrupts });
-    (ServerEnd(shared.clone()), ClientEnd { shared, finished: false })
+/// Makes both ends.
+pub(crate) fn pipe() -> (ServerEnd, ClientEnd) {
+    let shared = Arc::new(Shared::default());
+    (ServerEnd { shared: shared.clone(), interrupts: None }, ClientEnd { shared, finished: false })
 }
 
 /// The session's end. Dropped, it ends what the client reads.
 #[derive(Debug)]
-pub(crate) struct ServerEnd(Arc<Shared>);
+pub(crate) struct ServerEnd {
+    shared: Arc<Shared>,
+    interrupts: Option<Arc<Interrupts>>,
+}
 
 /// The client's end. Dropped without `finish`, it ends the session, whatever that is doing.
 #[derive(Debug)]
@@ -29,24 +33,11 @@ pub(crate) struct ClientEnd {
     finished: bool,
 }
 
-/// What the wait for a client's bytes ended with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Input {
-    /// Some came.
-    Bytes,
-    /// The client sends no more.
-    End,
-    /// None came, but the guest has an interrupt to serve.
-    Interrupt,
-    /// The time is up.
-    Timeout,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// The session's thread waits for them and for the client with one condition variable. Its lock comes before `state`'s.
-    interrupts: Arc<Interrupts>,
+    /// The session's thread waits for it.
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +48,8 @@ struct State {
     output: Half,
     /// The client went without saying goodbye.
     abandoned: bool,
+    /// Of the session that serves the client.
+    interrupts: Weak<Interrupts>,
 }
 
 #[derive(Debug, Default)]
@@ -70,74 +63,88 @@ struct Half {
     waker: Option<Waker>,
 }
 
-impl ServerEnd {
-    /// Waits for bytes and adds them to `bytes`; for an interrupt of the guest too; and no longer than `timeout`.
-    pub(crate) fn wait(&self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input {
-        let woken = self.0.interrupts.wait_or(timeout, || self.0.has_input());
-        let taken = self.take(bytes);
-        match woken {
-            _ if taken => Input::Bytes,
-            Woken::Ready => Input::End,
-            Woken::Flag => Input::Interrupt,
-            Woken::Timeout => Input::Timeout,
+impl Peer for ServerEnd {
+    fn attach(&mut self, interrupts: &Arc<Interrupts>) {
+        interrupts.set_waker(Some(Waker::from(self.shared.clone())));
+        self.interrupts = Some(interrupts.clone());
+        let abandoned = {
+            let mut state = self.shared.lock();
+            state.interrupts = Arc::downgrade(interrupts);
+            state.abandoned
+        };
+        if abandoned {
+            interrupts.flag(Flag::Die);
         }
     }
 
-    /// Waits for bytes and adds them to `bytes`. False: the client sends no more.
-    pub(crate) fn read(&self, bytes: &mut BytesMut) -> bool {
-        self.0.interrupts.wait_until(|| self.0.has_input());
-        self.take(bytes)
+    fn wait(&mut self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.shared.lock();
+        loop {
+            if !state.input.bytes.is_empty() {
+                if bytes.is_empty() {
+                    std::mem::swap(bytes, &mut state.input.bytes);
+                } else {
+                    bytes.extend_from_slice(&state.input.bytes);
+                }
+                state.input.bytes.clear();
+                let waker = state.input.waker.take();
+                drop(state);
+                wake(waker);
+                return Input::Bytes;
+            }
+            if state.input.ended {
+                return Input::End;
+            }
+            if self.interrupts.as_ref().is_some_and(|interrupts| interrupts.is_flagged()) {
+                return Input::Interrupt;
+            }
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Input::Timeout,
+                Some(left) => self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
     }
 
-    /// Hands all bytes to the client, as fast as it reads. False: it reads no more.
-    pub(crate) fn write(&self, bytes: &mut BytesMut) -> bool {
+    fn write(&mut self, bytes: &mut BytesMut) -> bool {
+        let mut state = self.shared.lock();
         loop {
-            let waker = {
-                let mut state = self.0.lock();
-                if state.output.unread {
-                    return false;
-                }
-                let count = bytes.len().min(CAPACITY.saturating_sub(state.output.bytes.len()));
-                state.output.bytes.extend_from_slice(&bytes[..count]);
-                bytes.advance(count);
-                state.output.waker.take()
-            };
+            if state.output.unread {
+                return false;
+            }
+            let count = bytes.len().min(CAPACITY.saturating_sub(state.output.bytes.len()));
+            state.output.bytes.extend_from_slice(&bytes[..count]);
+            bytes.advance(count);
+            let waker = state.output.waker.take();
+            drop(state);
             wake(waker);
             if bytes.is_empty() {
                 return true;
             }
-            self.0.interrupts.wait_until(|| self.0.takes_output());
+            state = self.shared.lock();
+            while !state.output.unread && state.output.bytes.len() > CAPACITY / 2 {
+                if self.interrupts.as_ref().is_some_and(|interrupts| interrupts.is_dying()) {
+                    return false;
+                }
+                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 
-    /// Whether the client went without saying goodbye.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.lock().abandoned
+    fn is_abandoned(&self) -> bool {
+        self.shared.lock().abandoned
     }
 
-    fn take(&self, bytes: &mut BytesMut) -> bool {
-        let waker = {
-            let mut state = self.0.lock();
-            if state.input.bytes.is_empty() {
-                return false;
-            }
-            if bytes.is_empty() {
-                std::mem::swap(bytes, &mut state.input.bytes);
-            } else {
-                bytes.extend_from_slice(&state.input.bytes);
-            }
-            state.input.bytes.clear();
-            state.input.waker.take()
-        };
-        wake(waker);
-        true
+    fn watch(&self) -> Option<Watch> {
+        None
     }
 }
 
 impl Drop for ServerEnd {
     fn drop(&mut self) {
         let wakers = {
-            let mut state = self.0.lock();
+            let mut state = self.shared.lock();
             state.output.ended = true;
             state.input.unread = true;
             [state.input.waker.take(), state.output.waker.take()]
@@ -166,7 +173,7 @@ impl ClientEnd {
         let wake = before > CAPACITY / 2 && half.bytes.len() <= CAPACITY / 2;
         drop(state);
         if wake {
-            self.shared.interrupts.wake();
+            self.shared.changed.notify_all();
         }
         Poll::Ready(count)
     }
@@ -187,7 +194,7 @@ impl ClientEnd {
         half.bytes.extend_from_slice(&bytes[..count]);
         drop(state);
         if before == 0 {
-            self.shared.interrupts.wake();
+            self.shared.changed.notify_all();
         }
         Poll::Ready(Some(count))
     }
@@ -196,39 +203,39 @@ impl ClientEnd {
     pub(crate) fn finish(&mut self) {
         self.finished = true;
         self.shared.lock().input.ended = true;
-        self.shared.interrupts.wake();
+        self.shared.changed.notify_all();
     }
 }
 
 impl Drop for ClientEnd {
     fn drop(&mut self) {
-        {
+        let interrupts = {
             let mut state = self.shared.lock();
             state.input.ended = true;
             state.output.unread = true;
             state.output.bytes = BytesMut::new();
             state.abandoned = !self.finished;
-        }
-        self.shared.interrupts.wake();
-        if !self.finished {
-            self.shared.interrupts.flag(Flag::Die);
+            state.interrupts.upgrade()
+        };
+        self.shared.changed.notify_all();
+        if let Some(interrupts) = interrupts.filter(|_| !self.finished) {
+            interrupts.flag(Flag::Die);
         }
     }
 }
 
 impl Shared {
-    fn has_input(&self) -> bool {
-        let state = self.lock();
-        state.input.ended || !state.input.bytes.is_empty()
-    }
-
-    fn takes_output(&self) -> bool {
-        let state = self.lock();
-        state.output.unread || state.output.bytes.len() <= CAPACITY / 2
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For an interrupt of the guest: the session's thread looks again.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        // Whoever is about to wait has looked before, under the lock.
+        drop(self.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -243,7 +250,7 @@ mod tests {
     use super::*;
 
     fn ends() -> (ServerEnd, ClientEnd) {
-        pipe(Arc::default())
+        pipe()
     }
 
     fn context() -> Context<'static> {
@@ -252,15 +259,14 @@ mod tests {
 
     #[test]
     fn each_direction_takes_a_bounded_number_of_bytes() {
-        let (server, client) = ends();
+        let (mut server, client) = ends();
         let bytes = vec![7; CAPACITY + 1];
         assert_eq!(client.poll_write(&mut context(), &bytes), Poll::Ready(Some(CAPACITY)));
         assert!(client.poll_write(&mut context(), &bytes).is_pending());
         let mut taken = BytesMut::new();
         assert_eq!((server.wait(&mut taken, None), taken.len()), (Input::Bytes, CAPACITY));
         assert_eq!(client.poll_write(&mut context(), b"x"), Poll::Ready(Some(1)));
-        assert!(server.read(&mut taken));
-        assert_eq!(taken.len(), CAPACITY + 1);
+        assert_eq!((server.wait(&mut taken, None), taken.len()), (Input::Bytes, CAPACITY + 1));
 
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..])));
@@ -281,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_client_that_finishes_is_read_to_its_end() {
-        let (server, mut client) = ends();
+        let (mut server, mut client) = ends();
         assert_eq!(client.poll_write(&mut context(), b"bye"), Poll::Ready(Some(3)));
         client.finish();
         drop(client);
@@ -289,13 +295,13 @@ mod tests {
         assert_eq!(server.wait(&mut taken, None), Input::Bytes);
         assert_eq!(server.wait(&mut taken, None), Input::End);
         assert_eq!(&taken[..], b"bye");
-        assert!(!server.read(&mut taken) && !server.is_abandoned());
+        assert!(!server.is_abandoned());
         assert!(!server.write(&mut BytesMut::from(&b"unread"[..])));
     }
 
     #[test]
     fn a_client_that_is_dropped_frees_a_session_that_writes() {
-        let (server, client) = ends();
+        let (mut server, client) = ends();
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..])));
             while client.poll_read(&mut context(), 1, |_| ()).is_pending() {
@@ -309,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_session_that_goes_ends_what_is_read_and_refuses_what_is_written() {
-        let (server, client) = ends();
+        let (mut server, client) = ends();
         assert!(server.write(&mut BytesMut::from(&b"last"[..])));
         drop(server);
         let mut last = Vec::new();
@@ -322,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_wait_has_an_end() {
-        let (server, _client) = ends();
+        let (mut server, _client) = ends();
         assert_eq!(server.wait(&mut BytesMut::new(), Some(Duration::from_millis(1))), Input::Timeout);
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use crate::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
-use crate::serve::pipe::ServerEnd;
+use crate::serve::peer::{Input, Peer};
 use crate::sqlstate::SqlState;
 
 /// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
@@ -34,21 +34,19 @@ struct Startup {
 ///
 /// # Errors
 /// [`ErrorKind::Config`] or [`ErrorKind::Database`] if what the client asked for cannot be, of which it was told; [`ErrorKind::Closed`] if the session is over.
-pub(crate) fn accept(db: &mut Pglite, end: &ServerEnd, received: &mut BytesMut) -> Result<bool> {
+pub(crate) fn accept(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut) -> Result<bool> {
     let mut answer = BytesMut::new();
     match answer_packet(db, end, received, &mut answer) {
         Ok(true) => Ok(end.write(&mut answer)),
         Ok(false) => Ok(false),
         Err(error) => {
-            answer.clear();
-            put_error(&error, &mut answer)?;
-            end.write(&mut answer);
+            end.write(&mut refuse(&error));
             Err(error)
         }
     }
 }
 
-fn answer_packet(db: &mut Pglite, end: &ServerEnd, received: &mut BytesMut, answer: &mut BytesMut) -> Result<bool> {
+fn answer_packet(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut, answer: &mut BytesMut) -> Result<bool> {
     let Some(packet) = read_packet(end, received)? else { return Ok(false) };
     let startup = Startup::parse(&packet)?;
     startup.apply(db)?;
@@ -57,10 +55,10 @@ fn answer_packet(db: &mut Pglite, end: &ServerEnd, received: &mut BytesMut, answ
 }
 
 /// The packet without its length; `None`: the client is gone.
-fn read_packet(end: &ServerEnd, received: &mut BytesMut) -> Result<Option<BytesMut>> {
+fn read_packet(end: &mut dyn Peer, received: &mut BytesMut) -> Result<Option<BytesMut>> {
     loop {
         while received.len() < 8 {
-            if !end.read(received) {
+            if end.wait(received, None) == Input::End {
                 return Ok(None);
             }
         }
@@ -69,7 +67,7 @@ fn read_packet(end: &ServerEnd, received: &mut BytesMut) -> Result<Option<BytesM
             return Err(refusal(format!("a start-up packet of {len} bytes")));
         }
         while received.len() < len {
-            if !end.read(received) {
+            if end.wait(received, None) == Input::End {
                 return Ok(None);
             }
         }
@@ -216,26 +214,31 @@ fn refusal(what: impl std::fmt::Display) -> Error {
 }
 
 /// An ErrorResponse that ends the connection.
-fn put_error(error: &Error, answer: &mut BytesMut) -> Result<()> {
-    let database = error.as_db_error();
-    let code = database.map_or(&SqlState::SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION, |error| error.code());
-    let whole = error.to_string();
-    let message = database.map_or(whole.as_str(), |error| error.message());
-    put(b'E', answer, |body| {
-        for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code.code()), (b'M', message)] {
-            body.put_u8(field);
-            put_text(value, body);
-        }
-        for (field, value) in
-            [(b'D', database.and_then(|error| error.detail())), (b'H', database.and_then(|error| error.hint()))]
-        {
+pub(crate) fn fatal(code: &SqlState, message: &str, hint: Option<&str>) -> BytesMut {
+    let mut answer = BytesMut::new();
+    // No message is too long for the protocol that fits into memory with this.
+    let message = message.get(..64 * 1024).unwrap_or(message);
+    let fields =
+        [(b'S', Some("FATAL")), (b'V', Some("FATAL")), (b'C', Some(code.code())), (b'M', Some(message)), (b'H', hint)];
+    let put = put(b'E', &mut answer, |body| {
+        for (field, value) in fields {
             if let Some(value) = value {
                 body.put_u8(field);
-                put_text(value, body);
+                put_text(&value.replace('\0', " "), body);
             }
         }
         body.put_u8(0);
-    })
+    });
+    debug_assert!(put.is_ok());
+    answer
+}
+
+/// What a client is told of an error that keeps it out.
+fn refuse(error: &Error) -> BytesMut {
+    match error.as_db_error() {
+        Some(error) => fatal(error.code(), error.message(), error.hint()),
+        None => fatal(&SqlState::SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION, &error.to_string(), None),
+    }
 }
 
 /// Adds a message.
@@ -300,8 +303,7 @@ mod tests {
 
     #[test]
     fn a_client_is_told_why_it_is_refused() {
-        let mut answer = BytesMut::new();
-        put_error(&refusal("too much"), &mut answer).unwrap();
+        let mut answer = refuse(&refusal("too much"));
         let message = postgres_protocol::message::backend::Message::parse(&mut answer).unwrap().unwrap();
         let postgres_protocol::message::backend::Message::ErrorResponse(body) = message else {
             panic!("another message")

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PGL_ABI_VERSION 2
+#define PGL_ABI_VERSION 3
 
 /* Fixed, page-aligned address of PostgreSQL's shared memory segment in every instance. */
 #define PGL_SHMEM_BASE 0x04000000u
@@ -17,7 +17,7 @@
 #define PGL_IMPORT(name) __attribute__((import_module("pgl_host"), import_name(name)))
 #define PGL_EXPORT(name) __attribute__((export_name(name)))
 
-/* Reads at most len bytes of protocol input. Blocks while the host has more to give; 0 means that the input has ended. */
+/* Reads at most len bytes of protocol input. Blocks while the host has more to give; 0 means that the input has ended, -1 that an interrupt is flagged. */
 PGL_IMPORT("input_read") int32_t pgl_host_input_read(void *buf, int32_t len);
 /* Number of bytes that input_read would return without blocking. The host offers whole messages only. */
 PGL_IMPORT("input_ready") int32_t pgl_host_input_ready(void);

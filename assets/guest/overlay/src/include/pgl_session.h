@@ -8,6 +8,7 @@
 
 #include "storage/dsm_impl.h"
 
+struct HbaLine;
 struct Port;
 
 /* Size of the stack in linear memory; the loader of WASIX modules fixes it. */
@@ -19,8 +20,15 @@ extern void pgl_raise(int signo);
 /* Turns what the host has flagged since the last call into signals. */
 extern void pgl_dispatch_interrupts(void);
 
-/* Makes the host's input and output this session's client connection, and reads who wants to connect to what. */
+/* Makes the host's input and output this session's client connection. */
 extern void pgl_connect(void);
+
+/* Waits until the client has said as whom it wants to connect to what. */
+extern void pgl_await_client(struct Port *port);
+
+/* How the client has to prove who it is: an environment variable names the method as in pg_hba.conf, trust or scram-sha-256. */
+#define PGL_AUTHENTICATION "PGL_AUTHENTICATION"
+extern struct HbaLine *pgl_hba_line(void);
 
 /* Reads a start-up packet into the port. False: there is none to go on with. */
 extern bool pgl_read_startup_packet(struct Port *port);

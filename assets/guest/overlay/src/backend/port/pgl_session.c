@@ -13,6 +13,7 @@
 #include <wasi/api.h>
 
 #include "bootstrap/bootstrap.h"
+#include "libpq/hba.h"
 #include "libpq/libpq.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
@@ -22,6 +23,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
+#include "utils/timestamp.h"
 #include "pgl_host.h"
 #include "pgl_session.h"
 
@@ -125,8 +127,37 @@ pgl_connect(void)
 	whereToSendOutput = DestRemote;
 	MyProcPort->remote_host = "[local]";
 	MyProcPort->remote_port = "";
-	if (!pgl_read_startup_packet(MyProcPort))
+}
+
+/*
+ * Waits for the client's start-up packet. A host that ends the input instead has no client for this session.
+ */
+void
+pgl_await_client(Port *port)
+{
+	if (!pgl_read_startup_packet(port))
 		proc_exit(0);
+	/* The session may have waited long, and begins now. */
+	MyStartTimestamp = GetCurrentTimestamp();
+	MyStartTime = timestamptz_to_time_t(MyStartTimestamp);
+	if (!pg_strong_random(&MyCancelKey, sizeof(MyCancelKey)))
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random cancel key")));
+}
+
+/*
+ * The host says how clients prove who they are; there are no files that do.
+ */
+HbaLine *
+pgl_hba_line(void)
+{
+	static HbaLine line;
+	const char *method = getenv(PGL_AUTHENTICATION);
+
+	line.sourcefile = "host";
+	line.rawline = "";
+	line.conntype = ctLocal;
+	line.auth_method = method != NULL && strcmp(method, hba_authname(uaSCRAM)) == 0 ? uaSCRAM : uaTrust;
+	return &line;
 }
 
 void

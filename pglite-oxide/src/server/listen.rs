@@ -1,0 +1,363 @@
+//! Where and how a server listens: what may be asked for, and the socket that comes of it. Who is let in is `door`'s.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Interest, Poll, Token};
+
+use super::Address;
+use crate::error::{Error, ErrorKind, Result};
+use crate::serve::socket::Stream;
+
+/// PostgreSQL's port, and the number in the name of a Unix socket if none is given.
+const PORT: u16 = 5432;
+/// How clients prove who they are, as the guest reads it (`PGL_AUTHENTICATION`).
+const AUTHENTICATION: &str = "PGL_AUTHENTICATION";
+
+/// Says where a server listens and how it treats its clients.
+///
+/// ```
+/// use std::time::Duration;
+/// use pglite_oxide::Listen;
+///
+/// let listen = Listen::tcp().port(5433).password("secret").wait_for_session(Duration::from_secs(30));
+/// # let _ = listen;
+/// ```
+#[derive(Clone)]
+pub struct Listen {
+    place: Place,
+    port: Option<u16>,
+    pub(super) password: Option<String>,
+    pub(super) wait: Duration,
+    pub(super) grace: Duration,
+    pub(super) take_over_idle: bool,
+    mode: u32,
+    on_error: Option<Arc<dyn Fn(Error) + Send + Sync>>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Tcp(IpAddr),
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// At the loopback address 127.0.0.1, on a free port. Every user of this machine can connect unless there is a password.
+    pub fn tcp() -> Self {
+        Self::at(Place::Tcp(Ipv4Addr::LOCALHOST.into()))
+    }
+
+    /// At a Unix socket in a directory that is there. As with PostgreSQL, the directory is what clients are given as the host; the socket's name in it is
+    /// `.s.PGSQL.5432`. Only the user that runs the server can connect: see [`Self::socket_mode`].
+    pub fn unix(directory: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Unix(directory.into()))
+    }
+
+    /// The TCP port, instead of a free one; or the number in the name of the Unix socket, instead of 5432.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// A TCP address to listen at instead of 127.0.0.1. One that other machines can reach needs a [`password`](Self::password); what is sent is not encrypted.
+    #[must_use]
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.place = Place::Tcp(address);
+        self
+    }
+
+    /// Sets the password of the server's user, in the database, and has every client prove by SCRAM-SHA-256 that it knows the password of its role. Default:
+    /// whoever reaches the server may connect as any role.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// How long a client waits for a session while another one has it, before it gets the error 53300. Default: 5 seconds.
+    #[must_use]
+    pub fn wait_for_session(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How long a running statement may go on when the server is shut down, before it is cancelled. Default: 5 seconds.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Has a client that comes end the session of one that is idle, outside of a transaction, instead of waiting for it. The other one gets the error 57P01.
+    /// For clients that connect anew before they close what they had, like `\\c` of psql. Default: no.
+    #[must_use]
+    pub fn take_over_idle(mut self, take_over: bool) -> Self {
+        self.take_over_idle = take_over;
+        self
+    }
+
+    /// Permissions of the Unix socket. Default: 0o600. Whoever may write to it may connect.
+    #[must_use]
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Has a function called with what goes wrong while no caller and no client is there to be told, like a session that crashed. It is called on threads of the
+    /// server. Default: nobody is told.
+    #[must_use]
+    pub fn on_error(mut self, callback: impl Fn(Error) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(callback));
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |message: String| Err(Error::new(ErrorKind::Config, message));
+        match (&self.place, &self.password) {
+            (_, Some(password)) if password.is_empty() => refuse("an empty password keeps nobody out".to_string()),
+            (_, Some(password)) if password.contains('\0') => refuse("the password has a zero byte".to_string()),
+            (Place::Tcp(address), None) if !address.is_loopback() => refuse(format!(
+                "other machines can reach {address}, and would need no password: set one with `password`, or listen at 127.0.0.1"
+            )),
+            (Place::Unix(_), _) if self.port == Some(0) => {
+                refuse("the port 0 names no Unix socket: choose another number".to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The environment variable by which a guest knows what its client has to prove.
+    pub(super) fn authentication(&self) -> (String, String) {
+        let method = if self.password.is_some() { "scram-sha-256" } else { "trust" };
+        (AUTHENTICATION.to_string(), method.to_string())
+    }
+
+    pub(super) fn socket_number(&self) -> u16 {
+        self.port.unwrap_or(PORT)
+    }
+
+    pub(super) fn report(&self, error: Error) {
+        if let Some(callback) = &self.on_error {
+            callback(error);
+        }
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            port: None,
+            password: None,
+            wait: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
+            take_over_idle: false,
+            mode: 0o600,
+            on_error: None,
+        }
+    }
+}
+
+impl fmt::Debug for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password is nobody's business who reads a log.
+        f.debug_struct("Listen")
+            .field("place", &self.place)
+            .field("port", &self.port)
+            .field("password", &self.password.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+const LISTENER: Token = Token(0);
+const CLOSE: Token = Token(1);
+
+/// A socket that is listened at.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    poll: std::sync::Mutex<Poll>,
+    waker: Arc<mio::Waker>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(mio::net::TcpListener),
+    #[cfg(unix)]
+    Unix(mio::net::UnixListener),
+}
+
+/// Where a listener is, which the listener's end does not change.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) address: Address,
+    /// The Unix socket's file.
+    file: Option<PathBuf>,
+}
+
+impl Listener {
+    pub(super) fn bind(listen: &Listen) -> Result<(Self, Bound)> {
+        let (mut socket, bound) = match &listen.place {
+            Place::Tcp(address) => bind_tcp(SocketAddr::new(*address, listen.port.unwrap_or(0)))?,
+            #[cfg(unix)]
+            Place::Unix(directory) => bind_unix(directory, listen.socket_number(), listen.mode)?,
+            #[cfg(not(unix))]
+            Place::Unix(_) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "this system has no Unix sockets: listen with `Listen::tcp`",
+                ));
+            }
+        };
+        let mut prepare = || {
+            let poll = Poll::new()?;
+            match &mut socket {
+                Socket::Tcp(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
+                #[cfg(unix)]
+                Socket::Unix(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
+            }
+            let waker = mio::Waker::new(poll.registry(), CLOSE)?;
+            Ok((poll, waker))
+        };
+        let (poll, waker) = prepare().map_err(|cause: io::Error| {
+            bound.remove();
+            Error::new(ErrorKind::Io, "cannot listen").with_cause(cause)
+        })?;
+        Ok((Self { socket, poll: std::sync::Mutex::new(poll), waker: Arc::new(waker) }, bound))
+    }
+
+    /// What makes `next` return `None`.
+    pub(super) fn waker(&self) -> Arc<mio::Waker> {
+        self.waker.clone()
+    }
+
+    /// Waits for the next client; `None` when the listener is to be closed.
+    pub(super) fn next(&self) -> Option<io::Result<Stream>> {
+        let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut events = mio::Events::with_capacity(2);
+        loop {
+            let accepted = match &self.socket {
+                Socket::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
+                #[cfg(unix)]
+                Socket::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+            };
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => return Some(result),
+            }
+            match poll.poll(&mut events, None) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Some(Err(error)),
+                _ if events.iter().any(|event| event.token() == CLOSE) => return None,
+                _ => (),
+            }
+        }
+    }
+
+    /// Waits a little, for a system that is short of something. False: the listener is to be closed.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut events = mio::Events::with_capacity(2);
+        let _ = poll.poll(&mut events, Some(pause));
+        !events.iter().any(|event| event.token() == CLOSE)
+    }
+}
+
+impl Bound {
+    /// Takes the socket's file away.
+    pub(super) fn remove(&self) {
+        if let Some(file) = &self.file {
+            // Somebody else may have done it.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<(Socket, Bound)> {
+    let failed = |cause: io::Error| {
+        let hint =
+            if cause.kind() == io::ErrorKind::AddrInUse { "; without `port` the server finds a free one" } else { "" };
+        let kind = if cause.kind() == io::ErrorKind::AddrInUse { ErrorKind::InUse } else { ErrorKind::Io };
+        Error::new(kind, format!("cannot listen at {address}{hint}")).with_cause(cause)
+    };
+    let socket = mio::net::TcpListener::bind(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((Socket::Tcp(socket), Bound { address: Address::Tcp(address), file: None }))
+}
+
+#[cfg(unix)]
+fn bind_unix(directory: &Path, number: u16, mode: u32) -> Result<(Socket, Bound)> {
+    let directory = std::path::absolute(directory)
+        .map_err(|cause| Error::new(ErrorKind::Io, format!("{}: no path", directory.display())).with_cause(cause))?;
+    let file = directory.join(format!(".s.PGSQL.{number}"));
+    let failed =
+        |cause: io::Error| Error::new(ErrorKind::Io, format!("cannot listen at {}", file.display())).with_cause(cause);
+    let socket = match mio::net::UnixListener::bind(&file) {
+        Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
+            // A server that was killed leaves its file behind.
+            match std::os::unix::net::UnixStream::connect(&file) {
+                Ok(_) => {
+                    let message =
+                        format!("{}: another server listens there; use another directory or port", file.display());
+                    return Err(Error::new(ErrorKind::InUse, message));
+                }
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(&file).map_err(failed)?;
+                    mio::net::UnixListener::bind(&file)
+                }
+                Err(_) => Err(cause),
+            }
+        }
+        other => other,
+    };
+    let socket = socket.map_err(failed)?;
+    let bound = Bound { address: Address::Unix(directory), file: Some(file.clone()) };
+    if let Err(cause) = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)) {
+        bound.remove();
+        return Err(failed(cause));
+    }
+    Ok((Socket::Unix(socket), bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lets_strangers_in_is_refused() {
+        let refusal = |listen: Listen| listen.check().unwrap_err().to_string();
+        assert!(refusal(Listen::tcp().address([0, 0, 0, 0].into())).contains("set one with `password`"));
+        assert!(Listen::tcp().address([0, 0, 0, 0].into()).password("x").check().is_ok());
+        assert!(Listen::tcp().address("::1".parse().unwrap()).check().is_ok());
+        assert!(refusal(Listen::tcp().password("")).contains("empty"));
+        assert!(refusal(Listen::unix("/tmp").port(0)).contains("port 0"));
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", Listen::tcp().password("sesame")).contains("sesame"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_that_a_dead_server_left_is_taken_over_and_a_living_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let listen = Listen::unix(directory.path());
+        let (first, bound) = Listener::bind(&listen).unwrap();
+        assert_eq!(Listener::bind(&listen).unwrap_err().kind(), ErrorKind::InUse);
+        drop(first);
+        let (second, _) = Listener::bind(&listen).unwrap();
+        let mode = std::fs::metadata(bound.file.as_ref().unwrap()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        bound.remove();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        drop(second);
+        let far = directory.path().join("x".repeat(120));
+        assert!(Listener::bind(&Listen::unix(far)).unwrap_err().to_string().contains("cannot listen at"));
+    }
+}
