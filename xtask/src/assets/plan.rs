@@ -93,10 +93,11 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::suites()?,
         title: "building the driver of PostgreSQL's own tests".into(),
-        inputs: Inputs::new()
-            .text("image", image_inputs)?
-            .text("archive", archive("postgresql")?)?
-            .files("scripts", &assets.join("build"), ["suites.sh"])?,
+        inputs: Inputs::new().text("image", image_inputs)?.text("archive", archive("postgresql")?)?.files(
+            "scripts",
+            &assets.join("build"),
+            ["suites.sh"],
+        )?,
         after: vec![],
     });
     for (name, variables) in PGXS {

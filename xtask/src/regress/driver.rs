@@ -83,8 +83,7 @@ impl Driver {
             command.arg("--setting").arg(format!("{name}={value}"));
         }
         let cannot = || "cannot start the server".to_owned();
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn().context(cannot)?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn().context(cannot)?;
         let ready = child.stdout.take();
         let server = Server { child, log, seen };
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -106,7 +105,7 @@ impl Driver {
         let path = out.join("pg_regress.out");
         let output = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
         let errors = output.try_clone().map_err(|e| Error::io("open once more", &path, e))?;
-        let mut command = self.enter();
+        let mut command = self.enter(suite);
         command.arg(format!("{MOUNT}/bin/pg_regress")).args([
             format!("--bindir={MOUNT}/bin"),
             "--dlpath=/usr/lib/postgresql".to_owned(),
@@ -155,14 +154,15 @@ impl Driver {
         Ok(parse_tap(&said, test, &difference))
     }
 
-    /// A command in the root. It dies with the thread that starts it.
-    fn enter(&self) -> Command {
+    /// A command in the root and there in the directory of a suite, as tests name files relative to it. It dies with the thread that starts it.
+    fn enter(&self, suite: &Suite) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
         }
         command.args(["/bin/sh", "-c", ENTER, "sh"]).arg(&self.rootfs).arg(&self.work);
+        command.args(["/usr/bin/env", &format!("--chdir={MOUNT}/{}", suite.name)]);
         command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]);
         command.env_clear().envs([
             ("PATH", format!("{MOUNT}/bin:{HOST_PATH}")),

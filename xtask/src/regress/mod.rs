@@ -19,8 +19,8 @@ use driver::{Driver, Server};
 use report::{Outcome, REASONS, Reasons, Results, TABLE};
 use suite::{Choice, Suite};
 
-/// What pg_regress gives a server of its own, as far as the tests depend on it.
-const SETTINGS: &[(&str, &str)] = &[("max_prepared_transactions", "2")];
+/// What pg_regress gives a server of its own, and PostgreSQL's default where ours is another one, as far as tests depend on it.
+const SETTINGS: &[(&str, &str)] = &[("max_prepared_transactions", "2"), ("max_parallel_workers_per_gather", "2")];
 
 /// Options of `regress`.
 #[derive(Debug, Default, clap::Args)]
@@ -68,15 +68,18 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     };
     let suites = Suite::find(&work, &options.suites, options.schedule.as_deref())?;
     let suites = restrict(suites, &options.tests)?;
-    let driver =
-        Driver { program, modules: outputs.modules, rootfs: outputs.rootfs, work, data, settings: SETTINGS };
+    let driver = Driver { program, modules: outputs.modules, rootfs: outputs.rootfs, work, data, settings: SETTINGS };
     let start = Instant::now();
     let results = run_suites(&driver, &suites)?;
     if options.keep.is_none() {
         fs::remove_dir_all(&driver.data).map_err(|e| Error::io("remove", &driver.data, e))?;
     }
     let (passed, all) = results.count();
-    println!("{passed} of {all} tests pass, in {}; differences are below {}", elapsed(start.elapsed()), driver.work.join("out").display());
+    println!(
+        "{passed} of {all} tests pass, in {}; differences are below {}",
+        elapsed(start.elapsed()),
+        driver.work.join("out").display()
+    );
     judge(paths, options, &results)
 }
 

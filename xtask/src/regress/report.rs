@@ -50,7 +50,8 @@ pub(crate) fn parse_tap(said: &str, test: &str, difference: &str) -> Outcome {
         return if line.contains("# SKIP") { Outcome::NotRun("skipped".to_owned()) } else { Outcome::Passed };
     }
     if said.lines().any(|line| line.starts_with("not ok ") && named(line)) {
-        let exit = said.lines().find_map(|line| line.split_once("(test process exited with exit code ")?.1.strip_suffix(')'));
+        let exit =
+            said.lines().find_map(|line| line.split_once("(test process exited with exit code ")?.1.strip_suffix(')'));
         return match exit.and_then(|code| code.parse().ok()) {
             Some(code) => Outcome::Exit(code),
             None => Outcome::Differs(differing_lines(difference)),
@@ -189,10 +190,14 @@ mod tests {
     use super::*;
 
     const PASSED: &str = "# using postmaster on /pgl/socket, port 5432\nok 1         - boolean                                    55 ms\n1..1\n# All 1 tests passed.\n";
-    const FAILED: &str = "not ok 1     - int8                                       63 ms\n1..1\n# 1 of 1 tests failed.\n";
+    const FAILED: &str =
+        "not ok 1     - int8                                       63 ms\n1..1\n# 1 of 1 tests failed.\n";
 
     fn results(outcomes: &[(&str, Outcome)]) -> Results {
-        Results(vec![("regress".into(), outcomes.iter().map(|(test, outcome)| ((*test).into(), outcome.clone())).collect())])
+        Results(vec![(
+            "regress".into(),
+            outcomes.iter().map(|(test, outcome)| ((*test).into(), outcome.clone())).collect(),
+        )])
     }
 
     #[test]
@@ -226,15 +231,28 @@ mod tests {
                 "regress/new: pass; the table does not have it",
             ]
         );
-        assert_eq!(changes(&results(&[("xml", Outcome::Passed)]), &table).len(), 1, "what is better is a change as well");
+        assert_eq!(
+            changes(&results(&[("xml", Outcome::Passed)]), &table).len(),
+            1,
+            "what is better is a change as well"
+        );
     }
 
     #[test]
     fn what_does_not_pass_needs_a_reason_and_some_things_have_none() {
         let reasons = Reasons::parse("[regress]\na = \"r\"\nb = \"r\"\n").unwrap();
-        let run = results(&[("a", Outcome::Passed), ("b", Outcome::Died), ("c", Outcome::Differs(1)), ("d", Outcome::Passed)]);
+        let run = results(&[
+            ("a", Outcome::Passed),
+            ("b", Outcome::Died),
+            ("c", Outcome::Differs(1)),
+            ("d", Outcome::Passed),
+        ]);
         let error = render(&run, &reasons).unwrap_err().to_string();
-        for expected in ["regress/a passes: its reason is out of date", "regress/b: the server dies, and no", "regress/c: 1 line differs, and no"] {
+        for expected in [
+            "regress/a passes: its reason is out of date",
+            "regress/b: the server dies, and no",
+            "regress/c: 1 line differs, and no",
+        ] {
             assert!(error.contains(expected), "{error}");
         }
         assert!(Reasons::parse("[regress]\na = \"x | y\"\n").is_err());

@@ -100,7 +100,11 @@ impl Suite {
         let place = |name: &str| self.tests.iter().position(|test| test == name);
         let own = NEEDS.iter().filter(|(name, _)| *name == test).flat_map(|(_, needs)| needs.iter().copied());
         // A schedule need not have all of them.
-        [SETUP, INDEXES].into_iter().chain(own).filter(|need| place(need) < place(test) && place(need).is_some()).collect()
+        [SETUP, INDEXES]
+            .into_iter()
+            .chain(own)
+            .filter(|need| place(need) < place(test) && place(need).is_some())
+            .collect()
     }
 }
 
@@ -134,7 +138,8 @@ mod tests {
 
     #[test]
     fn what_a_test_needs_comes_with_it() {
-        let all = suite("test_setup point create_index create_misc create_index_spgist create_am join select with psql");
+        let all =
+            suite("test_setup point create_index create_misc create_index_spgist create_am join select with psql");
         let only = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             all.restricted_to(&names).tests.join(" ")
