@@ -84,7 +84,8 @@ fn postgresql_itself_judges_who_wants_what() -> Test {
     assert_eq!(refusal("/postgres?options=-c%20work_mem%3Dmuch"), Some(SqlState::INVALID_PARAMETER_VALUE));
     assert_eq!(refusal("/template0"), Some(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE));
     let mut client = connect(&server);
-    client.batch_execute("CREATE ROLE ada LOGIN; CREATE DATABASE other OWNER ada")?;
+    client.batch_execute("CREATE ROLE ada LOGIN")?;
+    client.batch_execute("CREATE DATABASE other OWNER ada")?;
     client.close()?;
     let uri = server.connection_uri().replace("postgres@", "ada@").replace("/postgres", "/other");
     let mut ada = Client::connect(&format!("{uri}?application_name=test&options=-c%20work_mem%3D1MB"), NoTls)?;
@@ -219,7 +220,8 @@ fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
     let server = Pglite::builder().path(&path).serve(&Listen::tcp().grace(Duration::from_millis(100)))?;
     assert_eq!(Pglite::open(&path).unwrap_err().kind(), ErrorKind::InUse);
     let mut client = connect(&server);
-    client.batch_execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)")?;
+    client.batch_execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")?;
+    client.batch_execute("BEGIN; INSERT INTO t VALUES (2)")?;
     server.shutdown()?;
     assert!(client.batch_execute("COMMIT").is_err());
 

@@ -96,7 +96,11 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
     let mut instance = Instance::new(launch)?;
     let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
-    let outcome = instance.boot();
+    // The first pump tells the client that PostgreSQL is ready.
+    let outcome = match instance.boot() {
+        Ok(Outcome::Drained) => instance.pump(),
+        other => other,
+    };
     // The connection is closed last: a client that sees its end finds the session's files at rest.
     let mut served = Served { instance, client, presence };
     let result = match outcome {
@@ -288,10 +292,9 @@ impl Sink for ToClient {
     fn take(&mut self, output: &mut BytesMut) -> bool {
         let mut client = self.0.lock();
         let client = &mut *client;
-        // Before there is a client, output waits for it; what was said then is followed when it goes out.
-        let Some(peer) = &mut client.peer else { return true };
         client.follower.follow(output);
-        let taken = peer.write(output);
+        // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
+        let taken = client.peer.as_mut().is_none_or(|peer| peer.write(output));
         output.clear();
         taken
     }
