@@ -109,8 +109,9 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
         Err(error) => Err(error),
     };
     served.presence.leave();
+    // PostgreSQL says itself why it ends a session, unless it crashes.
     if let Err(error) = &result
-        && error.as_db_error().is_none()
+        && !served.instance.has_exited()
     {
         served.client.lock().tell(&startup::fatal(&SqlState::INTERNAL_ERROR, &error.to_string(), None));
     }
@@ -173,7 +174,10 @@ impl Served {
         }
         let (abandoned, fatal) = {
             let mut client = self.client.lock();
-            (client.peer.as_ref().is_some_and(|peer| peer.is_abandoned()), client.follower.take_fatal())
+            // A client that was refused may have been told so in an older protocol, which nobody here reads.
+            let refused = client.peer.is_some() && client.follower.status().is_none();
+            let abandoned = refused || client.peer.as_ref().is_some_and(|peer| peer.is_abandoned());
+            (abandoned, client.follower.take_fatal())
         };
         match fatal {
             // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
