@@ -207,7 +207,10 @@ fn a_password_keeps_out_who_does_not_know_it() -> Test {
     }
     assert!(as_user("postgres").is_err());
     assert_eq!(as_user("ada:hers")?.query_one("SELECT current_user::text", &[])?.get::<_, &str>(0), "ada");
-    assert_eq!(Pglite::builder().serve(&Listen::tcp().address([0, 0, 0, 0].into())).unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(
+        Pglite::builder().serve(&Listen::tcp().address([0, 0, 0, 0].into())).unwrap_err().kind(),
+        ErrorKind::Config
+    );
     let open = Pglite::builder().serve(&listen.address([0, 0, 0, 0].into()))?;
     connect(&open).batch_execute("SELECT 1")?;
     Ok(())
