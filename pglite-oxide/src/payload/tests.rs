@@ -58,6 +58,7 @@ fn parts() -> Parts {
             image: "i".to_string(),
             toolchain: BTreeMap::new(),
             modules: vec![module("postgres", None), module("plpgsql", Some("usr/lib/postgresql/plpgsql.so"))],
+            programs: vec![],
             archives: vec![archive],
         },
         aot: AotManifest {
