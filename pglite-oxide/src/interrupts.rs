@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
@@ -14,13 +15,11 @@ use crate::fs::errno::{Errno, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
     Cancel = 1,
-    #[cfg(feature = "async")]
     Die = 2,
     Alarm = 3,
 }
 
 /// What ended a wait.
-#[cfg(feature = "async")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// What was waited for.
@@ -76,7 +75,6 @@ impl Interrupts {
     }
 
     /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
-    #[cfg(feature = "async")]
     pub(crate) fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
         match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
             _ if ready() => Woken::Ready,
@@ -86,7 +84,6 @@ impl Interrupts {
     }
 
     /// Sleeps until something is ready, which `wake` makes it look at. Flags stay as they are.
-    #[cfg(feature = "async")]
     pub(crate) fn wait_until(&self, ready: impl Fn() -> bool) {
         self.sleep(None, |_| ready());
     }
@@ -126,6 +123,13 @@ impl Interrupts {
 
     fn lock(&self) -> MutexGuard<'_, Option<Flags>> {
         self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As a waker it makes the guest's thread look at what it waits for.
+impl Wake for Interrupts {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
     }
 }
 

@@ -31,15 +31,16 @@ mod options;
 mod payload;
 #[doc(hidden)]
 pub mod pipeline;
+mod process;
 mod protocol;
 mod root;
-#[cfg(feature = "async")]
 mod serve;
 mod session;
 mod sqlstate;
 mod streams;
 #[doc(hidden)]
 pub mod testing;
+mod tools;
 mod worker;
 mod world;
 
@@ -65,6 +66,7 @@ pub use sqlstate::SqlState;
 /// The client of the feature `async`: the crate `tokio-postgres`.
 #[cfg(feature = "async")]
 pub use tokio_postgres;
+pub use tools::{DumpFormat, PgDumpOptions};
 
 /// The quick start of the README is run as a test.
 #[cfg(doctest)]

@@ -79,7 +79,6 @@ impl Reader {
     }
 
     /// The settings that the server reports, with their values.
-    #[cfg(feature = "async")]
     pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

@@ -53,8 +53,13 @@ impl LastError {
 
     /// The last error, if it ended the session.
     pub(crate) fn take_fatal(&mut self) -> Option<DbError> {
+        self.take().filter(DbError::is_fatal)
+    }
+
+    /// The last error.
+    pub(crate) fn take(&mut self) -> Option<DbError> {
         let Ok(Some(Message::ErrorResponse(body))) = Message::parse(&mut self.error) else { return None };
-        DbError::parse(body.fields()).ok().filter(DbError::is_fatal)
+        DbError::parse(body.fields()).ok()
     }
 }
 

@@ -2,7 +2,8 @@
 //! the end of the guest. Where the pipe leads is not its business: to a client in this process, or to a socket that somebody listens at.
 
 mod last_error;
-mod pipe;
+mod lend;
+pub(crate) mod pipe;
 mod startup;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use crate::sqlstate::SqlState;
 use crate::streams::{Sink, Source};
 
 use last_error::LastError;
+pub(crate) use lend::lend;
 pub(crate) use pipe::ClientEnd;
 use pipe::{Input, ServerEnd};
 
