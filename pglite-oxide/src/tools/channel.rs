@@ -14,7 +14,7 @@ use crate::serve::ClientEnd;
 pub(crate) const HOST: &str = "/pglite-oxide";
 pub(crate) const PORT: &str = "5432";
 /// The path that follows from these.
-const PATH: &[u8] = b"/pglite-oxide/.s.PGSQL.5432";
+pub(super) const PATH: &[u8] = b"/pglite-oxide/.s.PGSQL.5432";
 
 /// Channels of one program at a time. A program has sockets for no more.
 const CHANNELS_MAX: usize = 8;

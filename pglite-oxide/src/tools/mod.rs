@@ -54,10 +54,21 @@ pub(crate) struct Running {
     interrupts: Arc<Interrupts>,
 }
 
-impl Running {
+/// Interrupts a program.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupter(Arc<Interrupts>);
+
+impl Interrupter {
     /// Does what Ctrl-C does in a terminal.
     pub(crate) fn interrupt(&self) {
-        self.interrupts.flag(Flag::Cancel);
+        self.0.flag(Flag::Cancel);
+    }
+}
+
+impl Running {
+    /// A way to interrupt the program from any thread, as long as it runs.
+    pub(crate) fn interrupter(&self) -> Interrupter {
+        Interrupter(self.interrupts.clone())
     }
 
     /// Waits for the program's end and returns its exit code.

@@ -118,3 +118,137 @@ fn guest_path(path: &std::path::Path) -> Result<String> {
     let text = path.to_str().ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
     Ok(if text.starts_with('/') { text.to_string() } else { format!("/{}", text.replace('\\', "/")) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::{Duration, Instant};
+
+    use super::super::Kept;
+    use super::*;
+
+    /// A terminal at which lines are typed.
+    struct Typed(Receiver<&'static str>);
+
+    impl Read for Typed {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            let line = self.0.recv().unwrap_or_default();
+            buf[..line.len()].copy_from_slice(line.as_bytes());
+            Ok(line.len())
+        }
+    }
+
+    struct Terminal {
+        keyboard: Sender<&'static str>,
+        screen: Kept,
+        seen: String,
+    }
+
+    impl Terminal {
+        /// Waits until a text appears on the screen.
+        fn wait_for(&mut self, text: &str) {
+            let start = Instant::now();
+            while !self.seen.contains(text) {
+                assert!(start.elapsed() < Duration::from_secs(60), "{text:?} does not come after {:?}", self.seen);
+                std::thread::sleep(Duration::from_millis(1));
+                self.seen += &String::from_utf8(self.screen.take()).unwrap();
+            }
+            self.seen.clear();
+        }
+    }
+
+    fn at_a_terminal() -> (Psql, Terminal) {
+        let (keyboard, typed) = channel();
+        let screen = Kept::default();
+        let psql = Psql {
+            args: vec!["-X".to_string()],
+            env: environment(),
+            working_directory: std::env::temp_dir(),
+            stdin: Input::Reader { reader: Box::new(Typed(typed)), is_terminal: true },
+            stdout: Output { is_terminal: true, ..screen.output() },
+            stderr: screen.output(),
+        };
+        (psql, Terminal { keyboard, screen, seen: String::new() })
+    }
+
+    /// Serves the program on this thread while `typing` goes on, and returns the exit code.
+    fn with_terminal(db: &mut Pglite, typing: impl FnOnce(Terminal, &Running) + Send) -> i32 {
+        let (mut psql, terminal) = at_a_terminal();
+        psql.env.extend([("PGUSER", "postgres"), ("PGDATABASE", "postgres")].map(|(a, b)| (a.into(), b.into())));
+        let interrupts = db.session.interrupts().clone();
+        let (server, client) = pipe::pipe(interrupts.clone());
+        let running = psql.start(Box::new(SessionDialer::new(client, &interrupts))).unwrap();
+        std::thread::scope(|scope| {
+            let typist = scope.spawn(move || {
+                typing(terminal, &running);
+                running.wait().unwrap()
+            });
+            serve::lend(db, server).unwrap();
+            typist.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn ctrl_c_ends_a_statement_and_a_line_but_not_the_program() {
+        let mut db = Pglite::temporary().unwrap();
+        let code = with_terminal(&mut db, |mut terminal, running| {
+            terminal.wait_for("postgres=# ");
+            terminal.keyboard.send("SELECT pg_sleep(600);\n").unwrap();
+            // It may come before the statement begins, and then there is nothing to cancel but the line.
+            let start = Instant::now();
+            loop {
+                running.interrupter().interrupt();
+                std::thread::sleep(Duration::from_millis(20));
+                terminal.seen += &String::from_utf8(terminal.screen.take()).unwrap();
+                if terminal.seen.contains("canceling statement due to user request") {
+                    break;
+                }
+                assert!(start.elapsed() < Duration::from_secs(60), "{:?}", terminal.seen);
+            }
+            terminal.keyboard.send("SELECT 'half a statement'\n").unwrap();
+            terminal.wait_for("postgres-# ");
+            running.interrupter().interrupt();
+            terminal.wait_for("postgres=# ");
+            terminal.keyboard.send("SELECT 41 + 1 AS answer;\n").unwrap();
+            terminal.wait_for("     42\n");
+            terminal.keyboard.send("\\watch 0.01\n").unwrap();
+            for _ in 0..3 {
+                terminal.wait_for("     42\n");
+            }
+            running.interrupter().interrupt();
+            terminal.keyboard.send("\\q\n").unwrap();
+        });
+        assert_eq!(code, 0);
+        assert_eq!(db.query_one("SELECT 1", &[]).unwrap().get::<_, i32>(0), 1);
+    }
+
+    #[test]
+    fn a_program_that_is_dropped_leaves_the_session_as_it_was() {
+        for statement in
+            ["SELECT pg_sleep(600);\n", "SELECT * FROM generate_series(1, 100000000);\n", "COPY t FROM STDIN;\n1\n"]
+        {
+            let mut db = Pglite::temporary().unwrap();
+            db.batch_execute("CREATE TABLE t (n int)").unwrap();
+            let (mut psql, mut terminal) = at_a_terminal();
+            psql.env.extend([("PGUSER", "postgres"), ("PGDATABASE", "postgres")].map(|(a, b)| (a.into(), b.into())));
+            let interrupts = db.session.interrupts().clone();
+            let (server, client) = pipe::pipe(interrupts.clone());
+            let running = psql.start(Box::new(SessionDialer::new(client, &interrupts))).unwrap();
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    terminal.wait_for("postgres=# ");
+                    terminal.keyboard.send(statement).unwrap();
+                    std::thread::sleep(Duration::from_millis(200));
+                    drop(running);
+                });
+                serve::lend(&mut db, server).unwrap();
+            });
+            assert!(start.elapsed() < Duration::from_secs(30), "{statement}: {:?}", start.elapsed());
+            for _ in 0..3 {
+                assert_eq!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 0, "{statement}");
+            }
+        }
+    }
+}

@@ -224,3 +224,76 @@ impl Drop for SocketChannel {
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::channel::{Channels, PATH, READ, WRITE};
+    use super::*;
+    use crate::interrupts::Interrupts;
+
+    /// Echoes one connection to its end, after it has said that it is there.
+    fn echo(listener: &TcpListener) {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.write_all(b"hi").unwrap();
+        let mut piece = vec![0; 1000];
+        while let Ok(count @ 1..) = socket.read(&mut piece) {
+            socket.write_all(&piece[..count]).unwrap();
+        }
+    }
+
+    #[test]
+    fn bytes_go_both_ways_and_the_last_ones_arrive() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialer = SocketDialer::Tcp(listener.local_addr().unwrap());
+        let interrupts = Arc::<Interrupts>::default();
+        let mut channels = Channels::new(Box::new(dialer), &interrupts);
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| echo(&listener));
+            channels.open(PATH).unwrap();
+            let (mut sent, mut received) = (0, 0);
+            let wanted = 10 * CAPACITY;
+            let mut buf = vec![0; 3 * CAPACITY];
+            while received < wanted + 2 {
+                let events = channels.wait(0, if sent < wanted { READ | WRITE } else { READ }, None).unwrap();
+                if events & READ != 0 {
+                    received += channels.read(0, &mut buf).unwrap();
+                }
+                if events & WRITE != 0 {
+                    sent += channels.write(0, &buf[..(wanted - sent).min(70_000)]).unwrap();
+                }
+            }
+            assert_eq!(received, wanted + 2);
+            assert_eq!(channels.write(0, b"goodbye"), Ok(7));
+            channels.close(0);
+            server.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_refuses_and_one_that_goes_ends_the_input() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut channels = Channels::new(Box::new(SocketDialer::Tcp(address)), &Arc::default());
+        channels.open(PATH).unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(channels.wait(0, READ, None), Ok(READ));
+        assert!(matches!(channels.read(0, &mut [0]), Ok(0) | Err(Errno::CONNRESET)));
+        drop(listener);
+        assert_eq!(channels.open(PATH), Err(Errno::CONNREFUSED));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_with_a_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut channels = Channels::new(Box::new(SocketDialer::Unix(path)), &Arc::default());
+        channels.open(PATH).unwrap();
+        listener.accept().unwrap().0.write_all(b"x").unwrap();
+        assert_eq!(channels.wait(0, READ, None), Ok(READ));
+        assert_eq!(channels.read(0, &mut [0; 8]), Ok(1));
+    }
+}
