@@ -34,6 +34,7 @@ pub mod pipeline;
 mod process;
 mod protocol;
 mod root;
+#[cfg_attr(not(feature = "async"), allow(dead_code, reason = "without it, sessions are only lent"))]
 mod serve;
 mod session;
 mod sqlstate;

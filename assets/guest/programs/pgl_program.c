@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,9 @@ extern int	__main_argc_argv(int argc, char **argv);
 /* fcntl is linked with --wrap. */
 extern int	__real_fcntl(int fd, int command, ...);
 int			__wrap_fcntl(int fd, int command, ...);
+
+void		pg_strong_random_init(void);
+bool		pg_strong_random(void *buf, size_t len);
 
 static PglInterrupts flags;
 static void (*handlers[NSIG]) (int);
@@ -272,6 +276,20 @@ __wrap_fcntl(int fd, int command, ...)
 		va_end(arguments);
 	}
 	return pgl_is_socket(fd) ? pgl_socket_fcntl(fd, command, argument) : __real_fcntl(fd, command, argument);
+}
+
+/*
+ * Random numbers, under PostgreSQL's own name for them: programs read a device otherwise, which the host may not show them.
+ */
+void
+pg_strong_random_init(void)
+{
+}
+
+bool
+pg_strong_random(void *buf, size_t len)
+{
+	return pgl_host_random_fill(buf, (int32_t) len) == 0;
 }
 
 /*

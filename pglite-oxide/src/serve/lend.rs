@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn a_goodbye_is_found_among_messages_only() {
         let mut messages = BytesMut::new();
-        frontend::query("X\0\0\0\x04", &mut messages).unwrap();
+        frontend::query("X", &mut messages).unwrap();
+        messages.extend_from_slice(b"d\0\0\0\x09X\0\0\0\x04");
         let all = messages.clone();
         assert!(!cut_at_goodbye(&mut messages));
         assert_eq!(messages, all);

@@ -1,10 +1,11 @@
 //! `pg_dump`: a database as SQL or as an archive of PostgreSQL's. It owns what a dump may be asked for, and that the session it is made in is as it was afterwards.
 
+use std::sync::Arc;
+
 use super::channel::Dialer;
 use super::session::SessionDialer;
 use super::stdio::{Input, Kept};
-use super::{Command, Running, arguments};
-use crate::builder;
+use super::{Command, Running, arguments, installation};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
@@ -171,7 +172,7 @@ impl PgDumpOptions {
             DumpFormat::Custom => "--format=custom",
             DumpFormat::Tar => "--format=tar",
         };
-        let managed = ["pg_dump", format].map(str::to_string).into_iter();
+        let managed = ["/usr/bin/pg_dump", format].map(str::to_string).into_iter();
         Ok(managed.chain(self.arguments.iter().cloned()).chain(self.more.iter().cloned()).collect())
     }
 }
@@ -271,7 +272,7 @@ impl Dump {
             program: "pg_dump",
             args: options.arguments()?,
             env: env.map(|(name, value)| (name.to_string(), value.to_string())).into(),
-            volume: Volume::new(std::sync::Arc::new(builder::empty())),
+            volume: Volume::new(Arc::new(installation("usr/bin/pg_dump")?)),
             working_directory: "/".to_string(),
             stdin: Input::Bytes(bytes::Bytes::new()),
             stdout: stdout.output(),

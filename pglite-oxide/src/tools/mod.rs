@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 
 use crate::abi::export;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::Volume;
 use crate::fs::files::Files;
+use crate::fs::{Image, ImageFs, Item, Volume};
 use crate::interrupts::{Flag, Interrupts};
 use crate::payload;
 use crate::process::{Process, Return, Start};
@@ -54,10 +54,12 @@ pub(crate) struct Running {
     interrupts: Arc<Interrupts>,
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
 /// Interrupts a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupter(Arc<Interrupts>);
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
 impl Interrupter {
     /// Does what Ctrl-C does in a terminal.
     pub(crate) fn interrupt(&self) {
@@ -66,6 +68,7 @@ impl Interrupter {
 }
 
 impl Running {
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
     /// A way to interrupt the program from any thread, as long as it runs.
     pub(crate) fn interrupter(&self) -> Interrupter {
         Interrupter(self.interrupts.clone())
@@ -139,4 +142,12 @@ impl Command {
         };
         Ok(Running { program, thread: Some(thread.spawn(run).map_err(io)?), interrupts })
     }
+}
+
+/// Files with nothing but what the program takes for itself: it looks for its like beside it.
+fn installation(path: &str) -> Result<ImageFs> {
+    let itself = (path.to_string(), Item::File(bytes::Bytes::new()));
+    let image = Image::new([itself], 0);
+    let image = image.map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot lay out {path}: {errno}")))?;
+    Ok(ImageFs::new(Arc::new(image)))
 }

@@ -4,21 +4,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::channel::Dialer;
 use super::machine::MachineFs;
 use super::session::SessionDialer;
-use super::{Command, Input, Output, Running};
+use super::{Command, Input, Output, Running, installation};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Image, ImageFs, Item, Volume};
+use crate::fs::Volume;
 use crate::protocol::TransactionStatus;
 use crate::serve::{self, pipe};
 
 /// Where the program finds itself and its like: a place that no machine has.
 const INSTALLATION: &str = "/.pglite-oxide";
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
 /// Variables that are handed on from the caller's environment: the user's taste, not where the server is.
 const PASSED_ON: [&str; 11] = [
     "COLUMNS",
@@ -55,11 +54,7 @@ impl Psql {
     /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the working directory is not there, or the system refuses a thread.
     pub(crate) fn start(self, dialer: Box<dyn Dialer>) -> Result<Running> {
         let working_directory = guest_path(&self.working_directory)?;
-        let itself = [("bin/psql".to_string(), Item::File(Bytes::from_static(b"psql\n")))];
-        let installation = Image::new(itself, 0)
-            .map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot lay out {path}: {errno}")))?;
-        let volume =
-            Volume::new(Arc::new(MachineFs)).mount(INSTALLATION, Arc::new(ImageFs::new(Arc::new(installation))));
+        let volume = Volume::new(Arc::new(MachineFs)).mount(INSTALLATION, Arc::new(installation("bin/psql")?));
         // There is no program to page through output with.
         let mut env: Vec<(String, String)> =
             [("PSQL_PAGER", ""), ("PAGER", "")].map(|(name, value)| (name.to_string(), value.to_string())).into();
@@ -104,6 +99,7 @@ impl Psql {
     }
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
 /// What of this process's environment the program sees.
 pub(crate) fn environment() -> Vec<(String, String)> {
     PASSED_ON.iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect()

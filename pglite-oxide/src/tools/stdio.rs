@@ -14,6 +14,7 @@ use crate::interrupts::{Interrupts, Woken};
 /// Bytes that are read at a time from a reader of the caller's.
 const PIECE: usize = 16 * 1024;
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
 /// Where a program's input comes from.
 pub(crate) enum Input {
     /// These bytes, and no more.
