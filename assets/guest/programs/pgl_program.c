@@ -128,7 +128,7 @@ raise(int signo)
 	if (handler != SIG_DFL && handler != SIG_IGN)
 		handler(signo);
 	else if (handler == SIG_DFL && signo != SIGALRM && signo != SIGCHLD)
-		exit(EXIT_BY_SIGNAL + signo);
+		_Exit(EXIT_BY_SIGNAL + signo);
 	return 0;
 }
 
@@ -220,7 +220,8 @@ nanosleep(const struct timespec *duration, struct timespec *remaining)
 /*
  * Descriptors.
  *
- * Files are the library's business. Reading may be interrupted, which only standard input is, and goes on when the handler returns.
+ * Files are the library's business. Reading may be interrupted, which only standard input is, and goes on when the handler returns. A program that writes much may wait
+ * for nothing in a long while, so it looks for signals there too.
  */
 ssize_t
 readv(int fd, const struct iovec *vectors, int count)
@@ -247,6 +248,29 @@ read(int fd, void *buf, size_t len)
 	struct iovec vector = {.iov_base = buf, .iov_len = len};
 
 	return readv(fd, &vector, 1);
+}
+
+ssize_t
+writev(int fd, const struct iovec *vectors, int count)
+{
+	__wasi_size_t done;
+	int			err;
+
+	if (flags.pending)
+		pgl_dispatch_signals();
+	err = __wasi_fd_write(fd, (const __wasi_ciovec_t *) vectors, count, &done);
+	if (err == 0)
+		return done;
+	errno = err;
+	return -1;
+}
+
+ssize_t
+write(int fd, const void *buf, size_t len)
+{
+	struct iovec vector = {.iov_base = (void *) buf, .iov_len = len};
+
+	return writev(fd, &vector, 1);
 }
 
 int
