@@ -129,7 +129,9 @@ fn options_choose_what_is_dumped_and_how() {
     assert!(!less.contains("measured") && !less.contains("Odd") && !less.contains("COPY public.item"));
     let created = dump(PgDumpOptions::new().create().clean().if_exists());
     assert!(created.contains("DROP DATABASE IF EXISTS postgres") && created.contains("\\connect postgres"));
-    assert!(dump(PgDumpOptions::new().arg("--rows-per-insert").arg("2").arg("-tmeasured_2025")).contains("INSERT INTO"));
+    assert!(
+        dump(PgDumpOptions::new().arg("--rows-per-insert").arg("2").arg("-tmeasured_2025")).contains("INSERT INTO")
+    );
     assert!(
         dump(PgDumpOptions::new().arg("-E").arg("LATIN1").table("measured")).contains("client_encoding = 'LATIN1'")
     );

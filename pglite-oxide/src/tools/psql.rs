@@ -142,15 +142,15 @@ mod tests {
     }
 
     impl Terminal {
-        /// Waits until a text appears on the screen.
-        fn wait_for(&mut self, text: &str) {
+        /// Waits until a text appears on the screen, and returns what did until then.
+        fn wait_for(&mut self, text: &str) -> String {
             let start = Instant::now();
             while !self.seen.contains(text) {
                 assert!(start.elapsed() < Duration::from_secs(60), "{text:?} does not come after {:?}", self.seen);
                 std::thread::sleep(Duration::from_millis(1));
                 self.seen += &String::from_utf8(self.screen.take()).unwrap();
             }
-            self.seen.clear();
+            std::mem::take(&mut self.seen)
         }
     }
 
@@ -206,6 +206,12 @@ mod tests {
             terminal.wait_for("postgres-# ");
             running.interrupter().interrupt();
             terminal.wait_for("postgres=# ");
+            terminal.keyboard.send("SELECT 41 + 1 AS answer;\n").unwrap();
+            terminal.wait_for("     42\n");
+            terminal.keyboard.send("SELECT n FROM generate_series(1, 1000000) n;\n").unwrap();
+            terminal.wait_for(" 1000\n");
+            running.interrupter().interrupt();
+            assert!(!terminal.wait_for("postgres=# ").contains(" 1000000\n"), "printing went on to its end");
             terminal.keyboard.send("SELECT 41 + 1 AS answer;\n").unwrap();
             terminal.wait_for("     42\n");
             terminal.keyboard.send("\\watch 0.01\n").unwrap();
