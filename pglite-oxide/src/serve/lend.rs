@@ -118,10 +118,8 @@ impl Source for FromBorrower {
     fn more(&mut self, input: &mut BytesMut) -> bool {
         let borrower = &self.0;
         if !borrower.gone.load(Ordering::SeqCst) {
-            if borrower.client.read(input) {
-                if !cut_at_goodbye(input) {
-                    return true;
-                }
+            if borrower.client.read(input) && !cut_at_goodbye(input) {
+                return true;
             }
             borrower.gone.store(true, Ordering::SeqCst);
         }

@@ -144,10 +144,10 @@ impl Command {
     }
 }
 
-/// Files with nothing but what the program takes for itself: it looks for its like beside it.
+/// Files with nothing but what the program takes for itself, since it looks for its like beside it, and a place for temporary ones, in memory.
 fn installation(path: &str) -> Result<ImageFs> {
-    let itself = (path.to_string(), Item::File(bytes::Bytes::new()));
-    let image = Image::new([itself], 0);
+    let items = [(path.to_string(), Item::File(bytes::Bytes::new())), ("tmp".to_string(), Item::Directory)];
+    let image = Image::new(items, 0);
     let image = image.map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot lay out {path}: {errno}")))?;
     Ok(ImageFs::new(Arc::new(image)))
 }
