@@ -32,6 +32,7 @@ mod options;
 mod payload;
 #[doc(hidden)]
 pub mod pipeline;
+mod process;
 mod protocol;
 mod root;
 mod serve;
@@ -41,6 +42,7 @@ mod sqlstate;
 mod streams;
 #[doc(hidden)]
 pub mod testing;
+mod tools;
 mod worker;
 mod world;
 
@@ -67,6 +69,7 @@ pub use sqlstate::SqlState;
 /// The client of the feature `async`: the crate `tokio-postgres`.
 #[cfg(feature = "async")]
 pub use tokio_postgres;
+pub use tools::{DumpFormat, PgDumpOptions};
 
 /// The quick start of the README is run as a test.
 #[cfg(doctest)]
