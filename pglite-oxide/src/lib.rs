@@ -13,6 +13,9 @@ mod abi;
 mod archive;
 mod artifacts;
 mod builder;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod client;
 mod cluster;
 #[cfg(feature = "async")]

@@ -78,7 +78,7 @@ pub struct PsqlRun {
 /// As the session's or the program's.
 pub fn psql(db: &mut Pglite, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
     let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
-    Ok(psql_run(psql.run_in(db)?, &stdout, &stderr))
+    Ok(psql_run(psql.run_in(db, |_| Ok(()))?, &stdout, &stderr))
 }
 
 /// Runs `psql` against a server at a TCP address.

@@ -26,11 +26,11 @@ use crate::streams::{More, Sink, Source};
 
 pub(crate) use follow::CancelKey;
 use follow::Follower;
+pub(crate) use lend::lend;
 use peer::{Input, Peer};
 pub(crate) use pipe::{ClientEnd, pipe};
 pub(crate) use presence::Presence;
 pub(crate) use startup::fatal;
-pub(crate) use lend::lend;
 
 /// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
 const UNKNOWN_MESSAGE_MAX: usize = 65_535;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::channel::Dialer;
 use super::session::SessionDialer;
 use super::stdio::{Input, Kept};
-use super::{Command, Running, arguments, installation};
+use super::{Command, Login, Running, arguments, installation};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
@@ -223,7 +223,8 @@ impl Pglite {
         let interrupts = self.session.interrupts().clone();
         let (server, client) = pipe::pipe();
         let dialer = Box::new(SessionDialer::new(client, &interrupts));
-        let dump = Dump::start(dialer, &self.options().user, &self.options().database, options)?;
+        let login = Login { user: &self.options().user, database: &self.options().database, password: None };
+        let dump = Dump::start(dialer, &login, options)?;
         let served = serve::lend(self, server);
         let dump = dump.finish();
         let last_error = served?;
@@ -265,13 +266,12 @@ impl Dump {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if an option is refused; [`ErrorKind::Payload`] or [`ErrorKind::Io`] if the program cannot be started.
-    pub(crate) fn start(dialer: Box<dyn Dialer>, user: &str, database: &str, options: &PgDumpOptions) -> Result<Self> {
+    pub(crate) fn start(dialer: Box<dyn Dialer>, login: &Login<'_>, options: &PgDumpOptions) -> Result<Self> {
         let (stdout, stderr) = (Kept::default(), Kept::default());
-        let env = [("PGUSER", user), ("PGDATABASE", database)];
         let command = Command {
             program: "pg_dump",
             args: options.arguments()?,
-            env: env.map(|(name, value)| (name.to_string(), value.to_string())).into(),
+            env: login.environment(),
             volume: Volume::new(Arc::new(installation("usr/bin/pg_dump")?)),
             working_directory: "/".to_string(),
             stdin: Input::Bytes(bytes::Bytes::new()),

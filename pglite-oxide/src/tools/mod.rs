@@ -24,7 +24,8 @@ use crate::payload;
 use crate::process::{Process, Return, Start};
 use crate::world::World;
 
-pub(crate) use channel::{Channels, Dialer};
+pub(crate) use channel::{Channel, Channels, Dialer, PipeChannel};
+pub(crate) use dump::{Dump, plain, text};
 pub use dump::{DumpFormat, PgDumpOptions};
 pub(crate) use stdio::{Input, Kept, Output};
 
@@ -46,6 +47,22 @@ struct Command {
     dialer: Box<dyn Dialer>,
 }
 
+/// As whom a program connects to what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Login<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) password: Option<&'a str>,
+}
+
+impl Login<'_> {
+    /// The variables by which libpq knows it.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let known = [("PGUSER", Some(self.user)), ("PGDATABASE", Some(self.database)), ("PGPASSWORD", self.password)];
+        known.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?.to_string()))).collect()
+    }
+}
+
 /// A program that runs. Dropped, it is told to end, and is waited for.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -54,12 +71,12 @@ pub(crate) struct Running {
     interrupts: Arc<Interrupts>,
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+#[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 /// Interrupts a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupter(Arc<Interrupts>);
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+#[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 impl Interrupter {
     /// Does what Ctrl-C does in a terminal.
     pub(crate) fn interrupt(&self) {
@@ -68,7 +85,7 @@ impl Interrupter {
 }
 
 impl Running {
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+    #[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
     /// A way to interrupt the program from any thread, as long as it runs.
     pub(crate) fn interrupter(&self) -> Interrupter {
         Interrupter(self.interrupts.clone())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::channel::Dialer;
 use super::machine::MachineFs;
 use super::session::SessionDialer;
-use super::{Command, Input, Output, Running, installation};
+use super::{Command, Input, Interrupter, Login, Output, Running, installation};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
@@ -17,7 +17,7 @@ use crate::serve::{self, pipe};
 /// Where the program finds itself and its like: a place that no machine has.
 const INSTALLATION: &str = "/.pglite-oxide";
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+#[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 /// Variables that are handed on from the caller's environment: the user's taste, not where the server is.
 const PASSED_ON: [&str; 11] = [
     "COLUMNS",
@@ -75,16 +75,17 @@ impl Psql {
     }
 
     /// Runs the program in the session of a database, and returns its exit code. A transaction that it leaves open is rolled back, as a server would.
+    /// `watch` is given the way to interrupt it, and what it returns is dropped at the end.
     ///
     /// # Errors
     /// As [`Self::start`]; [`ErrorKind::Crashed`] if the program traps; why the session is over if it is.
-    pub(crate) fn run_in(mut self, db: &mut Pglite) -> Result<i32> {
+    pub(crate) fn run_in<W>(mut self, db: &mut Pglite, watch: impl FnOnce(Interrupter) -> Result<W>) -> Result<i32> {
         let interrupts = db.session.interrupts().clone();
         let (server, client) = pipe::pipe();
-        for (name, value) in [("PGUSER", &db.options().user), ("PGDATABASE", &db.options().database)] {
-            self.env.push((name.to_string(), value.clone()));
-        }
+        let login = Login { user: &db.options().user, database: &db.options().database, password: None };
+        self.env.extend(login.environment());
         let running = self.start(Box::new(SessionDialer::new(client, &interrupts)))?;
+        let _watch = watch(running.interrupter())?;
         let served = serve::lend(db, server);
         let code = running.wait();
         // A client that was refused has said so.
@@ -99,7 +100,7 @@ impl Psql {
     }
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+#[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 /// What of this process's environment the program sees.
 pub(crate) fn environment() -> Vec<(String, String)> {
     PASSED_ON.iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect()

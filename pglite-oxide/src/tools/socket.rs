@@ -18,7 +18,7 @@ const CAPACITY: usize = 128 * 1024;
 /// Bytes that are read at a time.
 const PIECE: usize = 64 * 1024;
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for the command line's psql"))]
+#[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SocketDialer {
