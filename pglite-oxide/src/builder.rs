@@ -261,7 +261,12 @@ impl Builder {
                 (Data::Image(data), None)
             }
         };
-        Ok(Cluster::new(payload, data, options, held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>)))
+        Ok(Cluster::new(
+            payload,
+            data,
+            options,
+            held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>),
+        ))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
@@ -17,6 +17,17 @@ pub(crate) enum Flag {
     Cancel = 1,
     Die = 2,
     Alarm = 3,
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// What was waited for.
+    Ready,
+    /// A flag was set.
+    Flag,
+    /// The time.
+    Timeout,
 }
 
 /// The way to one guest's flags. Outlives the guest: flagging a guest that is gone does nothing.
@@ -83,6 +94,15 @@ impl Interrupts {
         self.sleep(timeout, is_flagged)
     }
 
+    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
+    pub(crate) fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
+        match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
+            _ if ready() => Woken::Ready,
+            true => Woken::Flag,
+            false => Woken::Timeout,
+        }
+    }
+
     /// Sleeps until a semaphore may be above zero.
     pub(crate) fn wait_semaphore(&self, semaphore: &AtomicI32) {
         self.sleep(None, |_| semaphore.load(Ordering::SeqCst) > 0);
@@ -118,6 +138,13 @@ impl Interrupts {
 
     fn lock(&self) -> MutexGuard<'_, Option<Flags>> {
         self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As a waker it makes the guest's thread look at what it waits for.
+impl Wake for Interrupts {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
     }
 }
 

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use wasmer::Module;
 
 use crate::abi;
 use crate::artifacts::{self, Artifact, Needs, Source};
 use crate::database::PGDATA;
-use crate::engine::Modules;
+use crate::engine::{self, Modules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
-use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT, Module};
+use crate::manifest::{self, AotManifest, Archive, AssetsManifest, FORMAT};
 
 /// How to make a payload, for errors about its absence.
 const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
@@ -37,6 +38,7 @@ pub(crate) struct Payload {
     manifest: AssetsManifest,
     members: Members,
     artifacts: Vec<Artifact>,
+    programs: Vec<Artifact>,
     modules: Mutex<Option<Arc<Modules>>>,
     system: Mutex<Option<Arc<Image>>>,
     template: Mutex<Option<Arc<Image>>>,
@@ -51,6 +53,12 @@ impl Payload {
     /// The modules, loaded by the first caller.
     pub(crate) fn modules(&self) -> Result<Arc<Modules>> {
         once(&self.modules, || Modules::load(self.artifacts.clone()))
+    }
+
+    /// A client program, loaded by the first caller.
+    pub(crate) fn program(&self, name: &str) -> Result<Module> {
+        let artifact = self.programs.iter().find(|program| program.name == name);
+        engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
     }
 
     /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
@@ -110,11 +118,12 @@ impl Payload {
                 "PostgreSQL was built for host interface version {found}, this crate has {expected}"
             )));
         }
-        let artifacts = describe(&manifest, compiled, &code)?;
+        let (artifacts, programs) = describe(&manifest, compiled, &code)?;
         Ok(Self {
             manifest,
             members,
             artifacts,
+            programs,
             modules: Mutex::default(),
             system: Mutex::default(),
             template: Mutex::default(),
@@ -123,13 +132,9 @@ impl Payload {
     }
 
     /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
-    pub(crate) fn extended(
-        &self,
-        modules: Vec<Artifact>,
-        mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
-    ) -> Self {
+    pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
         let mut manifest = self.manifest.clone();
-        manifest.modules.extend(modules.iter().map(|module| Module {
+        manifest.modules.extend(modules.iter().map(|module| manifest::Module {
             name: module.name.clone(),
             path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
             wasm_sha256: module.wasm_sha256.clone(),
@@ -139,6 +144,7 @@ impl Payload {
             manifest,
             members: self.members.clone(),
             artifacts: [self.artifacts.clone(), modules].concat(),
+            programs: self.programs.clone(),
             modules: Mutex::default(),
             system: Mutex::default(),
             template: Mutex::default(),
@@ -218,8 +224,12 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
     Ok((manifest, members))
 }
 
-/// Matches compiled modules with the modules they were made from.
-fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) -> Result<Vec<Artifact>> {
+/// Matches compiled modules with the modules they were made from, and compiled programs with the programs.
+fn describe(
+    manifest: &AssetsManifest,
+    compiled: AotManifest,
+    code: &Members,
+) -> Result<(Vec<Artifact>, Vec<Artifact>)> {
     let needs = Needs {
         target: compiled.target,
         wasmer_version: compiled.engine.wasmer,
@@ -228,28 +238,29 @@ fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) ->
     };
     let mut by_name: BTreeMap<_, _> =
         compiled.artifacts.into_iter().map(|artifact| (artifact.name.clone(), artifact)).collect();
-    let mut artifacts = Vec::new();
-    for module in &manifest.modules {
-        let found = by_name.remove(&module.name);
-        let artifact =
-            found.ok_or_else(|| damaged(&format!("module {} was not compiled for this machine", module.name)))?;
-        if artifact.wasm_sha256 != module.wasm_sha256 {
-            let (made, expected) = (&artifact.wasm_sha256, &module.wasm_sha256);
-            return Err(damaged(&format!("artifact {}: compiled from {made}, expected {expected}", module.name)));
+    let mut describe = |name: &str, wasm_sha256: &str| {
+        let found = by_name.remove(name);
+        let artifact = found.ok_or_else(|| damaged(&format!("module {name} was not compiled for this machine")))?;
+        if artifact.wasm_sha256 != wasm_sha256 {
+            let made = &artifact.wasm_sha256;
+            return Err(damaged(&format!("artifact {name}: compiled from {made}, expected {wasm_sha256}")));
         }
         let bytes = code.get(&artifact.member);
-        let bytes = bytes
-            .ok_or_else(|| damaged(&format!("artifact {}: there is no member {}", module.name, artifact.member)))?;
-        artifacts.push(Artifact {
+        let bytes =
+            bytes.ok_or_else(|| damaged(&format!("artifact {name}: there is no member {}", artifact.member)))?;
+        Ok(Artifact {
             name: artifact.name,
             wasm_sha256: artifact.wasm_sha256,
             sha256: artifact.sha256,
             size: artifact.size,
             needs: needs.clone(),
             bytes: Source::Embedded(bytes),
-        });
-    }
-    Ok(artifacts)
+        })
+    };
+    let modules = manifest.modules.iter().map(|module| describe(&module.name, &module.wasm_sha256));
+    let modules = modules.collect::<Result<_>>()?;
+    let programs = manifest.programs.iter().map(|program| describe(&program.name, &program.wasm_sha256));
+    Ok((modules, programs.collect::<Result<_>>()?))
 }
 
 /// Adds the files and directories of a tar archive, below a directory. Contents stay where they are in the archive.

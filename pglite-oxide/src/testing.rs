@@ -1,7 +1,10 @@
-//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, and the bare round trip. No promise of stability.
+//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, the bare round trip, and `psql`. No promise of stability.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::artifacts;
 use crate::builder::Builder;
@@ -11,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs;
 use crate::options::{Durability, Options};
 use crate::payload;
+use crate::tools::psql::Psql;
+use crate::tools::socket::SocketDialer;
+use crate::tools::{Input, Kept};
 
 pub use crate::fs::errno::Errno;
 pub use crate::fs::fault::{Class, Fault, FaultFs, Plan};
@@ -69,4 +75,52 @@ pub fn round_trip(db: &mut Pglite) -> Result<()> {
     postgres_protocol::message::frontend::sync(db.session.begin()?);
     db.session.send()?;
     db.session.finish()
+}
+
+/// A run of `psql`: its exit code, and what it put out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PsqlRun {
+    /// 0, or what `psql` says about its failure (PostgreSQL documentation, `psql`, "Exit Status").
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `psql` in the session of a database, with these arguments and this input, and paths that start at this directory.
+///
+/// # Errors
+/// As the session's or the program's.
+pub fn psql(db: &mut Pglite, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    Ok(psql_run(psql.run_in(db, |_| Ok(()))?, &stdout, &stderr))
+}
+
+/// Runs `psql` against a server at a TCP address.
+///
+/// # Errors
+/// As the program's.
+pub fn psql_at(server: SocketAddr, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    let running = psql.start(Box::new(SocketDialer::Tcp(server)))?;
+    Ok(psql_run(running.wait()?, &stdout, &stderr))
+}
+
+fn psql_command(args: &[&str], stdin: Input, directory: &Path) -> (Psql, Kept, Kept) {
+    let (stdout, stderr) = (Kept::default(), Kept::default());
+    let psql = Psql {
+        args: args.iter().map(|argument| argument.to_string()).collect(),
+        env: Vec::new(),
+        working_directory: directory.to_path_buf(),
+        stdin,
+        stdout: stdout.output(),
+        stderr: stderr.output(),
+    };
+    (psql, stdout, stderr)
+}
+
+fn psql_run(code: i32, stdout: &Kept, stderr: &Kept) -> PsqlRun {
+    let text = |kept: &Kept| String::from_utf8_lossy(&kept.take()).into_owned();
+    PsqlRun { code, stdout: text(stdout), stderr: text(stderr) }
 }

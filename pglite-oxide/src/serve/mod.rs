@@ -2,8 +2,9 @@
 //! the end of the guest. Where the connection leads is not its business: to a client in this process, or to a socket that somebody listened at.
 
 mod follow;
+mod lend;
 pub(crate) mod peer;
-mod pipe;
+pub(crate) mod pipe;
 mod presence;
 pub(crate) mod socket;
 mod startup;
@@ -18,12 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::FLUSH_DELAY;
 use crate::instance::{Instance, Launch, Outcome};
 use crate::interrupts::Interrupts;
+use crate::protocol::TransactionStatus;
 use crate::session::MESSAGE_MAX;
 use crate::sqlstate::SqlState;
 use crate::streams::{More, Sink, Source};
 
 pub(crate) use follow::CancelKey;
 use follow::Follower;
+pub(crate) use lend::lend;
 use peer::{Input, Peer};
 pub(crate) use pipe::{ClientEnd, pipe};
 pub(crate) use presence::Presence;
@@ -62,8 +65,7 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let status = db.transaction_status();
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
-    let client = Conversation { received, follower: Follower::ready(status), ..Conversation::with(Box::new(end)) };
-    let client = Client::connect(client, &mut instance);
+    let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
     Served { instance, client, presence: Arc::default() }.run()
 }
 
@@ -96,7 +98,11 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
     let mut instance = Instance::new(launch)?;
     let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
-    let outcome = instance.boot();
+    // The first pump tells the client that PostgreSQL is ready.
+    let outcome = match instance.boot() {
+        Ok(Outcome::Drained) => instance.pump(),
+        other => other,
+    };
     // The connection is closed last: a client that sees its end finds the session's files at rest.
     let mut served = Served { instance, client, presence };
     let result = match outcome {
@@ -105,8 +111,9 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
         Err(error) => Err(error),
     };
     served.presence.leave();
+    // PostgreSQL says itself why it ends a session, unless it crashes.
     if let Err(error) = &result
-        && error.as_db_error().is_none()
+        && !served.instance.has_exited()
     {
         served.client.lock().tell(&startup::fatal(&SqlState::INTERNAL_ERROR, &error.to_string(), None));
     }
@@ -169,7 +176,10 @@ impl Served {
         }
         let (abandoned, fatal) = {
             let mut client = self.client.lock();
-            (client.peer.as_ref().is_some_and(|peer| peer.is_abandoned()), client.follower.take_fatal())
+            // A client that was refused may have been told so in an older protocol, which nobody here reads.
+            let refused = client.peer.is_some() && client.follower.status().is_none();
+            let abandoned = refused || client.peer.as_ref().is_some_and(|peer| peer.is_abandoned());
+            (abandoned, client.follower.take_fatal())
         };
         match fatal {
             // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
@@ -219,9 +229,9 @@ impl Client {
 }
 
 impl Conversation {
-    #[cfg(feature = "async")]
-    fn with(peer: Box<dyn Peer>) -> Self {
-        Self { peer: Some(peer), expected: None, received: BytesMut::new(), follower: Follower::default() }
+    /// With a client that is let in already, in a session with this status.
+    fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
+        Self { peer: Some(peer), expected: None, received, follower: Follower::ready(status) }
     }
 
     fn expecting(expected: Expected) -> Self {
@@ -288,10 +298,9 @@ impl Sink for ToClient {
     fn take(&mut self, output: &mut BytesMut) -> bool {
         let mut client = self.0.lock();
         let client = &mut *client;
-        // Before there is a client, output waits for it; what was said then is followed when it goes out.
-        let Some(peer) = &mut client.peer else { return true };
         client.follower.follow(output);
-        let taken = peer.write(output);
+        // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
+        let taken = client.peer.as_mut().is_none_or(|peer| peer.write(output));
         output.clear();
         taken
     }

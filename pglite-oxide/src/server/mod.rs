@@ -2,6 +2,7 @@
 //! session is, is `serve`'s; how a client gets in, `door`'s and `queue`'s.
 
 mod door;
+mod dump;
 mod listen;
 mod queue;
 
@@ -17,7 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::Pglite;
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, Result};
-use crate::serve::{self, ClientEnd, Ended, Presence};
+use crate::serve::{self, Ended, Presence};
 use crate::sqlstate::SqlState;
 
 pub use listen::Listen;
@@ -162,14 +163,6 @@ impl PgliteServer {
     /// [`ErrorKind::Crashed`] if a thread of the server panicked.
     pub fn shutdown(mut self) -> Result<()> {
         self.stop()
-    }
-
-    /// A connection that needs no socket.
-    pub(crate) fn connect(&self) -> Result<ClientEnd> {
-        let (server, client) = serve::pipe();
-        let shared = self.shared.clone();
-        spawn("client", move || door::let_in_from_inside(&shared, server))?;
-        Ok(client)
     }
 
     fn stop(&mut self) -> Result<()> {

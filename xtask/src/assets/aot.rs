@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::host::Host;
-use super::modules::{self, MAIN};
+use super::modules;
 use super::plan::id;
 use super::targets::Target;
 use super::workshop::{JobFiles, Workshop, jobs, make_dir};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
+use crate::pipeline::fingerprint::children;
+use crate::pipeline::plan::StepId;
 
 /// The compiler in the output of its step.
 const COMPILER: &str = "aot-compiler";
@@ -69,9 +71,14 @@ pub(crate) fn compiler(
     Ok(())
 }
 
-/// Compiles every module for a target.
-pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let wasm = context.output_of(&id::modules()?)?.to_path_buf();
+/// Compiles every module that a step made, for a target.
+pub(crate) fn compile(
+    target: Target,
+    from: &StepId,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let wasm = context.output_of(from)?.to_path_buf();
     let files = JobFiles {
         read_only: [
             ("wasm".to_owned(), wasm.clone()),
@@ -138,8 +145,7 @@ pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
         let reason = text.lines().next().unwrap_or_default();
         return Ok(Outcome::Refused(reason.trim_start_matches("refused: ").to_owned()));
     }
-    let main = output.join(format!("{MAIN}.aot"));
-    if main.exists() {
+    if children(output)?.iter().any(|(name, _)| name.ends_with(".aot")) {
         Ok(Outcome::Artifacts)
     } else {
         Err(Error::new(format!("{} holds neither artifacts nor a refusal", output.display())))

@@ -7,6 +7,7 @@ mod lockfile;
 mod modules;
 pub(crate) mod payload;
 mod plan;
+mod programs;
 pub(crate) mod reproduce;
 pub(crate) mod stage;
 pub(crate) mod targets;
@@ -20,6 +21,7 @@ use crate::backend::Choice;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
+use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::plan::{Plan, StepId, StepState};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
@@ -130,11 +132,7 @@ impl<'a> Run<'a> {
         let mirrors = self.options.mirror.debian_mirror.clone();
         let workshop = Workshop::new(paths, lock, self.options.backend, mirrors, self.progress.clone())?;
         let workshop = &workshop;
-        let build = self
-            .plan
-            .step(&id::modules()?)
-            .map(|step| step.fingerprint)
-            .ok_or_else(|| Error::new("the plan has no modules"))?;
+        let build = build_id(&self.plan)?;
         let abi = abi_version(paths)?;
 
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
@@ -147,11 +145,16 @@ impl<'a> Run<'a> {
             );
         }
         executors.insert(id::modules()?, Box::new(move |context| modules::run(paths, workshop, context)));
+        executors.insert(id::programs()?, Box::new(move |context| programs::run(paths, workshop, context)));
         executors.insert(id::compiler()?, Box::new(move |context| aot::compiler(paths, host, workshop, context)));
         executors.insert(id::template()?, Box::new(move |context| template::run(paths, lock, host, context)));
         executors.insert(id::assets()?, Box::new(move |context| payload::assets(lock, &build, abi, context)));
         for target in self.targets.iter().copied() {
-            executors.insert(id::aot(target.triple)?, Box::new(move |context| aot::compile(target, workshop, context)));
+            for (id, from) in
+                [(id::aot(target.triple)?, id::modules()?), (id::aot_programs(target.triple)?, id::programs()?)]
+            {
+                executors.insert(id, Box::new(move |context| aot::compile(target, &from, workshop, context)));
+            }
             executors
                 .insert(id::payload(target.triple)?, Box::new(move |context| payload::aot(target, &build, context)));
         }
@@ -320,9 +323,10 @@ fn verify(paths: &Paths) -> Result<()> {
         }
     }
     println!(
-        "ok       staged payload {} ({} modules, {} archives)",
+        "ok       staged payload {} ({} modules, {} programs, {} archives)",
         &staged.assets.build[..12],
         staged.assets.modules.len(),
+        staged.assets.programs.len(),
         staged.assets.archives.len()
     );
     for (target, manifest) in &staged.targets {
@@ -339,7 +343,7 @@ fn status(paths: &Paths) -> Result<()> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, TARGETS.to_vec(), &options, Progress::stderr())?;
     print!("{}", run.plan.render(|step| Store::new(paths).state(step)));
-    let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
+    let current = build_id(&run.plan)?.to_string();
     match stage::verify_assets(&stage::assets_dir(&paths.root)) {
         Err(_) if !stage::assets_dir(&paths.root).exists() => println!("staged: nothing; {}", stage::REPAIR),
         Err(error) => println!("staged: damaged: {error}"),
@@ -353,6 +357,16 @@ fn status(paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names the build that a plan makes: by everything that is compiled.
+fn build_id(plan: &Plan) -> Result<Fingerprint> {
+    let mut text = String::new();
+    for id in [id::modules()?, id::programs()?] {
+        let step = plan.step(&id).ok_or_else(|| Error::new(format!("the plan has no step {id}")))?;
+        text.push_str(&step.fingerprint.to_string());
+    }
+    Ok(Fingerprint::of_bytes(text.as_bytes()))
 }
 
 /// The version of the border between guest and host, from the header that defines it.

@@ -1,0 +1,171 @@
+//! `pglite serve`: a server until a signal comes, or while a command runs.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use pglite_oxide::{Listen, PgliteServer};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::Failure;
+use crate::place::Place;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Listen at this TCP address: PORT, ADDRESS or ADDRESS:PORT [default: 127.0.0.1, a free port]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "unix")]
+    tcp: Option<Address>,
+    /// Listen at a Unix socket in this directory
+    #[arg(long, value_name = "DIR")]
+    unix: Option<PathBuf>,
+    /// Permissions of the Unix socket, in octal
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, requires = "unix")]
+    socket_mode: u32,
+    /// Have clients prove that they know their role's password (SCRAM-SHA-256), and give --user the one in this variable of the environment
+    #[arg(long, value_name = "VARIABLE")]
+    password_env: Option<String>,
+    /// How long a client waits for its turn, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    wait: Duration,
+    /// How long running statements may go on at the end, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    grace: Duration,
+    /// Have a client that comes end the session of one that is idle
+    #[arg(long)]
+    take_over_idle: bool,
+    /// Print the connection URI, and nothing else, to standard output
+    #[arg(long)]
+    print_uri: bool,
+    /// Run this command, by the shell, with DATABASE_URL, PGHOST, PGPORT, PGUSER, PGDATABASE and PGPASSWORD set, and stop when it ends, with its exit code
+    #[arg(long, value_name = "COMMAND")]
+    run: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Address {
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    // From here on, a signal ends the server in good order, whenever it comes.
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let listen = arguments.listen()?.on_error(|error| eprintln!("pglite: {error}"));
+    let server = arguments.place.builder().serve(&listen)?;
+    announce(&server, arguments)?;
+    let code = match &arguments.run {
+        Some(command) => accompany(&server, command, signals)?,
+        None => {
+            signals.forever().next();
+            ExitCode::SUCCESS
+        }
+    };
+    server.shutdown()?;
+    Ok(code)
+}
+
+/// Says where the server is. A program that reads the URI knows with it that clients can connect.
+fn announce(server: &PgliteServer, arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.print_uri {
+        if arguments.run.is_none() {
+            eprintln!("pglite: listening; connect to {}", server.connection_uri());
+        }
+        return Ok(());
+    }
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", server.connection_uri())
+        .and_then(|()| stdout.flush())
+        .map_err(|cause| format!("cannot print the connection URI: {cause}").into())
+}
+
+/// Runs a command to its end and returns its exit code. Signals are passed on to it: how to end is its business.
+fn accompany(server: &PgliteServer, command: &str, mut signals: Signals) -> Result<ExitCode, Failure> {
+    let mut shell = if cfg!(windows) { Command::new("cmd") } else { Command::new("/bin/sh") };
+    shell.arg(if cfg!(windows) { "/C" } else { "-c" }).arg(command).envs(server.environment());
+    let mut child = shell.spawn().map_err(|cause| format!("--run: cannot start {command:?}: {cause}"))?;
+    let (process, handle) = (child.id(), signals.handle());
+    let passing_on = std::thread::spawn(move || signals.forever().for_each(|signal| pass_on(process, signal)));
+    let status = child.wait().map_err(|cause| format!("--run: cannot wait for {command:?}: {cause}"));
+    handle.close();
+    // It can only have panicked, which it said.
+    let _ = passing_on.join();
+    Ok(ExitCode::from(exit_code(status?)))
+}
+
+impl Arguments {
+    fn listen(&self) -> Result<Listen, Failure> {
+        let mut listen = match (&self.unix, self.tcp) {
+            (Some(directory), _) => Listen::unix(directory).socket_mode(self.socket_mode),
+            (None, address) => {
+                let mut listen = Listen::tcp();
+                if let Some(ip) = address.and_then(|address| address.ip) {
+                    listen = listen.address(ip);
+                }
+                if let Some(port) = address.and_then(|address| address.port) {
+                    listen = listen.port(port);
+                }
+                listen
+            }
+        };
+        if let Some(variable) = &self.password_env {
+            let password = std::env::var(variable)
+                .map_err(|cause| format!("--password-env: the variable {variable} holds no password: {cause}"))?;
+            listen = listen.password(password);
+        }
+        Ok(listen.wait_for_session(self.wait).grace(self.grace).take_over_idle(self.take_over_idle))
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(port) = text.parse() {
+            return Ok(Self { ip: None, port: Some(port) });
+        }
+        if let Ok(ip) = text.parse() {
+            return Ok(Self { ip: Some(ip), port: None });
+        }
+        let address: SocketAddr =
+            text.parse().map_err(|_| "expected PORT, ADDRESS or ADDRESS:PORT, such as 127.0.0.1:5432")?;
+        Ok(Self { ip: Some(address.ip()), port: Some(address.port()) })
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "expected permissions in octal, such as 660".to_string())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds".to_string())
+}
+
+#[cfg(unix)]
+fn pass_on(process: u32, signal: i32) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    // A terminal gives SIGINT and SIGHUP to the command itself.
+    if signal == SIGTERM
+        && let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw)
+    {
+        let _ = kill_process(process, Signal::TERM);
+    }
+}
+
+/// As shells have it: a command that a signal ended has 128 and the signal's number.
+fn exit_code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    u8::try_from(status.code().unwrap_or(1)).unwrap_or(u8::MAX)
+}
