@@ -48,6 +48,13 @@ for DIR in $MODULES; do
 	make -s -j"$JOBS" -C "$DIR" all
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
+
+# Modules that PostgreSQL's own tests load. Nobody else does, so they are installed apart and never shipped.
+mkdir -p "$OUT/test/usr/lib/postgresql"
+make -s -j"$JOBS" -C src/test/regress regress.so
+make -s -j"$JOBS" -C contrib/spi autoinc.so refint.so
+cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so "$OUT/test/usr/lib/postgresql/"
+
 make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
 make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"
 make -s -C src/timezone install DESTDIR="$OUT/install"

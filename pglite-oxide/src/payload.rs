@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use wasmer::Module;
 
 use crate::abi;
 use crate::artifacts::{self, Artifact, Needs, Source};
@@ -15,7 +14,7 @@ use crate::database::PGDATA;
 use crate::engine::{self, Modules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
-use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT};
+use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT, Module};
 
 /// How to make a payload, for errors about its absence.
 const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
@@ -26,6 +25,8 @@ const IMAGE_TIME_NS: u64 = 1_735_689_600_000_000_000;
 /// Where archives belong in the guest, by name; every other one holds share files.
 const TEMPLATE: &str = "template";
 const SHARE_DIRECTORY: &str = "usr/share/postgresql";
+/// Where PostgreSQL looks for modules.
+const MODULE_DIRECTORY: &str = "usr/lib/postgresql";
 
 /// First member of a payload.
 const MANIFEST: &str = "manifest.json";
@@ -40,6 +41,8 @@ pub(crate) struct Payload {
     modules: Mutex<Option<Arc<Modules>>>,
     system: Mutex<Option<Arc<Image>>>,
     template: Mutex<Option<Arc<Image>>>,
+    /// Directories of the machine that guests see besides, by their absolute paths there.
+    mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
 }
 
 /// Members of a payload by name.
@@ -52,7 +55,7 @@ impl Payload {
     }
 
     /// A client program, loaded by the first caller.
-    pub(crate) fn program(&self, name: &str) -> Result<Module> {
+    pub(crate) fn program(&self, name: &str) -> Result<wasmer::Module> {
         let artifact = self.programs.iter().find(|program| program.name == name);
         engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
     }
@@ -60,7 +63,8 @@ impl Payload {
     /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
     /// there, in `/tmp` for example, stays in memory and is its own.
     pub(crate) fn volume(&self, data: Arc<dyn FileSystem>) -> Result<Volume> {
-        Ok(Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data))
+        let volume = Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data);
+        Ok(self.mounts.iter().fold(volume, |volume, (point, fs)| volume.mount(point, fs.clone())))
     }
 
     /// The data directory of a new database, unpacked by the first caller.
@@ -78,6 +82,8 @@ impl Payload {
     fn system(&self) -> Result<Arc<Image>> {
         once(&self.system, || {
             let mut items = vec![(PGDATA.to_string(), Item::Directory), ("tmp".to_string(), Item::Directory)];
+            let points = self.mounts.iter().map(|(point, _)| point.trim_start_matches('/'));
+            items.extend(points.map(|point| (point.to_string(), Item::Directory)));
             for archive in self.manifest.archives.iter().filter(|archive| archive.name != TEMPLATE) {
                 unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
             }
@@ -120,7 +126,29 @@ impl Payload {
             modules: Mutex::default(),
             system: Mutex::default(),
             template: Mutex::default(),
+            mounts: Vec::new(),
         })
+    }
+
+    /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
+    pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
+        let mut manifest = self.manifest.clone();
+        manifest.modules.extend(modules.iter().map(|module| Module {
+            name: module.name.clone(),
+            path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
+            wasm_sha256: module.wasm_sha256.clone(),
+            extension: None,
+        }));
+        Self {
+            manifest,
+            members: self.members.clone(),
+            artifacts: [self.artifacts.clone(), modules].concat(),
+            programs: self.programs.clone(),
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::default(),
+            mounts,
+        }
     }
 
     fn archive(&self, archive: &Archive) -> Result<Bytes> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::artifacts;
+use crate::builder::Builder;
 use crate::cluster::{Cluster, Data};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,7 +50,21 @@ pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str
     let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let options = Options { durability, settings, ..Options::default() };
     options.check()?;
-    Cluster::new(Data::Other(data), options, None).open()
+    Cluster::new(payload::embedded()?, Data::Other(data), options, None).open()
+}
+
+/// Has a builder's PostgreSQL find more modules, those of a directory with artifacts, and see a directory of the machine at an absolute path. Both stay
+/// loaded as long as the process runs.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if the artifacts cannot be read; [`ErrorKind::Io`] if the directory cannot be opened.
+pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<Builder> {
+    let (point, directory) = mount;
+    let failed = |cause| Error::new(ErrorKind::Io, format!("cannot open {}", directory.display())).with_cause(cause);
+    let fs = Arc::new(HostFs::open(directory).map_err(failed)?);
+    let modules = artifacts::from_directory(modules)?;
+    let payload = payload::embedded()?.extended(modules, vec![(String::leak(point.to_string()), fs)]);
+    Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 
 /// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.

@@ -9,7 +9,7 @@ use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{consumer, crash, release};
+use crate::{consumer, crash, regress, release};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -39,10 +39,12 @@ const CHECKS: &[Check] = &[
     ("assets build, nothing changed", nothing_changed),
     ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
     ("runtime", |paths| {
-        let packages = ["-p", "pglite-oxide", "-p", "initdb", "-p", "bench", "-p", "crash", "--all-features"];
+        let packages =
+            ["-p", "pglite-oxide", "-p", "initdb", "-p", "bench", "-p", "crash", "-p", "regress", "--all-features"];
         cargo(paths, &[&["test", "--locked", "--release"][..], &packages].concat(), true)
     }),
     ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
+    ("regress", |paths| regress::run(paths, &regress::Options::default()).map(|()| Outcome::Passed)),
     ("lints", |paths| {
         cargo(paths, &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"], true)
     }),

@@ -88,8 +88,25 @@ pub(crate) fn compile(
         ..JobFiles::default()
     };
     // The largest module first, so that the threads finish together.
-    let modules: Vec<String> =
-        modules::list(&wasm)?.into_iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
+    compile_all(&modules::list(&wasm)?, "", target, workshop, context, &files)?;
+    if let Outcome::Artifacts = outcome(&context.out)? {
+        make_dir(&context.out.join(modules::TEST))?;
+        let test = modules::list(&wasm.join(modules::TEST))?;
+        compile_all(&test, modules::TEST, target, workshop, context, &files)?;
+    }
+    Ok(())
+}
+
+/// Compiles the modules of a directory of the step before into the same one of the output.
+fn compile_all(
+    modules: &[(String, PathBuf)],
+    directory: &str,
+    target: Target,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+    files: &JobFiles,
+) -> Result<()> {
+    let modules: Vec<String> = modules.iter().map(|(name, _)| format!("/pgl/wasm/{directory}/{name}.wasm")).collect();
     let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
     let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
         if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
@@ -104,9 +121,10 @@ pub(crate) fn compile(
         "--cpu-features",
         &features,
     ];
-    argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
+    let out = format!("/pgl/out/{directory}");
+    argv.extend(["--threads", &threads, "--out", &out]);
     argv.extend(modules.iter().map(String::as_str));
-    workshop.run(context, &argv, files)
+    workshop.run(context, &argv, files.clone())
 }
 
 /// What a target's step left behind.

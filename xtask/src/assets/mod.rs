@@ -137,6 +137,7 @@ impl<'a> Run<'a> {
 
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
         executors.insert(id::postgresql()?, Box::new(move |context| guest::postgresql(paths, workshop, context)));
+        executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, workshop, context)));
         for (name, variables) in plan::PGXS {
             executors.insert(
                 id::extension(name)?,
@@ -266,6 +267,40 @@ pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     let store = Store::new(paths);
     let stale = run.plan.steps.iter().filter(|step| store.state(step) != StepState::Cached);
     Ok(stale.map(|step| step.id.to_string()).collect())
+}
+
+/// What PostgreSQL's own tests need of the build.
+#[derive(Debug)]
+pub(crate) struct TestOutputs {
+    /// The suites, with the programs that run them.
+    pub(crate) suites: PathBuf,
+    /// This machine's artifacts of the modules that only tests load.
+    pub(crate) modules: PathBuf,
+    /// Root file system that the programs run in.
+    pub(crate) rootfs: PathBuf,
+}
+
+/// Finds what PostgreSQL's own tests need, of the build that is staged.
+pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
+    let options = BuildOptions::default();
+    let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
+    let store = Store::new(paths);
+    let output = |id: StepId| {
+        let output = run.plan.step(&id).and_then(|step| store.output(step));
+        output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
+    };
+    let staged = stage::read_assets(&stage::assets_dir(&paths.root))?.build;
+    let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
+    if staged != current {
+        let message = "the staged payload was made from other inputs than these";
+        return Err(Error::new(message).repair(stage::REPAIR));
+    }
+    let image = Workshop::new(paths, &run.lock, options.backend, vec![], run.progress.clone())?.unpacked()?;
+    Ok(TestOutputs {
+        suites: output(id::suites()?)?,
+        modules: output(id::aot(&run.host.triple)?)?.join(modules::TEST),
+        rootfs: image.rootfs,
+    })
 }
 
 fn verify(paths: &Paths) -> Result<()> {

@@ -57,6 +57,9 @@ pub(crate) mod id {
     pub(crate) fn aot_programs(triple: &str) -> Result<StepId> {
         StepId::new(&format!("aot-programs/{triple}"))
     }
+    pub(crate) fn suites() -> Result<StepId> {
+        StepId::new("test/suites")
+    }
     pub(crate) fn template() -> Result<StepId> {
         StepId::new("template")
     }
@@ -91,6 +94,16 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .tree("overlay", &assets.join("guest/overlay"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .files("scripts", &assets.join("build"), ["flags.sh", "postgresql.sh"])?,
+        after: vec![],
+    });
+    steps.push(Step {
+        id: id::suites()?,
+        title: "building the driver of PostgreSQL's own tests".into(),
+        inputs: Inputs::new().text("image", image_inputs)?.text("archive", archive("postgresql")?)?.files(
+            "scripts",
+            &assets.join("build"),
+            ["suites.sh"],
+        )?,
         after: vec![],
     });
     for (name, variables) in PGXS {

@@ -76,6 +76,12 @@ pub(crate) fn verify(paths: &Paths) -> Result<Staged> {
     Ok(Staged { assets, targets })
 }
 
+/// The manifest of the portable payload; nothing else is checked.
+pub(crate) fn read_assets(directory: &Path) -> Result<AssetsManifest> {
+    let (path, members) = members(directory)?;
+    manifest(&path, &members)
+}
+
 /// Checks the portable payload.
 pub(crate) fn verify_assets(directory: &Path) -> Result<AssetsManifest> {
     let (path, members) = members(directory)?;
