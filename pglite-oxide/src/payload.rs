@@ -14,7 +14,7 @@ use crate::database::PGDATA;
 use crate::engine::{self, Modules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
-use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT, Module};
+use crate::manifest::{self, AotManifest, Archive, AssetsManifest, FORMAT};
 
 /// How to make a payload, for errors about its absence.
 const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
@@ -133,7 +133,7 @@ impl Payload {
     /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
     pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
         let mut manifest = self.manifest.clone();
-        manifest.modules.extend(modules.iter().map(|module| Module {
+        manifest.modules.extend(modules.iter().map(|module| manifest::Module {
             name: module.name.clone(),
             path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
             wasm_sha256: module.wasm_sha256.clone(),

@@ -54,11 +54,11 @@ pub(crate) mod id {
     pub(crate) fn aot(triple: &str) -> Result<StepId> {
         StepId::new(&format!("aot/{triple}"))
     }
-    pub(crate) fn aot_programs(triple: &str) -> Result<StepId> {
-        StepId::new(&format!("aot-programs/{triple}"))
-    }
     pub(crate) fn suites() -> Result<StepId> {
         StepId::new("test/suites")
+    }
+    pub(crate) fn aot_programs(triple: &str) -> Result<StepId> {
+        StepId::new(&format!("aot-programs/{triple}"))
     }
     pub(crate) fn template() -> Result<StepId> {
         StepId::new("template")
