@@ -4,8 +4,8 @@
 
 pub(crate) mod abi;
 mod arguments;
-mod channel;
-mod dump;
+pub(crate) mod channel;
+pub(crate) mod dump;
 mod machine;
 pub(crate) mod psql;
 mod session;
