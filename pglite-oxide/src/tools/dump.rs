@@ -272,15 +272,6 @@ impl Pglite {
     }
 }
 
-/// Dumps what a dialer leads to, as this user and of this database, through a connection of the dump's own.
-///
-/// # Errors
-/// As [`Dump::start`] and [`Dump::finish`].
-#[cfg_attr(not(test), allow(dead_code, reason = "for a server"))]
-pub(crate) fn dump(dialer: Box<dyn Dialer>, user: &str, database: &str, options: &PgDumpOptions) -> Result<Vec<u8>> {
-    Dump::start(dialer, user, database, options)?.finish()
-}
-
 /// A dump in the making.
 #[derive(Debug)]
 pub(crate) struct Dump {

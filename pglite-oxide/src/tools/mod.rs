@@ -4,8 +4,8 @@
 
 pub(crate) mod abi;
 mod arguments;
-pub(crate) mod channel;
-pub(crate) mod dump;
+mod channel;
+mod dump;
 mod machine;
 pub(crate) mod psql;
 mod session;
