@@ -1,4 +1,7 @@
-//! `pg_dump` and `psql`, run in this process.
+//! `pg_dump` and `psql`, run in this process. Without a payload every test here fails and names the command that makes it.
+
+// A helper of a test fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
@@ -212,17 +215,20 @@ fn a_dump_can_be_cancelled() {
     .unwrap();
     let token = db.cancel_token();
     let start = Instant::now();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
     let canceller = std::thread::spawn(move || {
-        // Early ones find a statement that is over at once; the dump meets the next.
-        for _ in 0..600 {
-            std::thread::sleep(Duration::from_millis(50));
+        // Early ones may find nothing that runs long; the dump meets the next.
+        while is_done.recv_timeout(Duration::from_millis(50)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             token.cancel();
         }
     });
     let error = db.dump_sql(&PgDumpOptions::new().arg("--role=watched").arg("--enable-row-security")).unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    drop(canceller);
+    drop(done);
+    canceller.join().unwrap();
+    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
+    assert_eq!(db.query_one("SELECT count(*) FROM v", &[]).unwrap().get::<_, i64>(0), 1);
 }
 
 #[test]
@@ -332,6 +338,6 @@ fn what_a_dump_costs() {
             start.elapsed(),
             dump.len()
         );
-        assert_eq!(dump.iter().filter(|byte| **byte == b'\n').count() - empty.lines().count() > 1_000_000, true);
+        assert!(dump.iter().filter(|byte| **byte == b'\n').count() > 1_000_000);
     }
 }
