@@ -10,10 +10,28 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 
+/// The tests of the runtime and of what is built on it. One command for all who need one of its programs: another set of packages would be another set of features, and
+/// compile the dependencies once more.
+pub(crate) const RUNTIME_TESTS: &[&str] = &[
+    "test",
+    "--locked",
+    "--release",
+    "-p",
+    "pglite-oxide",
+    "-p",
+    "initdb",
+    "-p",
+    "bench",
+    "-p",
+    "crash",
+    "--all-features",
+];
+
 /// Packages whose output belongs to one checkout.
 const MEMBERS: &[&str] = &[
     "bench",
     "crash",
+    "examples",
     "initdb",
     "pglite-oxide",
     "pglite-oxide-aot-aarch64-apple-darwin",
