@@ -76,7 +76,8 @@ async fn main() -> Result<()> {
     let mut connection = pool.acquire().await?;
     connection.clear_cached_statements().await?;
     for id in 1..=3 {
-        let found = sqlx::query("SELECT name FROM item WHERE id = $1").bind(id).fetch_optional(&mut *connection).await?;
+        let found =
+            sqlx::query("SELECT name FROM item WHERE id = $1").bind(id).fetch_optional(&mut *connection).await?;
         ensure!(found.is_some() == (id < 3));
     }
     ensure!(connection.cached_statements_size() == 1);

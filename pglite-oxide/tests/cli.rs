@@ -109,14 +109,7 @@ fn a_command_is_told_where_the_server_is() -> Test {
     let encoded = place.replace('/', "%2F");
     assert_eq!(
         stdout.lines().collect::<Vec<_>>(),
-        [
-            &format!("postgresql://postgres:a%3Ab@{encoded}:5432/postgres"),
-            place,
-            "5432",
-            "postgres",
-            "postgres",
-            "a:b"
-        ]
+        [&format!("postgresql://postgres:a%3Ab@{encoded}:5432/postgres"), place, "5432", "postgres", "postgres", "a:b"]
     );
     Ok(())
 }
@@ -149,8 +142,7 @@ fn a_signal_in_the_middle_of_writing_loses_no_commit_and_keeps_nothing_else() ->
     let (committed, commits) = mpsc::channel();
     let writer = std::thread::spawn(move || {
         for id in 1.. {
-            let transaction =
-                format!("BEGIN; INSERT INTO t VALUES ({id}, 1); INSERT INTO t VALUES ({id}, 2); COMMIT");
+            let transaction = format!("BEGIN; INSERT INTO t VALUES ({id}, 1); INSERT INTO t VALUES ({id}, 2); COMMIT");
             if client.batch_execute(&transaction).is_err() {
                 return id - 1;
             }

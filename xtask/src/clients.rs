@@ -77,13 +77,11 @@ impl Server {
         command.args(["--pdeathsig", "TERM", "--"]).arg(programs.join("pglite"));
         command.args(["serve", "--temporary", "--print-uri", "--wait", WAIT]);
         match way {
-            Way::Tcp => {}
+            Way::Tcp => &mut command,
             // Programs of Debian run as another user.
-            Way::Unix => drop(command.arg("--unix").arg(work.path()).args(["--socket-mode", "666"])),
-            Way::Password => {
-                drop(command.args(["--password-env", PASSWORD_VARIABLE]).env(PASSWORD_VARIABLE, PASSWORD));
-            }
-        }
+            Way::Unix => command.arg("--unix").arg(work.path()).args(["--socket-mode", "666"]),
+            Way::Password => command.args(["--password-env", PASSWORD_VARIABLE]).env(PASSWORD_VARIABLE, PASSWORD),
+        };
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let child = child.context(|| "cannot start the program pglite through setpriv".into())?;
         let mut server = Self { way, child, work, uri: String::new() };
@@ -139,7 +137,9 @@ impl Server {
             let said = pgbench(arguments)?;
             let all = format!("number of transactions actually processed: {transactions}/{transactions}\n");
             if !said.contains(&all) || !said.contains("number of failed transactions: 0 ") {
-                return Err(Error::new(format!("pgbench over {}: not every transaction succeeded", self.way)).cause(said));
+                return Err(
+                    Error::new(format!("pgbench over {}: not every transaction succeeded", self.way)).cause(said)
+                );
             }
         }
         let sums = "SELECT (SELECT count(*) FROM pgbench_history) || ' ' || ((SELECT sum(delta) FROM pgbench_history) = (SELECT sum(abalance) FROM pgbench_accounts))";
@@ -173,9 +173,7 @@ impl Server {
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(Error::new(format!("pglite serve over {}: {status} after SIGTERM", self.way))),
-            None => {
-                Err(Error::new(format!("pglite serve over {} did not stop in {} s", self.way, PATIENCE.as_secs())))
-            }
+            None => Err(Error::new(format!("pglite serve over {} did not stop in {} s", self.way, PATIENCE.as_secs()))),
         }
     }
 
@@ -231,11 +229,10 @@ fn run(name: &str, command: &mut Command) -> Result<String> {
     let said = temporary_file()?;
     let again = |file: &File| file.try_clone().context(|| "cannot open a temporary file once more".into());
     let program = PathBuf::from(command.get_program());
-    let mut child = command
-        .stdout(again(&said)?)
-        .stderr(again(&said)?)
-        .spawn()
-        .map_err(|e| Error::io("start", &program, e).repair("install util-linux; on other systems than Linux this check does not run"))?;
+    let mut child = command.stdout(again(&said)?).stderr(again(&said)?).spawn().map_err(|e| {
+        Error::io("start", &program, e)
+            .repair("install util-linux; on other systems than Linux this check does not run")
+    })?;
     let status = wait(&mut child)?;
     if status.is_none() {
         child.kill().and_then(|()| child.wait()).context(|| format!("cannot end {name}"))?;
@@ -250,7 +247,11 @@ fn run(name: &str, command: &mut Command) -> Result<String> {
             let error = Error::new(format!("{name}: {status}")).cause(text.trim_end().to_owned());
             // The shell's and setpriv's number for a program that is not there.
             let missing = status.code() == Some(127);
-            Err(if missing { error.repair("name its package in assets/native.toml and run `cargo xtask sources update native`") } else { error })
+            Err(if missing {
+                error.repair("name its package in assets/native.toml and run `cargo xtask sources update native`")
+            } else {
+                error
+            })
         }
         None => Err(Error::new(format!("{name}: not done after {} s", PATIENCE.as_secs())).cause(text)),
     }
@@ -276,7 +277,8 @@ fn temporary_file() -> Result<File> {
 fn without_process_ids(text: &str) -> String {
     let mut pieces = text.split("process with PID ");
     let first = pieces.next().unwrap_or_default().to_owned();
-    pieces.fold(first, |text, piece| text + "process with PID N" + piece.trim_start_matches(|c: char| c.is_ascii_digit()))
+    pieces
+        .fold(first, |text, piece| text + "process with PID N" + piece.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
