@@ -205,6 +205,11 @@ impl Instance {
         self.dead.is_none()
     }
 
+    /// Whether the guest left as a process does, which is not a crash, whatever its exit code.
+    pub(crate) fn has_exited(&self) -> bool {
+        matches!(self.dead, Some(Death::Exit(_)))
+    }
+
     fn check_abi(&mut self) -> Result<()> {
         let version = self.call_query(export::ABI_VERSION)?;
         if version == abi::VERSION {

@@ -84,7 +84,8 @@ fn postgresql_itself_judges_who_wants_what() -> Test {
     assert_eq!(refusal("/postgres?options=-c%20work_mem%3Dmuch"), Some(SqlState::INVALID_PARAMETER_VALUE));
     assert_eq!(refusal("/template0"), Some(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE));
     let mut client = connect(&server);
-    client.batch_execute("CREATE ROLE ada LOGIN; CREATE DATABASE other OWNER ada")?;
+    client.batch_execute("CREATE ROLE ada LOGIN")?;
+    client.batch_execute("CREATE DATABASE other OWNER ada")?;
     client.close()?;
     let uri = server.connection_uri().replace("postgres@", "ada@").replace("/postgres", "/other");
     let mut ada = Client::connect(&format!("{uri}?application_name=test&options=-c%20work_mem%3D1MB"), NoTls)?;
@@ -219,7 +220,8 @@ fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
     let server = Pglite::builder().path(&path).serve(&Listen::tcp().grace(Duration::from_millis(100)))?;
     assert_eq!(Pglite::open(&path).unwrap_err().kind(), ErrorKind::InUse);
     let mut client = connect(&server);
-    client.batch_execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)")?;
+    client.batch_execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")?;
+    client.batch_execute("BEGIN; INSERT INTO t VALUES (2)")?;
     server.shutdown()?;
     assert!(client.batch_execute("COMMIT").is_err());
 
@@ -352,7 +354,8 @@ fn hostile_beginnings_are_answered_or_closed() -> Test {
     }
     let mut old = raw(&server);
     old.write_all(&[0, 0, 0, 8, 0, 2, 0, 0])?;
-    assert!(rest(old).windows(5).any(|code| code == b"0A000"));
+    let answer = String::from_utf8_lossy(&rest(old)).into_owned();
+    assert_eq!(answer, "EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.0\n\0");
     // Before the client is let in, a message may not be long.
     let secret = Pglite::builder().serve(&Listen::tcp().password("x"))?;
     let mut stream = raw(&secret);

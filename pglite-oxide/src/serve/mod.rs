@@ -96,7 +96,11 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
     let mut instance = Instance::new(launch)?;
     let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
-    let outcome = instance.boot();
+    // The first pump tells the client that PostgreSQL is ready.
+    let outcome = match instance.boot() {
+        Ok(Outcome::Drained) => instance.pump(),
+        other => other,
+    };
     // The connection is closed last: a client that sees its end finds the session's files at rest.
     let mut served = Served { instance, client, presence };
     let result = match outcome {
@@ -105,8 +109,9 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
         Err(error) => Err(error),
     };
     served.presence.leave();
+    // PostgreSQL says itself why it ends a session, unless it crashes.
     if let Err(error) = &result
-        && error.as_db_error().is_none()
+        && !served.instance.has_exited()
     {
         served.client.lock().tell(&startup::fatal(&SqlState::INTERNAL_ERROR, &error.to_string(), None));
     }
@@ -169,7 +174,10 @@ impl Served {
         }
         let (abandoned, fatal) = {
             let mut client = self.client.lock();
-            (client.peer.as_ref().is_some_and(|peer| peer.is_abandoned()), client.follower.take_fatal())
+            // A client that was refused may have been told so in an older protocol, which nobody here reads.
+            let refused = client.peer.is_some() && client.follower.status().is_none();
+            let abandoned = refused || client.peer.as_ref().is_some_and(|peer| peer.is_abandoned());
+            (abandoned, client.follower.take_fatal())
         };
         match fatal {
             // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
@@ -288,10 +296,9 @@ impl Sink for ToClient {
     fn take(&mut self, output: &mut BytesMut) -> bool {
         let mut client = self.0.lock();
         let client = &mut *client;
-        // Before there is a client, output waits for it; what was said then is followed when it goes out.
-        let Some(peer) = &mut client.peer else { return true };
         client.follower.follow(output);
-        let taken = peer.write(output);
+        // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
+        let taken = client.peer.as_mut().is_none_or(|peer| peer.write(output));
         output.clear();
         taken
     }
