@@ -214,14 +214,14 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_to_do() -> Test {
     };
     let directory = tempfile::tempdir()?;
     let place = directory.path().to_str().ok_or("no text")?;
-    refused(&["--temporary", "--tpc"], 2, "--tcp");
+    refused(&["--temporary", "--tpc"], 2, "'--tpc'");
     refused(&[], 2, "<--root <DIR>|--temporary|--app <NAME>>");
     refused(&["--temporary", "--root", place], 2, "cannot be used with");
     refused(&["--temporary", "--tcp", "5433", "--unix", place], 2, "cannot be used with");
     refused(&["--temporary", "--tcp", "localhost:x"], 2, "ADDRESS:PORT");
     refused(&["--temporary", "--config", "work_mem"], 2, "NAME=VALUE");
     refused(&["--temporary", "--unix", place, "--socket-mode", "999"], 2, "octal");
-    refused(&["--temporary", "--wait", "-1"], 2, "seconds");
+    refused(&["--temporary", "--wait=-1"], 2, "seconds");
     refused(&["--app", ""], 2, "APPLICATION");
     refused(&["--temporary", "--config", "fsync=off"], 1, "durability");
     refused(&["--temporary", "--config", "port=5433"], 1, "listens to nobody");
@@ -242,7 +242,7 @@ fn a_root_that_is_served_is_not_served_twice() -> Test {
     let server = Server::start(&place);
     let (code, _, stderr) = run(&[&["serve", "--run", "true"], &place[..]].concat());
     assert_eq!(code, 1);
-    assert!(stderr.contains(&format!("process {}", server.child.id())), "{stderr}");
+    assert!(stderr.contains(&format!("pid {}", server.child.id())), "{stderr}");
     let port = server.uri.rsplit([':', '/']).nth(1).ok_or("no port")?.to_string();
     let (code, _, stderr) = run(&["serve", "--temporary", "--tcp", &port]);
     assert_eq!(code, 1);
