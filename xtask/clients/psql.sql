@@ -13,7 +13,6 @@ INSERT INTO item VALUES (1, 'again');
 \echo :LAST_ERROR_MESSAGE
 SELECT 1;
 \echo :SQLSTATE :ROW_COUNT
-\errverbose
 BEGIN;
 DELETE FROM item;
 SAVEPOINT s;
