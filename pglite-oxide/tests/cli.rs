@@ -62,11 +62,11 @@ impl Server {
     fn end(mut self) -> (ExitStatus, String, String) {
         let start = Instant::now();
         let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(2)),
-                None => panic!("the server did not stop"),
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
             }
+            assert!(start.elapsed() < PATIENCE, "the server did not stop");
+            std::thread::sleep(Duration::from_millis(2));
         };
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).unwrap();
