@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::serve::{self, Ended, Presence};
 use crate::sqlstate::SqlState;
 
+pub(crate) use door::check_reading;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
