@@ -310,6 +310,12 @@ fn psql_runs_scripts_files_and_meta_commands() {
     let elsewhere = run(&["-X", "-h", "db.example.com", "-c", "SELECT 1"], "");
     assert_eq!((elsewhere.code, elsewhere.stdout.as_str()), (2, ""), "{elsewhere:?}");
     assert!(elsewhere.stderr.contains("could not translate host name"), "{elsewhere:?}");
+    // It finds itself, which it wants to know for its files of settings.
+    let with_settings = run(&["-A", "-t", "-c", "SELECT 1"], "");
+    assert_eq!((with_settings.code, with_settings.stderr.as_str()), (0, ""));
+    // There is one session, and the program has it already.
+    let again = run(&["-X"], "\\connect -\n");
+    assert!(again.stderr.contains("this database has one session"), "{again:?}");
     let shell = run(&["-X"], "\\! ls\n\\o | cat\nSELECT 1;\n");
     assert!(shell.stderr.contains("ls: not available in this program"), "{shell:?}");
     let other = run(&["-X", "-d", "other", "-c", "SELECT 1"], "");
