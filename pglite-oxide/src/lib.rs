@@ -38,6 +38,7 @@ pub mod pipeline;
 mod process;
 mod protocol;
 mod root;
+mod schedule;
 mod serve;
 mod server;
 mod session;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use wasmer::Module;
 
 use crate::abi;
 use crate::artifacts::{self, Artifact, Needs, Source};
@@ -56,7 +55,7 @@ impl Payload {
     }
 
     /// A client program, loaded by the first caller.
-    pub(crate) fn program(&self, name: &str) -> Result<Module> {
+    pub(crate) fn program(&self, name: &str) -> Result<wasmer::Module> {
         let artifact = self.programs.iter().find(|program| program.name == name);
         engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
     }

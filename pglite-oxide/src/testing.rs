@@ -18,12 +18,16 @@ use crate::tools::psql::Psql;
 use crate::tools::socket::SocketDialer;
 use crate::tools::{Input, Kept};
 
+mod strangers;
+
 pub use crate::fs::errno::Errno;
 pub use crate::fs::fault::{Class, Fault, FaultFs, Plan};
 pub use crate::fs::host::HostFs;
 pub use crate::fs::image::ImageFs;
 pub use crate::fs::log::{Fate, FileId, LogFs, Operation, Recording, SECTOR};
 pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+pub(crate) use strangers::Pieces;
+pub use strangers::read_untrusted;
 
 /// The data directory of a new database, in memory. Two of them share their pages until they are written.
 ///

@@ -1,4 +1,7 @@
-//! `pg_dump` and `psql`, run in this process.
+//! `pg_dump` and `psql`, run in this process. Without a payload every test here fails and names the command that makes it.
+
+// A helper of a test fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
@@ -212,17 +215,20 @@ fn a_dump_can_be_cancelled() {
     .unwrap();
     let token = db.cancel_token();
     let start = Instant::now();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
     let canceller = std::thread::spawn(move || {
-        // Early ones find a statement that is over at once; the dump meets the next.
-        for _ in 0..600 {
-            std::thread::sleep(Duration::from_millis(50));
+        // Early ones may find nothing that runs long; the dump meets the next.
+        while is_done.recv_timeout(Duration::from_millis(50)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             token.cancel();
         }
     });
     let error = db.dump_sql(&PgDumpOptions::new().arg("--role=watched").arg("--enable-row-security")).unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    drop(canceller);
+    drop(done);
+    canceller.join().unwrap();
+    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
+    assert_eq!(db.query_one("SELECT count(*) FROM v", &[]).unwrap().get::<_, i64>(0), 1);
 }
 
 #[test]
@@ -304,6 +310,12 @@ fn psql_runs_scripts_files_and_meta_commands() {
     let elsewhere = run(&["-X", "-h", "db.example.com", "-c", "SELECT 1"], "");
     assert_eq!((elsewhere.code, elsewhere.stdout.as_str()), (2, ""), "{elsewhere:?}");
     assert!(elsewhere.stderr.contains("could not translate host name"), "{elsewhere:?}");
+    // It finds itself, which it wants to know for its files of settings.
+    let with_settings = run(&["-A", "-t", "-c", "SELECT 1"], "");
+    assert_eq!((with_settings.code, with_settings.stderr.as_str()), (0, ""));
+    // There is one session, and the program has it already.
+    let again = run(&["-X"], "\\connect -\n");
+    assert!(again.stderr.contains("this database has one session"), "{again:?}");
     let shell = run(&["-X"], "\\! ls\n\\o | cat\nSELECT 1;\n");
     assert!(shell.stderr.contains("ls: not available in this program"), "{shell:?}");
     let other = run(&["-X", "-d", "other", "-c", "SELECT 1"], "");
@@ -332,6 +344,6 @@ fn what_a_dump_costs() {
             start.elapsed(),
             dump.len()
         );
-        assert_eq!(dump.iter().filter(|byte| **byte == b'\n').count() - empty.lines().count() > 1_000_000, true);
+        assert!(dump.iter().filter(|byte| **byte == b'\n').count() > 1_000_000);
     }
 }

@@ -10,10 +10,30 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 
+/// The tests of the runtime and of what is built on it. One command for all who need one of its programs: another set of packages would be another set of features, and
+/// compile the dependencies once more.
+pub(crate) const RUNTIME_TESTS: &[&str] = &[
+    "test",
+    "--locked",
+    "--release",
+    "-p",
+    "pglite-oxide",
+    "-p",
+    "initdb",
+    "-p",
+    "bench",
+    "-p",
+    "crash",
+    "-p",
+    "regress",
+    "--all-features",
+];
+
 /// Packages whose output belongs to one checkout.
 const MEMBERS: &[&str] = &[
     "bench",
     "crash",
+    "examples",
     "initdb",
     "pglite-oxide",
     "pglite-oxide-aot-aarch64-apple-darwin",
@@ -21,6 +41,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "regress",
     "xtask",
 ];
 

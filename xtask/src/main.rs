@@ -3,6 +3,7 @@
 mod assets;
 mod backend;
 mod cargo;
+mod clients;
 mod consumer;
 mod crash;
 mod error;

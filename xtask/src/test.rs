@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use crate::assets::{self, BuildOptions, Verb, reproduce};
 use crate::backend::{self, Choice};
-use crate::cargo::SharedTarget;
+use crate::cargo::{RUNTIME_TESTS, SharedTarget};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{consumer, crash, regress, release};
+use crate::{clients, consumer, crash, regress, release};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -38,15 +38,15 @@ const CHECKS: &[Check] = &[
     ("assets build", |paths| assets::build(paths, &BuildOptions::default()).map(|()| Outcome::Passed)),
     ("assets build, nothing changed", nothing_changed),
     ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
-    ("runtime", |paths| {
-        let packages =
-            ["-p", "pglite-oxide", "-p", "initdb", "-p", "bench", "-p", "crash", "-p", "regress", "--all-features"];
-        cargo(paths, &[&["test", "--locked", "--release"][..], &packages].concat(), true)
-    }),
+    ("runtime", |paths| cargo(paths, RUNTIME_TESTS, true)),
+    ("clients", clients),
     ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
     ("regress", |paths| regress::run(paths, &regress::Options::default()).map(|()| Outcome::Passed)),
     ("lints", |paths| {
         cargo(paths, &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"], true)
+    }),
+    ("lints of the examples", |paths| {
+        cargo(paths, &["clippy", "--locked", "-p", "examples", "--all-targets", "--", "-D", "warnings"], true)
     }),
     ("backend docker", |paths| same_bytes_in(paths, Choice::Docker)),
     ("backend sandbox", |paths| same_bytes_in(paths, Choice::Sandbox)),
@@ -100,6 +100,15 @@ fn nothing_changed(paths: &Paths) -> Result<Outcome> {
     } else {
         Err(Error::new(format!("a second build would run {}", stale.join(", "))))
     }
+}
+
+/// The clients that are not compiled here are Debian's, which run on Linux.
+fn clients(paths: &Paths) -> Result<Outcome> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Outcome::Skipped("it needs Linux".to_owned()));
+    }
+    clients::check(paths)?;
+    Ok(Outcome::Passed)
 }
 
 /// The backend gives the bytes that are in the store, whichever one made those.

@@ -322,6 +322,32 @@ fn whole(bytes: &[u8], max: usize) -> usize {
     at
 }
 
+/// For fuzzing: what is handed on does not depend on how bytes were cut on their way.
+///
+/// # Panics
+/// If it does.
+pub(crate) fn check_framing(bytes: &[u8], size: usize) {
+    for max in [UNKNOWN_MESSAGE_MAX, MESSAGE_MAX] {
+        let at_once = whole(bytes, max);
+        assert_eq!(whole(&bytes[..at_once], max), at_once);
+        let mut taken = 0;
+        for end in (0..bytes.len()).step_by(size.max(1)).chain([bytes.len()]) {
+            taken += whole(&bytes[taken..end], max);
+        }
+        // Of what is no message, all that has come is handed on.
+        assert!(taken == at_once || at_once == bytes.len(), "{taken} bytes in pieces of {size}, {at_once} at once");
+    }
+    let (mut at_once, mut in_pieces) = (Follower::default(), Follower::default());
+    at_once.follow(bytes);
+    bytes.chunks(size.max(1)).for_each(|piece| in_pieces.follow(piece));
+    assert_eq!(at_once.key(), in_pieces.key());
+    assert_eq!(at_once.status(), in_pieces.status());
+    assert_eq!(
+        at_once.take_fatal().map(|error| error.to_string()),
+        in_pieces.take_fatal().map(|error| error.to_string())
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +362,19 @@ mod tests {
         assert_eq!(lengths[..first], [0; 5]);
         assert!(lengths[first..all].iter().all(|len| *len == first));
         assert_eq!(lengths[all], all);
+    }
+
+    #[test]
+    fn any_bytes_give_the_same_messages_in_any_pieces() {
+        let mut bytes = BytesMut::new();
+        frontend::sync(&mut bytes);
+        frontend::query("SELECT 1", &mut bytes).unwrap();
+        bytes.extend_from_slice(
+            b"E\0\0\0\x17SFATAL\0C57P01\0Mgone\0\0Z\0\0\0\x05IK\0\0\0\x0c\0\0\0\x01\0\0\0\x02Q\xff\xff\xff\xffS",
+        );
+        for size in 1..=bytes.len() {
+            (0..bytes.len()).for_each(|start| crate::testing::read_untrusted(&bytes[start..], size));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::serve::peer::{Input, Peer};
 use crate::serve::socket::{Socket, Stream};
 use crate::serve::{Arrival, CancelKey, ClientEnd, fatal, pipe};
 use crate::sqlstate::SqlState;
+use crate::testing::Pieces;
 
 /// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const PACKET_MAX: usize = 10_000;
@@ -179,6 +180,24 @@ fn fill(peer: &mut dyn Peer, received: &mut BytesMut, len: usize, deadline: Inst
         (peer.wait(received, Some(left)) == Input::Bytes).then_some(())?;
     }
     Some(())
+}
+
+/// For fuzzing: whatever a client begins with, nothing of it is lost, and it is told nothing but what is meant for it.
+///
+/// # Panics
+/// If that is not so.
+pub(crate) fn check_reading(peer: &mut Pieces<'_>) {
+    let packet = Packet::read(peer);
+    if let Some(Packet::Startup { startup, received }) = packet {
+        assert!((8..=PACKET_MAX).contains(&startup.len()), "a start-up packet of {} bytes", startup.len());
+        assert_eq!((&startup[..4]).get_u32() as usize, startup.len());
+        let kept = [startup, received].concat();
+        assert!(peer.taken().ends_with(&kept), "bytes are not those that came");
+    }
+    let told = peer.answer.iter().position(|byte| *byte != b'N').unwrap_or(peer.answer.len());
+    let rest = &peer.answer[told..];
+    assert!(rest.is_empty() || rest[0] == b'E', "an answer that is none: {rest:?}");
+    assert!(told <= peer.taken().len() / 8, "more answers about encryption than requests");
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {

@@ -11,6 +11,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::protocol::TransactionStatus;
 use crate::serve::{self, pipe};
+use crate::sqlstate::SqlState;
+
+/// How often what follows a dump is begun again when it is cancelled.
+const CANCELLED_MAX: usize = 100;
 
 /// What a dump consists of and looks like: options of PostgreSQL's `pg_dump`. The default is the whole database, as SQL.
 ///
@@ -181,6 +185,9 @@ impl Pglite {
     /// Dumps the database as SQL with PostgreSQL's `pg_dump`, made in this session. `psql` restores it; so does every other client if there is no data in it, or
     /// [`PgDumpOptions::inserts`] made INSERT statements of that, once the lines that begin with `\` are gone.
     ///
+    /// Between lines of `psql`'s own, `\restrict` and `\unrestrict`, with a key that nobody can know before, what the database says cannot give orders to `psql`. With a key of
+    /// your own, as in `.arg("--restrict-key=abc")`, equal databases give equal dumps.
+    ///
     /// The dump shows what is committed. What the session has set, prepared and listens to stays.
     ///
     /// # Errors
@@ -234,12 +241,25 @@ impl Pglite {
         })
     }
 
+    /// Undoes what the dump did to the session.
     fn end_dump(&mut self, before: &[String]) -> Result<()> {
-        self.batch_execute("ROLLBACK")?;
-        for name in self.prepared_statements()?.iter().filter(|name| !before.contains(name)) {
-            self.batch_execute(&format!("DEALLOCATE \"{}\"", name.replace('"', "\"\"")))?;
+        self.insist(|db| db.batch_execute("ROLLBACK"))?;
+        for name in self.insist(Self::prepared_statements)?.iter().filter(|name| !before.contains(name)) {
+            let sql = format!("DEALLOCATE \"{}\"", name.replace('"', "\"\""));
+            self.insist(|db| db.batch_execute(&sql))?;
         }
         Ok(())
+    }
+
+    /// Does something again that was cancelled: the dump was meant, and that is over.
+    fn insist<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        for _ in 0..CANCELLED_MAX {
+            match step(self) {
+                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => (),
+                result => return result,
+            }
+        }
+        step(self)
     }
 
     /// Names of the statements that SQL has prepared, which no transaction undoes.

@@ -260,7 +260,9 @@ impl Ours {
         let program = std::env::current_exe().context(|| "cannot find the benchmark program itself".into())?;
         let mut command = Command::new(program);
         command.arg("serve-once").arg("--directory").arg(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
-        settings.iter().for_each(|setting| drop(command.args(["--setting", setting])));
+        for setting in settings {
+            command.args(["--setting", setting]);
+        }
         let mut child = command.spawn().context(|| "cannot start our server".into())?;
         let mut line = String::new();
         if let Some(out) = child.stdout.take() {

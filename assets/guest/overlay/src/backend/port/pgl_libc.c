@@ -106,7 +106,7 @@ fdatasync(int fd)
 
 /* Files have no permissions to set. That there is no such file is still an error. */
 int
-chmod(const char *path, mode_t mode)
+pgl_chmod(const char *path, mode_t mode)
 {
 	struct stat status;
 
