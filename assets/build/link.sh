@@ -9,11 +9,9 @@ PG=/pgl/deps/postgresql
 echo __c_longjmp >/pgl/work/undefined.txt
 sed 's/^/--export=/' /pgl/work/exports.txt >/pgl/work/exports.rsp
 
-# Functions that take the place of libc's are first and win, also where libc has them in one object with others that are needed (chmod).
 # The stack is 1 KiB larger than the loader's 8 MiB, which it rounds up to: see the post-link step.
 wasm-ld -o /pgl/out/postgres.wasm \
 	--whole-archive "$PG/postgres.a" --no-whole-archive "$PG/libpgcommon_srv.a" "$PG/libpgport_srv.a" $WASM_LIBS \
-	--allow-multiple-definition \
 	--no-entry --allow-undefined-file=/pgl/work/undefined.txt --strip-debug \
 	--import-memory --shared-memory --max-memory=4294967296 --import-table --growable-table \
 	--no-stack-first --global-base=1024 -z stack-size=8389632 \
