@@ -89,10 +89,10 @@ pub(crate) fn compile(
     };
     // The largest module first, so that the threads finish together.
     compile_all(&modules::list(&wasm)?, "", target, workshop, context, &files)?;
-    if let Outcome::Artifacts = outcome(&context.out)? {
+    let test = wasm.join(modules::TEST);
+    if test.exists() && matches!(outcome(&context.out)?, Outcome::Artifacts) {
         make_dir(&context.out.join(modules::TEST))?;
-        let test = modules::list(&wasm.join(modules::TEST))?;
-        compile_all(&test, modules::TEST, target, workshop, context, &files)?;
+        compile_all(&modules::list(&test)?, modules::TEST, target, workshop, context, &files)?;
     }
     Ok(())
 }
