@@ -1,6 +1,7 @@
 #!/bin/sh
 # PostgreSQL's server and the side modules of its tree, from the locked tarball: patched, configured out of tree, compiled, installed below /pgl/out/install. The server
-# is left as an archive of objects (/pgl/out/postgres.a): link.sh makes the main module once all side modules are known.
+# is left as an archive of objects (/pgl/out/postgres.a): link.sh makes the main module once all side modules are known. So are the client programs, below
+# /pgl/out/programs.
 set -eu
 . /pgl/assets/build/flags.sh
 
@@ -47,6 +48,13 @@ for DIR in $MODULES; do
 	make -s -j"$JOBS" -C "$DIR" all
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
+
+# Modules that PostgreSQL's own tests load. Nobody else does, so they are installed apart and never shipped.
+mkdir -p "$OUT/test/usr/lib/postgresql"
+make -s -j"$JOBS" -C src/test/regress regress.so
+make -s -j"$JOBS" -C contrib/spi autoinc.so refint.so
+cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so "$OUT/test/usr/lib/postgresql/"
+
 make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
 make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"
 make -s -C src/timezone install DESTDIR="$OUT/install"
@@ -59,6 +67,22 @@ for DIR in src/include config src/makefiles; do
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
 make -s -C src install-local DESTDIR="$OUT/install"
+
+# The client programs' objects; programs.sh links them.
+programs() {
+	make -s -j"$JOBS" -C "src/bin/$1" --eval='.SECONDEXPANSION:' --eval="$1.a: $2 \$\$(OBJS); rm -f \$@; \$(AR) \$(AROPT) \$@ \$^" "$1.a"
+	cp "src/bin/$1/$1.a" "$OUT/programs/"
+}
+mkdir "$OUT/programs"
+make -s -j"$JOBS" -C src/port libpgport.a
+make -s -j"$JOBS" -C src/common libpgcommon.a
+make -s -j"$JOBS" -C src/fe_utils libpgfeutils.a
+# Not for a shared library here: position-independent code would be slower.
+make -s -j"$JOBS" -C src/common libpgcommon_shlib.a CFLAGS_SL=
+make -s -j"$JOBS" -C src/interfaces/libpq libpq.a CFLAGS_SL=
+programs pg_dump "pg_dump.o common.o pg_dump_sort.o"
+programs psql ""
+cp src/port/libpgport.a src/common/libpgcommon.a src/common/libpgcommon_shlib.a src/fe_utils/libpgfeutils.a src/interfaces/libpq/libpq.a "$OUT/programs/"
 
 cp src/backend/postgres "$OUT/postgres.a"
 cp src/common/libpgcommon_srv.a src/port/libpgport_srv.a "$OUT/"

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::host::HostFs;
 use crate::fs::{FileSystem, Image, ImageFs};
 use crate::options::{Durability, Options};
-use crate::payload;
+use crate::payload::{self, Payload};
 use crate::root::identity::{self, Layout};
 use crate::root::{self, Root};
 use crate::server::{Listen, PgliteServer};
@@ -36,6 +36,8 @@ pub struct Builder {
     options: Options,
     durability: Option<Durability>,
     archive: Option<PathBuf>,
+    /// Another payload than the one that this crate carries.
+    payload: Option<&'static Payload>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -189,6 +191,11 @@ impl Builder {
         self.cluster_from(Some(&mut archive))?.open()
     }
 
+    pub(crate) fn with_payload(mut self, payload: &'static Payload) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
     fn cluster(&self) -> Result<Cluster> {
         match &self.archive {
             Some(path) => {
@@ -202,7 +209,7 @@ impl Builder {
 
     fn cluster_from(&self, mut archive: Option<&mut dyn Read>) -> Result<Cluster> {
         self.options.check()?;
-        let payload = payload::embedded()?;
+        let payload = self.payload.map_or_else(payload::embedded, Ok)?;
         let template = ImageFs::new(payload.template()?);
         let layout = Layout::of(&template)?;
         let temporary = matches!(self.place, Place::Memory | Place::TemporaryDirectory);
@@ -254,7 +261,12 @@ impl Builder {
                 (Data::Image(data), None)
             }
         };
-        Ok(Cluster::new(data, options, held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>)))
+        Ok(Cluster::new(
+            payload,
+            data,
+            options,
+            held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>),
+        ))
     }
 }
 

@@ -8,13 +8,14 @@ use crate::error::Result;
 use crate::fs::{FileSystem, ImageFs};
 use crate::instance::Launch;
 use crate::options::Options;
-use crate::payload;
+use crate::payload::{self, Payload};
 use crate::session::Session;
 use crate::world::World;
 
 /// An open cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
+    payload: &'static Payload,
     data: Data,
     options: Options,
     /// Whatever must not go before the last session, like the lock of the directory.
@@ -29,8 +30,13 @@ pub(crate) enum Data {
 }
 
 impl Cluster {
-    pub(crate) fn new(data: Data, options: Options, held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>) -> Self {
-        Self { data, options, held }
+    pub(crate) fn new(
+        payload: &'static Payload,
+        data: Data,
+        options: Options,
+        held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
+    ) -> Self {
+        Self { payload, data, options, held }
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -39,14 +45,13 @@ impl Cluster {
 
     /// What a session starts with. Only one may run at a time.
     pub(crate) fn launch(&self) -> Result<Launch> {
-        let payload = payload::embedded()?;
         let fs: Arc<dyn FileSystem> = match &self.data {
             Data::Image(fs) => Arc::new(fs.clone()),
             Data::Other(fs) => fs.clone(),
         };
         Ok(Launch {
-            modules: payload.modules()?,
-            volume: Arc::new(payload.volume(fs)?),
+            modules: self.payload.modules()?,
+            volume: Arc::new(self.payload.volume(fs)?),
             args: self.options.args(PGDATA),
             env: payload::environment(),
             stdin: bytes::Bytes::new(),

@@ -77,7 +77,7 @@ impl Pglite {
             }
         };
         let options = Options { durability: Durability::None, ..self.options.clone() };
-        Cluster::new(Data::Image(data), options, None).open()
+        Cluster::new(payload::embedded()?, Data::Image(data), options, None).open()
     }
 
     /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.

@@ -64,7 +64,7 @@ pub(crate) fn engine() -> &'static Engine {
 }
 
 /// Loads an artifact, or returns the module it was loaded as before.
-fn load(artifact: &Artifact) -> Result<Module> {
+pub(crate) fn load(artifact: &Artifact) -> Result<Module> {
     type Slot = Arc<Mutex<Option<Module>>>;
     static LOADED: OnceLock<Mutex<HashMap<String, Slot>>> = OnceLock::new();
     let slot = {

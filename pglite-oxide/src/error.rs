@@ -47,6 +47,8 @@ pub enum ErrorKind {
     InUse,
     /// A directory or archive is not a database of this crate, or one of another version. Nothing in it was touched.
     Incompatible,
+    /// A client program of PostgreSQL's, like `pg_dump`, ended with an error: the message is what it said. The session goes on.
+    Program,
     /// Something was asked for that cannot be, like a setting that belongs to this crate. Nothing was done.
     Config,
 }
@@ -81,6 +83,12 @@ impl Error {
 
     pub(crate) fn with_cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds PostgreSQL's error to one that somebody else told.
+    pub(crate) fn with_database(mut self, error: DbError) -> Self {
+        self.0.database = Some(error);
         self
     }
 

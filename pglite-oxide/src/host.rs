@@ -10,6 +10,7 @@ use crate::fs::files::Files;
 use crate::interrupts::Interrupts;
 use crate::memory::{GuestMemory, Range};
 use crate::streams::Streams;
+use crate::tools::{self, Channels};
 use crate::world::Sources;
 
 /// State behind the imports of one guest.
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) sources: Sources,
     pub(crate) streams: Streams,
     pub(crate) interrupts: Arc<Interrupts>,
+    /// The network, of a client program that is running.
+    pub(crate) channels: Option<Channels>,
     /// The segment the guest announced with `shm_map`: address and length.
     pub(crate) shared_memory: Option<(u32, u32)>,
     /// Known from the moment the main module's imports are prepared.
@@ -64,7 +67,10 @@ pub(crate) fn with<T>(
 
 /// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.
 pub(crate) fn define(env: &FunctionEnv<Host>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
-    let abi = crate::abi::exports(env, store);
+    let mut abi = crate::abi::exports(env, store);
+    if env.as_ref(store).channels.is_some() {
+        tools::abi::define(env, store, &mut abi);
+    }
     let wasi = crate::fs::wasi::exports(env, store);
     for import in module.imports() {
         let ours: &Exports = match import.module() {

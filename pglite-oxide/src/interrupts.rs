@@ -1,15 +1,14 @@
 //! Interrupting a guest from any thread: the flags in its memory that CHECK_FOR_INTERRUPTS reads, and the sleep that they end.
 //! It owns the flags' addresses and the process's one timer thread. What PostgreSQL does about a flag is the guest's business.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
+use crate::schedule::{Schedule, Task};
 
 /// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first place says "look at the others".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +16,17 @@ pub(crate) enum Flag {
     Cancel = 1,
     Die = 2,
     Alarm = 3,
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// What was waited for.
+    Ready,
+    /// A flag was set.
+    Flag,
+    /// The time.
+    Timeout,
 }
 
 /// The way to one guest's flags. Outlives the guest: flagging a guest that is gone does nothing.
@@ -83,6 +93,15 @@ impl Interrupts {
         self.sleep(timeout, is_flagged)
     }
 
+    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
+    pub(crate) fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
+        match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
+            _ if ready() => Woken::Ready,
+            true => Woken::Flag,
+            false => Woken::Timeout,
+        }
+    }
+
     /// Sleeps until a semaphore may be above zero.
     pub(crate) fn wait_semaphore(&self, semaphore: &AtomicI32) {
         self.sleep(None, |_| semaphore.load(Ordering::SeqCst) > 0);
@@ -99,7 +118,7 @@ impl Interrupts {
         let number = self.armed.fetch_add(1, Ordering::SeqCst) + 1;
         let Some(delay) = delay else { return Ok(()) };
         let when = Instant::now().checked_add(delay).ok_or(Errno::INVAL)?;
-        timer()?.push(Alarm { when, number, target: Arc::downgrade(self) });
+        timer()?.add(when, Alarm { number, target: Arc::downgrade(self) });
         Ok(())
     }
 
@@ -121,6 +140,13 @@ impl Interrupts {
     }
 }
 
+/// As a waker it makes the guest's thread look at what it waits for.
+impl Wake for Interrupts {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
+    }
+}
+
 /// Whether there is something for the guest to do. The first place is the guest's to clear when it pleases; what it clears when it acts are the others.
 fn is_flagged(flags: &Option<Flags>) -> bool {
     flags.is_some_and(|flags| (1..4).any(|place| flags.at(place).load(Ordering::SeqCst) != 0))
@@ -134,52 +160,15 @@ impl Flags {
     }
 }
 
-/// Pending alarms of every guest in the process.
-#[derive(Debug, Default)]
-struct Timer {
-    alarms: Mutex<BinaryHeap<Reverse<Alarm>>>,
-    changed: Condvar,
-}
-
+/// One arming of a guest's timer.
 #[derive(Debug)]
 struct Alarm {
-    when: Instant,
     number: u64,
     target: Weak<Interrupts>,
 }
 
-impl Timer {
-    fn push(&self, alarm: Alarm) {
-        self.lock().push(Reverse(alarm));
-        self.changed.notify_all();
-    }
-
-    fn run(&self) {
-        let mut alarms = self.lock();
-        loop {
-            let left = alarms.peek().map(|next| next.0.when.saturating_duration_since(Instant::now()));
-            alarms = match left {
-                None => self.changed.wait(alarms).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => {
-                    if let Some(Reverse(alarm)) = alarms.pop() {
-                        drop(alarms);
-                        alarm.ring();
-                        alarms = self.lock();
-                    }
-                    alarms
-                }
-                Some(left) => self.changed.wait_timeout(alarms, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Alarm>>> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Alarm {
-    fn ring(&self) {
+impl Task for Alarm {
+    fn run(self) {
         if let Some(target) = self.target.upgrade()
             && target.armed.load(Ordering::SeqCst) == self.number
         {
@@ -188,36 +177,10 @@ impl Alarm {
     }
 }
 
-impl PartialEq for Alarm {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Alarm {}
-
-impl PartialOrd for Alarm {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Alarm {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.when, self.number).cmp(&(other.when, other.number))
-    }
-}
-
 /// The process's timer, with its thread started at the first use.
-fn timer() -> Result<&'static Timer> {
-    static TIMER: OnceLock<Option<Arc<Timer>>> = OnceLock::new();
-    let timer = TIMER.get_or_init(|| {
-        let timer = Arc::new(Timer::default());
-        let thread = std::thread::Builder::new().name("pglite-oxide-timer".to_string());
-        let runner = timer.clone();
-        thread.spawn(move || runner.run()).ok().map(|_| timer)
-    });
-    timer.as_deref().ok_or(Errno::IO)
+fn timer() -> Result<&'static Schedule<Alarm>> {
+    static TIMER: OnceLock<Option<Arc<Schedule<Alarm>>>> = OnceLock::new();
+    TIMER.get_or_init(|| Schedule::start("pglite-oxide-timer")).as_deref().ok_or(Errno::IO)
 }
 
 #[cfg(test)]

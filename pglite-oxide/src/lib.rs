@@ -13,6 +13,9 @@ mod abi;
 mod archive;
 mod artifacts;
 mod builder;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod client;
 mod cluster;
 #[cfg(feature = "async")]
@@ -32,8 +35,10 @@ mod options;
 mod payload;
 #[doc(hidden)]
 pub mod pipeline;
+mod process;
 mod protocol;
 mod root;
+mod schedule;
 mod serve;
 mod server;
 mod session;
@@ -41,6 +46,7 @@ mod sqlstate;
 mod streams;
 #[doc(hidden)]
 pub mod testing;
+mod tools;
 mod worker;
 mod world;
 
@@ -67,6 +73,7 @@ pub use sqlstate::SqlState;
 /// The client of the feature `async`: the crate `tokio-postgres`.
 #[cfg(feature = "async")]
 pub use tokio_postgres;
+pub use tools::{DumpFormat, PgDumpOptions};
 
 /// The quick start of the README is run as a test.
 #[cfg(doctest)]

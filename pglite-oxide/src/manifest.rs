@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of the two formats below. A reader refuses every other one.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// `manifest.json` of `pglite-oxide-assets`: the portable payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) struct AssetsManifest {
     pub(crate) toolchain: BTreeMap<String, String>,
     /// The modules, the main module first, then by name.
     pub(crate) modules: Vec<Module>,
+    /// The client programs, by name.
+    pub(crate) programs: Vec<Program>,
     /// Archives of files for the guest, by name; `share` and `template` are always there, extensions are `extension/NAME`.
     pub(crate) archives: Vec<Archive>,
 }
@@ -44,6 +46,16 @@ pub(crate) struct Module {
     pub(crate) wasm_sha256: String,
     /// The extension it belongs to; `None`: always there.
     pub(crate) extension: Option<String>,
+}
+
+/// A WASIX module that is a program of its own, a client of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Program {
+    /// `pg_dump`, `psql`.
+    pub(crate) name: String,
+    /// SHA-256 of the wasm bytes, as hex.
+    pub(crate) wasm_sha256: String,
 }
 
 /// A zstd-compressed tar archive in the payload.
@@ -72,7 +84,7 @@ pub(crate) struct AotManifest {
     pub(crate) target: String,
     /// Identity of the engine that can load the artifacts.
     pub(crate) engine: Engine,
-    /// One artifact for each module of the assets manifest, in its order.
+    /// One artifact for each module of the assets manifest and then for each of its programs, in its order.
     pub(crate) artifacts: Vec<Artifact>,
 }
 
@@ -90,13 +102,13 @@ pub(crate) struct Engine {
     pub(crate) settings: BTreeMap<String, String>,
 }
 
-/// Native code of one module.
+/// Native code of one module or program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Artifact {
-    /// [`Module::name`].
+    /// [`Module::name`] or [`Program::name`].
     pub(crate) name: String,
-    /// [`Module::wasm_sha256`] of the module it was compiled from.
+    /// SHA-256 of the wasm it was compiled from, as hex.
     pub(crate) wasm_sha256: String,
     /// Member of the payload that holds it, zstd-compressed.
     pub(crate) member: String,

@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use crate::abi;
 use crate::artifacts::{self, Artifact, Needs, Source};
 use crate::database::PGDATA;
-use crate::engine::Modules;
+use crate::engine::{self, Modules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
-use crate::manifest::{AotManifest, Archive, AssetsManifest, FORMAT};
+use crate::manifest::{self, AotManifest, Archive, AssetsManifest, FORMAT};
 
 /// How to make a payload, for errors about its absence.
 const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
@@ -25,6 +25,8 @@ const IMAGE_TIME_NS: u64 = 1_735_689_600_000_000_000;
 /// Where archives belong in the guest, by name; every other one holds share files.
 const TEMPLATE: &str = "template";
 const SHARE_DIRECTORY: &str = "usr/share/postgresql";
+/// Where PostgreSQL looks for modules.
+const MODULE_DIRECTORY: &str = "usr/lib/postgresql";
 
 /// First member of a payload.
 const MANIFEST: &str = "manifest.json";
@@ -35,9 +37,12 @@ pub(crate) struct Payload {
     manifest: AssetsManifest,
     members: Members,
     artifacts: Vec<Artifact>,
+    programs: Vec<Artifact>,
     modules: Mutex<Option<Arc<Modules>>>,
     system: Mutex<Option<Arc<Image>>>,
     template: Mutex<Option<Arc<Image>>>,
+    /// Directories of the machine that guests see besides, by their absolute paths there.
+    mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
 }
 
 /// Members of a payload by name.
@@ -49,10 +54,17 @@ impl Payload {
         once(&self.modules, || Modules::load(self.artifacts.clone()))
     }
 
+    /// A client program, loaded by the first caller.
+    pub(crate) fn program(&self, name: &str) -> Result<wasmer::Module> {
+        let artifact = self.programs.iter().find(|program| program.name == name);
+        engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
+    }
+
     /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
     /// there, in `/tmp` for example, stays in memory and is its own.
     pub(crate) fn volume(&self, data: Arc<dyn FileSystem>) -> Result<Volume> {
-        Ok(Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data))
+        let volume = Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data);
+        Ok(self.mounts.iter().fold(volume, |volume, (point, fs)| volume.mount(point, fs.clone())))
     }
 
     /// The data directory of a new database, unpacked by the first caller.
@@ -70,6 +82,8 @@ impl Payload {
     fn system(&self) -> Result<Arc<Image>> {
         once(&self.system, || {
             let mut items = vec![(PGDATA.to_string(), Item::Directory), ("tmp".to_string(), Item::Directory)];
+            let points = self.mounts.iter().map(|(point, _)| point.trim_start_matches('/'));
+            items.extend(points.map(|point| (point.to_string(), Item::Directory)));
             for archive in self.manifest.archives.iter().filter(|archive| archive.name != TEMPLATE) {
                 unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
             }
@@ -103,15 +117,38 @@ impl Payload {
                 "PostgreSQL was built for host interface version {found}, this crate has {expected}"
             )));
         }
-        let artifacts = describe(&manifest, compiled, &code)?;
+        let (artifacts, programs) = describe(&manifest, compiled, &code)?;
         Ok(Self {
             manifest,
             members,
             artifacts,
+            programs,
             modules: Mutex::default(),
             system: Mutex::default(),
             template: Mutex::default(),
+            mounts: Vec::new(),
         })
+    }
+
+    /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
+    pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
+        let mut manifest = self.manifest.clone();
+        manifest.modules.extend(modules.iter().map(|module| manifest::Module {
+            name: module.name.clone(),
+            path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
+            wasm_sha256: module.wasm_sha256.clone(),
+            extension: None,
+        }));
+        Self {
+            manifest,
+            members: self.members.clone(),
+            artifacts: [self.artifacts.clone(), modules].concat(),
+            programs: self.programs.clone(),
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::default(),
+            mounts,
+        }
     }
 
     fn archive(&self, archive: &Archive) -> Result<Bytes> {
@@ -186,8 +223,12 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
     Ok((manifest, members))
 }
 
-/// Matches compiled modules with the modules they were made from.
-fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) -> Result<Vec<Artifact>> {
+/// Matches compiled modules with the modules they were made from, and compiled programs with the programs.
+fn describe(
+    manifest: &AssetsManifest,
+    compiled: AotManifest,
+    code: &Members,
+) -> Result<(Vec<Artifact>, Vec<Artifact>)> {
     let needs = Needs {
         target: compiled.target,
         wasmer_version: compiled.engine.wasmer,
@@ -196,28 +237,29 @@ fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) ->
     };
     let mut by_name: BTreeMap<_, _> =
         compiled.artifacts.into_iter().map(|artifact| (artifact.name.clone(), artifact)).collect();
-    let mut artifacts = Vec::new();
-    for module in &manifest.modules {
-        let found = by_name.remove(&module.name);
-        let artifact =
-            found.ok_or_else(|| damaged(&format!("module {} was not compiled for this machine", module.name)))?;
-        if artifact.wasm_sha256 != module.wasm_sha256 {
-            let (made, expected) = (&artifact.wasm_sha256, &module.wasm_sha256);
-            return Err(damaged(&format!("artifact {}: compiled from {made}, expected {expected}", module.name)));
+    let mut describe = |name: &str, wasm_sha256: &str| {
+        let found = by_name.remove(name);
+        let artifact = found.ok_or_else(|| damaged(&format!("module {name} was not compiled for this machine")))?;
+        if artifact.wasm_sha256 != wasm_sha256 {
+            let made = &artifact.wasm_sha256;
+            return Err(damaged(&format!("artifact {name}: compiled from {made}, expected {wasm_sha256}")));
         }
         let bytes = code.get(&artifact.member);
-        let bytes = bytes
-            .ok_or_else(|| damaged(&format!("artifact {}: there is no member {}", module.name, artifact.member)))?;
-        artifacts.push(Artifact {
+        let bytes =
+            bytes.ok_or_else(|| damaged(&format!("artifact {name}: there is no member {}", artifact.member)))?;
+        Ok(Artifact {
             name: artifact.name,
             wasm_sha256: artifact.wasm_sha256,
             sha256: artifact.sha256,
             size: artifact.size,
             needs: needs.clone(),
             bytes: Source::Embedded(bytes),
-        });
-    }
-    Ok(artifacts)
+        })
+    };
+    let modules = manifest.modules.iter().map(|module| describe(&module.name, &module.wasm_sha256));
+    let modules = modules.collect::<Result<_>>()?;
+    let programs = manifest.programs.iter().map(|program| describe(&program.name, &program.wasm_sha256));
+    Ok((modules, programs.collect::<Result<_>>()?))
 }
 
 /// Adds the files and directories of a tar archive, below a directory. Contents stay where they are in the archive.

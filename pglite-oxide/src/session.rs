@@ -267,13 +267,35 @@ impl Session {
 
     /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
     pub(crate) fn hand_over(&mut self) -> Result<Instance> {
+        let instance = self.lend()?;
+        self.end("it was handed over to a connection".to_string(), None);
+        Ok(instance)
+    }
+
+    /// Gives the guest away, at rest between two statements, until `take_back`.
+    pub(crate) fn lend(&mut self) -> Result<Instance> {
         // What was dropped is closed with it.
         frontend::sync(self.begin()?);
         self.send()?;
         self.finish()?;
-        let instance = self.guest.take().ok_or_else(|| self.over_error())?;
-        self.end("it was handed over to a connection".to_string(), None);
-        Ok(instance)
+        self.guest.take().ok_or_else(|| self.over_error())
+    }
+
+    /// Takes back a guest that was lent. With an outcome, how its last call ended; if that was the session's end, the error says why.
+    pub(crate) fn take_back(
+        &mut self,
+        instance: Instance,
+        outcome: Result<Outcome>,
+        fatal: Option<DbError>,
+    ) -> Result<()> {
+        self.guest.put(instance);
+        self.ready = false;
+        if let (Ok(Outcome::Ended(_)), Some(error)) = (&outcome, fatal) {
+            self.end(error.to_string(), Some(error));
+            return Err(self.over_error());
+        }
+        self.receive(outcome)?;
+        self.settle()
     }
 
     /// Writes everything that is committed to its place in the files, whatever the state of the transaction.

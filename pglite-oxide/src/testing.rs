@@ -1,19 +1,24 @@
-//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, the bare round trip, and what reads bytes of strangers. No promise of
-//! stability.
+//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, the bare round trip, and `psql`. No promise of stability.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Bytes;
 
+use crate::artifacts;
+use crate::builder::Builder;
 use crate::cluster::{Cluster, Data};
 use crate::database::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs;
-use crate::interrupts::Interrupts;
 use crate::options::{Durability, Options};
 use crate::payload;
-use crate::serve::peer::{Input, Peer, Watch};
+use crate::tools::psql::Psql;
+use crate::tools::socket::SocketDialer;
+use crate::tools::{Input, Kept};
+
+mod strangers;
 
 pub use crate::fs::errno::Errno;
 pub use crate::fs::fault::{Class, Fault, FaultFs, Plan};
@@ -21,6 +26,8 @@ pub use crate::fs::host::HostFs;
 pub use crate::fs::image::ImageFs;
 pub use crate::fs::log::{Fate, FileId, LogFs, Operation, Recording, SECTOR};
 pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+pub(crate) use strangers::Pieces;
+pub use strangers::read_untrusted;
 
 /// The data directory of a new database, in memory. Two of them share their pages until they are written.
 ///
@@ -47,7 +54,21 @@ pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str
     let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let options = Options { durability, settings, ..Options::default() };
     options.check()?;
-    Cluster::new(Data::Other(data), options, None).open()
+    Cluster::new(payload::embedded()?, Data::Other(data), options, None).open()
+}
+
+/// Has a builder's PostgreSQL find more modules, those of a directory with artifacts, and see a directory of the machine at an absolute path. Both stay
+/// loaded as long as the process runs.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if the artifacts cannot be read; [`ErrorKind::Io`] if the directory cannot be opened.
+pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<Builder> {
+    let (point, directory) = mount;
+    let failed = |cause| Error::new(ErrorKind::Io, format!("cannot open {}", directory.display())).with_cause(cause);
+    let fs = Arc::new(HostFs::open(directory).map_err(failed)?);
+    let modules = artifacts::from_directory(modules)?;
+    let payload = payload::embedded()?.extended(modules, vec![(String::leak(point.to_string()), fs)]);
+    Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 
 /// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.
@@ -60,57 +81,50 @@ pub fn round_trip(db: &mut Pglite) -> Result<()> {
     db.session.finish()
 }
 
-/// Gives bytes, in pieces of `size`, to what looks at a client's bytes before PostgreSQL does and at a session's before the client does. For fuzzing: it returns nothing.
+/// A run of `psql`: its exit code, and what it put out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PsqlRun {
+    /// 0, or what `psql` says about its failure (PostgreSQL documentation, `psql`, "Exit Status").
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `psql` in the session of a database, with these arguments and this input, and paths that start at this directory.
 ///
-/// # Panics
-/// If what comes of them depends on the pieces, or is not what came.
-pub fn read_untrusted(bytes: &[u8], size: usize) {
-    crate::server::check_reading(&mut Pieces { bytes, taken: 0, size: size.max(1), answer: BytesMut::new() });
-    crate::serve::check_framing(bytes, size);
+/// # Errors
+/// As the session's or the program's.
+pub fn psql(db: &mut Pglite, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    Ok(psql_run(psql.run_in(db, |_| Ok(()))?, &stdout, &stderr))
 }
 
-/// A client that sends some bytes in pieces and then no more.
-#[derive(Debug)]
-pub(crate) struct Pieces<'a> {
-    bytes: &'a [u8],
-    taken: usize,
-    size: usize,
-    /// What it was told.
-    pub(crate) answer: BytesMut,
+/// Runs `psql` against a server at a TCP address.
+///
+/// # Errors
+/// As the program's.
+pub fn psql_at(server: SocketAddr, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    let running = psql.start(Box::new(SocketDialer::Tcp(server)))?;
+    Ok(psql_run(running.wait()?, &stdout, &stderr))
 }
 
-impl Pieces<'_> {
-    /// What was read of its bytes.
-    pub(crate) fn taken(&self) -> &[u8] {
-        &self.bytes[..self.taken]
-    }
+fn psql_command(args: &[&str], stdin: Input, directory: &Path) -> (Psql, Kept, Kept) {
+    let (stdout, stderr) = (Kept::default(), Kept::default());
+    let psql = Psql {
+        args: args.iter().map(|argument| argument.to_string()).collect(),
+        env: Vec::new(),
+        working_directory: directory.to_path_buf(),
+        stdin,
+        stdout: stdout.output(),
+        stderr: stderr.output(),
+    };
+    (psql, stdout, stderr)
 }
 
-impl Peer for Pieces<'_> {
-    fn attach(&mut self, _: &Arc<Interrupts>) {}
-
-    fn wait(&mut self, bytes: &mut BytesMut, _: Option<Duration>) -> Input {
-        let left = &self.bytes[self.taken..];
-        let piece = &left[..left.len().min(self.size)];
-        if piece.is_empty() {
-            return Input::End;
-        }
-        bytes.extend_from_slice(piece);
-        self.taken += piece.len();
-        Input::Bytes
-    }
-
-    fn write(&mut self, bytes: &mut BytesMut) -> bool {
-        self.answer.extend_from_slice(bytes);
-        bytes.advance(bytes.len());
-        true
-    }
-
-    fn is_abandoned(&self) -> bool {
-        false
-    }
-
-    fn watch(&self) -> Option<Watch> {
-        None
-    }
+fn psql_run(code: i32, stdout: &Kept, stderr: &Kept) -> PsqlRun {
+    let text = |kept: &Kept| String::from_utf8_lossy(&kept.take()).into_owned();
+    PsqlRun { code, stdout: text(stdout), stderr: text(stderr) }
 }

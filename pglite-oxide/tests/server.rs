@@ -207,7 +207,10 @@ fn a_password_keeps_out_who_does_not_know_it() -> Test {
     }
     assert!(as_user("postgres").is_err());
     assert_eq!(as_user("ada:hers")?.query_one("SELECT current_user::text", &[])?.get::<_, &str>(0), "ada");
-    assert_eq!(Pglite::builder().serve(&Listen::tcp().address([0, 0, 0, 0].into())).unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(
+        Pglite::builder().serve(&Listen::tcp().address([0, 0, 0, 0].into())).unwrap_err().kind(),
+        ErrorKind::Config
+    );
     let open = Pglite::builder().serve(&listen.address([0, 0, 0, 0].into()))?;
     connect(&open).batch_execute("SELECT 1")?;
     Ok(())
@@ -381,5 +384,28 @@ fn a_client_that_never_reads_is_not_in_the_way_of_a_shutdown() -> Test {
     read_to(&mut stream, b'D');
     server.shutdown()?;
     drop(stream);
+    Ok(())
+}
+
+#[test]
+fn a_servers_database_is_dumped_in_a_session_of_its_own() -> Test {
+    use pglite_oxide::{DumpFormat, PgDumpOptions};
+
+    let directory = tempfile::tempdir()?;
+    for listen in [Listen::tcp().password("secret"), Listen::unix(directory.path())] {
+        let server = Pglite::builder().serve(&listen.wait_for_session(Duration::from_millis(300)))?;
+        let mut client = connect(&server);
+        client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, name text); INSERT INTO t VALUES (1, 'ä\tb')")?;
+        let busy = server.dump_sql(&PgDumpOptions::new()).unwrap_err();
+        assert!(busy.to_string().contains("no session is free"), "{busy}");
+        client.close()?;
+        let dump = server.dump_sql(&PgDumpOptions::new())?;
+        assert!(dump.contains("COPY public.t (id, name) FROM stdin;\n1\tä\\tb\n"), "{dump}");
+        let archive = server.dump_bytes(&PgDumpOptions::new().format(DumpFormat::Custom))?;
+        assert!(archive.starts_with(b"PGDMP"));
+        let refused = server.dump_sql(&PgDumpOptions::new().arg("--host=elsewhere")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Config);
+        connect(&server).batch_execute("SELECT 1")?;
+    }
     Ok(())
 }

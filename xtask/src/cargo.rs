@@ -24,6 +24,8 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "bench",
     "-p",
     "crash",
+    "-p",
+    "regress",
     "--all-features",
 ];
 
@@ -39,6 +41,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "regress",
     "xtask",
 ];
 

@@ -14,6 +14,7 @@ mod native;
 mod paths;
 mod perf;
 mod pipeline;
+mod regress;
 mod release;
 mod sources;
 mod test;
@@ -41,6 +42,8 @@ enum Area {
     /// What this PostgreSQL costs, beside a native one
     #[command(subcommand)]
     Perf(perf::Verb),
+    /// PostgreSQL's own tests against a server of this one
+    Regress(regress::Options),
     /// The crates to publish
     #[command(subcommand)]
     Release(release::Verb),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Area::Assets(verb) => assets::run(&paths, verb),
         Area::Crash(options) => crash::run(&paths, &options),
         Area::Perf(verb) => perf::run(&paths, verb),
+        Area::Regress(options) => regress::run(&paths, &options),
         Area::Release(verb) => release::run(&paths, verb),
         Area::Sources(verb) => sources::run(&paths, verb),
         Area::Test(options) => test::run(&paths, &options),

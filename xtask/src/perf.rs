@@ -28,6 +28,8 @@ pub(crate) enum Verb {
     Open(Options),
     /// Time of statements: chatty ones, and compute-bound ones
     Query(Options),
+    /// What clients of the local server wait for: connections, round trips, pgbench, pg_dump
+    Server(Options),
 }
 
 /// Options of every benchmark.
@@ -51,6 +53,7 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
     let (name, options) = match &verb {
         Verb::Open(options) => ("open", options),
         Verb::Query(options) => ("query", options),
+        Verb::Server(options) => ("server", options),
     };
     let shared = SharedTarget::acquire(paths)?;
     let program = build(&shared)?;
@@ -68,14 +71,14 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
         command.args(["--setting", &format!("{name}={value}")]);
     }
     match verb {
-        Verb::Open(_) => measure(command.arg("--native").arg(&native.rootfs)),
+        Verb::Open(_) | Verb::Server(_) => measure(command.arg("--native").arg(&native.rootfs)),
         Verb::Query(_) => {
             let cluster = native.initdb(false)?;
-            let server = cluster.start(&ServerOptions { settings: SETTINGS })?;
+            let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;
             eprintln!("native: the server is process {}", server.pid());
             let durable_cluster = native.initdb(false)?;
             let syncing: Vec<_> = SETTINGS.iter().copied().filter(|(name, _)| *name != "fsync").collect();
-            let durable = durable_cluster.start(&ServerOptions { settings: &syncing })?;
+            let durable = durable_cluster.start(&ServerOptions { settings: &syncing, port: None })?;
             command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]);
             command.arg("--durable-socket").arg(durable.socket_directory());
             command.args(["--durable-port", &durable.port().to_string()]);

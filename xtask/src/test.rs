@@ -9,7 +9,7 @@ use crate::cargo::{RUNTIME_TESTS, SharedTarget};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{clients, consumer, crash, release};
+use crate::{clients, consumer, crash, regress, release};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,7 @@ const CHECKS: &[Check] = &[
     ("runtime", |paths| cargo(paths, RUNTIME_TESTS, true)),
     ("clients", clients),
     ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
+    ("regress", |paths| regress::run(paths, &regress::Options::default()).map(|()| Outcome::Passed)),
     ("lints", |paths| {
         cargo(paths, &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"], true)
     }),

@@ -12,8 +12,11 @@ pub(crate) type Result<T, E = Errno> = std::result::Result<T, E>;
 
 impl Errno {
     pub(crate) const ACCES: Self = Self(2);
+    pub(crate) const AGAIN: Self = Self(6);
     pub(crate) const BADF: Self = Self(8);
     pub(crate) const BUSY: Self = Self(10);
+    pub(crate) const CONNREFUSED: Self = Self(14);
+    pub(crate) const CONNRESET: Self = Self(15);
     pub(crate) const DQUOT: Self = Self(19);
     pub(crate) const EXIST: Self = Self(20);
     pub(crate) const FAULT: Self = Self(21);
@@ -78,6 +81,9 @@ impl From<&io::Error> for Errno {
             io::ErrorKind::InvalidFilename => Self::NAMETOOLONG,
             io::ErrorKind::ResourceBusy | io::ErrorKind::ExecutableFileBusy => Self::BUSY,
             io::ErrorKind::NotSeekable => Self::SPIPE,
+            io::ErrorKind::BrokenPipe => Self::PIPE,
+            io::ErrorKind::ConnectionRefused => Self::CONNREFUSED,
+            io::ErrorKind::ConnectionReset => Self::CONNRESET,
             _ => Self::IO,
         }
     }

@@ -40,6 +40,19 @@ pub(crate) enum Target {
     Node(Arc<dyn Handle>),
     Stdin,
     Log,
+    Stream(Arc<dyn Stream>),
+}
+
+/// A standard stream that leads out of the guest. The guest's thread waits in it.
+pub(crate) trait Stream: std::fmt::Debug + Send + Sync {
+    /// Reads bytes; none at the end.
+    fn read(&self, buf: &mut [u8]) -> Result<usize>;
+
+    /// Writes some of the bytes and returns how many.
+    fn write(&self, data: &[u8]) -> Result<usize>;
+
+    /// Whether somebody sits at the other end.
+    fn is_terminal(&self) -> bool;
 }
 
 /// One descriptor.
@@ -87,6 +100,13 @@ impl Files {
         let root = files.open((CWD_FD, "/"), OpenOptions { directory: true, ..OpenOptions::default() }, false, 0)?;
         debug_assert_eq!(root, ROOT_FD);
         Ok(files)
+    }
+
+    /// Puts streams in the place of standard input, output and error.
+    pub(crate) fn set_streams(&mut self, streams: [Arc<dyn Stream>; 3]) {
+        for (stream, number) in streams.into_iter().zip(0..) {
+            self.place(number, Descriptor::new(Target::Stream(stream), number != 0, true));
+        }
     }
 
     /// Takes what the guest wrote to standard output and error so far.
@@ -213,6 +233,7 @@ impl Files {
                 buf[..count].copy_from_slice(&self.stdin.split_to(count));
                 Ok(count)
             }
+            Target::Stream(stream) => stream.read(buf),
             Target::Log => Err(Errno::BADF),
         }
     }
@@ -242,6 +263,7 @@ impl Files {
                 }
                 Ok(data.len())
             }
+            Target::Stream(stream) => stream.write(data),
             Target::Stdin => Err(Errno::BADF),
         }
     }
@@ -255,7 +277,7 @@ impl Files {
     pub(crate) fn sync(&self, fd: u32, data_only: bool) -> Result<()> {
         match &self.descriptor(fd)?.target {
             Target::Node(handle) => handle.sync(data_only),
-            Target::Stdin | Target::Log => Ok(()),
+            Target::Stdin | Target::Log | Target::Stream(_) => Ok(()),
         }
     }
 
@@ -278,7 +300,7 @@ impl Files {
         let descriptor = self.descriptor(fd)?;
         match &descriptor.target {
             Target::Node(handle) => Ok(Some(Node { device: descriptor.device, stat: handle.stat()? })),
-            Target::Stdin | Target::Log => Ok(None),
+            Target::Stdin | Target::Log | Target::Stream(_) => Ok(None),
         }
     }
 
@@ -346,7 +368,7 @@ impl Files {
     fn handle(&self, fd: u32) -> Result<&dyn Handle> {
         match &self.descriptor(fd)?.target {
             Target::Node(handle) => Ok(&**handle),
-            Target::Stdin | Target::Log => Err(Errno::SPIPE),
+            Target::Stdin | Target::Log | Target::Stream(_) => Err(Errno::SPIPE),
         }
     }
 

@@ -22,7 +22,7 @@ pub struct HostFs {
 
 /// An open file or directory. Reads and writes name their own offset, so that nothing is shared but the file.
 #[derive(Debug)]
-struct HostHandle {
+pub(crate) struct HostHandle {
     file: File,
     kind: Kind,
 }
@@ -31,6 +31,14 @@ impl HostFs {
     /// Opens a directory, with the rights of this process.
     pub fn open(directory: &Path) -> io::Result<Self> {
         Dir::open_ambient_dir(directory, ambient_authority()).map(|root| Self { root })
+    }
+}
+
+impl HostHandle {
+    /// A file or directory that is open, whoever opened it.
+    pub(crate) fn new(file: File) -> Result<Self> {
+        let kind = kind(Metadata::from_file(&file)?.file_type());
+        Ok(Self { file, kind })
     }
 }
 
@@ -50,11 +58,11 @@ impl FileSystem for HostFs {
         }
         private(&mut host);
         let file = retry(|| self.root.open_with(here(path), &host))?.into_std();
-        let kind = kind(Metadata::from_file(&file)?.file_type());
-        match (kind, options.directory) {
+        let handle = HostHandle::new(file)?;
+        match (handle.kind, options.directory) {
             (Kind::Other, _) => Err(Errno::ACCES),
             (Kind::File, true) => Err(Errno::NOTDIR),
-            _ => Ok(Arc::new(HostHandle { file, kind })),
+            _ => Ok(Arc::new(handle)),
         }
     }
 
@@ -188,7 +196,8 @@ fn kind(file_type: FileType) -> Kind {
     }
 }
 
-fn stat(metadata: &Metadata) -> Stat {
+/// What the machine knows, in the guest's terms.
+pub(crate) fn stat(metadata: &Metadata) -> Stat {
     let modified =
         metadata.modified().ok().and_then(|time| time.into_std().duration_since(SystemTime::UNIX_EPOCH).ok());
     Stat {

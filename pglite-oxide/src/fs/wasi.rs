@@ -27,6 +27,8 @@ const OFLAGS_TRUNC: u32 = 8;
 const FDFLAGS_APPEND: u32 = 1;
 
 const RIGHT_FD_READ: u64 = 1 << 1;
+const RIGHT_FD_SEEK: u64 = 1 << 2;
+const RIGHT_FD_TELL: u64 = 1 << 5;
 const RIGHT_FD_WRITE: u64 = 1 << 6;
 /// Every right of WASI preview 1. Access is decided by how a file was opened, not by rights.
 const RIGHTS_ALL: u64 = (1 << 30) - 1;
@@ -167,6 +169,8 @@ fn fd_fdstat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
         let descriptor = host.files.descriptor(fd)?;
         let hidden = match (&descriptor.target, descriptor.writable) {
             (Target::Log, _) => RIGHT_FD_READ,
+            // By their absence libc tells a terminal from other devices.
+            (Target::Stream(stream), _) if stream.is_terminal() => RIGHT_FD_SEEK | RIGHT_FD_TELL,
             (_, false) if filetype != FILETYPE_DIRECTORY => RIGHT_FD_WRITE,
             _ => 0,
         };
@@ -238,7 +242,17 @@ fn fd_prestat_dir_name(env: Env<'_>, fd: u32, out: u32, len: u32) -> i32 {
 
 fn fd_read(env: Env<'_>, fd: u32, vectors: u32, count: u32, out: u32) -> i32 {
     call(env, |host, memory| {
-        let total = read_vectors(memory, vectors, count, |buf, _| host.files.read(fd, buf))?;
+        // A stream may have no more for now: what came first is enough.
+        let is_stream = matches!(host.files.descriptor(fd)?.target, Target::Stream(_));
+        let total =
+            read_vectors(
+                memory,
+                vectors,
+                count,
+                |buf, done| {
+                    if is_stream && done > 0 { Ok(0) } else { host.files.read(fd, buf) }
+                },
+            )?;
         memory.write(out, &total.to_le_bytes())
     })
 }

@@ -58,6 +58,7 @@ fn parts() -> Parts {
             image: "i".to_string(),
             toolchain: BTreeMap::new(),
             modules: vec![module("postgres", None), module("plpgsql", Some("usr/lib/postgresql/plpgsql.so"))],
+            programs: vec![],
             archives: vec![archive],
         },
         aot: AotManifest {
@@ -117,7 +118,7 @@ fn what_does_not_belong_together_is_refused() {
         refusal(|p| p.aot.build = "c".to_string()),
         "files of build b and compiled modules of build c do not belong together"
     );
-    assert_eq!(refusal(|p| p.assets.format = 9), "the assets have format 9, this crate reads 1");
+    assert_eq!(refusal(|p| p.assets.format = 9), format!("the assets have format 9, this crate reads {FORMAT}"));
     assert_eq!(
         refusal(|p| p.assets.abi = 9),
         format!("PostgreSQL was built for host interface version 9, this crate has {}", abi::VERSION)

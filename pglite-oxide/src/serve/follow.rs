@@ -35,7 +35,6 @@ pub(crate) struct CancelKey {
 
 impl Follower {
     /// Follows a session that is ready already.
-    #[cfg(feature = "async")]
     pub(crate) fn ready(status: TransactionStatus) -> Self {
         Self { status: Some(status), ..Self::default() }
     }
@@ -75,8 +74,13 @@ impl Follower {
 
     /// The last error, if it ended the session.
     pub(crate) fn take_fatal(&mut self) -> Option<DbError> {
+        self.take_error().filter(DbError::is_fatal)
+    }
+
+    /// The last error.
+    pub(crate) fn take_error(&mut self) -> Option<DbError> {
         let Ok(Some(Message::ErrorResponse(body))) = Message::parse(&mut self.error) else { return None };
-        DbError::parse(body.fields()).ok().filter(DbError::is_fatal)
+        DbError::parse(body.fields()).ok()
     }
 
     /// What the client was told to cancel with.

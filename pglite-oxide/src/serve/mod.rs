@@ -2,8 +2,9 @@
 //! the end of the guest. Where the connection leads is not its business: to a client in this process, or to a socket that somebody listened at.
 
 mod follow;
+mod lend;
 pub(crate) mod peer;
-mod pipe;
+pub(crate) mod pipe;
 mod presence;
 pub(crate) mod socket;
 mod startup;
@@ -18,12 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::FLUSH_DELAY;
 use crate::instance::{Instance, Launch, Outcome};
 use crate::interrupts::Interrupts;
+use crate::protocol::TransactionStatus;
 use crate::session::MESSAGE_MAX;
 use crate::sqlstate::SqlState;
 use crate::streams::{More, Sink, Source};
 
 pub(crate) use follow::CancelKey;
 use follow::Follower;
+pub(crate) use lend::lend;
 use peer::{Input, Peer};
 pub(crate) use pipe::{ClientEnd, pipe};
 pub(crate) use presence::Presence;
@@ -62,8 +65,7 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let status = db.transaction_status();
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
-    let client = Conversation { received, follower: Follower::ready(status), ..Conversation::with(Box::new(end)) };
-    let client = Client::connect(client, &mut instance);
+    let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
     Served { instance, client, presence: Arc::default() }.run()
 }
 
@@ -227,9 +229,9 @@ impl Client {
 }
 
 impl Conversation {
-    #[cfg(feature = "async")]
-    fn with(peer: Box<dyn Peer>) -> Self {
-        Self { peer: Some(peer), expected: None, received: BytesMut::new(), follower: Follower::default() }
+    /// With a client that is let in already, in a session with this status.
+    fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
+        Self { peer: Some(peer), expected: None, received, follower: Follower::ready(status) }
     }
 
     fn expecting(expected: Expected) -> Self {

@@ -199,6 +199,17 @@ impl ClientEnd {
         Poll::Ready(Some(count))
     }
 
+    /// Whether the session would take bytes, or none any more.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        let half = &mut state.input;
+        if half.unread || half.ended || half.bytes.len() < CAPACITY {
+            return Poll::Ready(());
+        }
+        half.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// Ends what the session reads, in good order: it processes what it was sent.
     pub(crate) fn finish(&mut self) {
         self.finished = true;

@@ -10,10 +10,10 @@ use bytes::{Buf, BytesMut};
 
 use super::listen::Listener;
 use super::{SHUTTING_DOWN, Shared, spawn};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::serve::peer::{Input, Peer};
 use crate::serve::socket::{Socket, Stream};
-use crate::serve::{Arrival, CancelKey, fatal};
+use crate::serve::{Arrival, CancelKey, ClientEnd, fatal, pipe};
 use crate::sqlstate::SqlState;
 use crate::testing::Pieces;
 
@@ -54,9 +54,12 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
     }
 }
 
-/// Lets a client of this process in.
-pub(super) fn let_in_from_inside(shared: &Arc<Shared>, peer: impl Peer + 'static) {
-    let_in(shared, Box::new(peer));
+/// Lets a client of this process in, and returns its end of the connection.
+pub(super) fn connect(shared: &Arc<Shared>) -> Result<ClientEnd> {
+    let (server, client) = pipe();
+    let shared = shared.clone();
+    spawn("client", move || let_in(&shared, Box::new(server)))?;
+    Ok(client)
 }
 
 /// Tells clients why they get no session.
@@ -207,7 +210,6 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::serve::{ClientEnd, pipe};
 
     fn read(bytes: &[&[u8]]) -> (Option<Packet>, Vec<u8>) {
         let (mut server, mut client) = pipe();

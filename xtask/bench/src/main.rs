@@ -10,6 +10,7 @@ mod query;
 mod report;
 #[path = "../../src/native/server.rs"]
 mod server;
+mod serving;
 mod session;
 mod stats;
 mod theirs;
@@ -50,6 +51,22 @@ enum Verb {
         durable_port: u16,
         #[command(flatten)]
         common: Common,
+    },
+    /// What clients of the local server wait for
+    Server {
+        /// Root file system of the native PostgreSQL
+        #[arg(long)]
+        native: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Our server of `server`, in a process of its own
+    #[command(hide = true)]
+    ServeOnce {
+        #[arg(long)]
+        directory: PathBuf,
+        #[arg(long = "setting")]
+        settings: Vec<String>,
     },
     /// One cold process of `open`; says on its standard output when it has come how far
     #[command(hide = true)]
@@ -100,6 +117,8 @@ fn main() -> ExitCode {
             let durable = Address { directory: durable_socket, port: durable_port };
             query::run(&native, &durable, &common)
         }
+        Verb::Server { native, common } => serving::run(&native, &common),
+        Verb::ServeOnce { directory, settings } => serving::once(&directory, &settings),
         Verb::Profile { case, seconds } => query::profile(&case, seconds),
     };
     match result {

@@ -171,7 +171,7 @@ fn native_server(
     samples: &mut Samples,
     versions: &mut Vec<String>,
 ) -> Result<()> {
-    let options = Options { settings };
+    let options = Options { settings, port: None };
     let start = Instant::now();
     let cluster = native.initdb(false)?;
     let server = first_row(&cluster, &options)?;

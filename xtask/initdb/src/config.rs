@@ -45,6 +45,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("max_wal_senders", "0"),
     // The default follows shared_buffers; every start would fill four times as much with zeros.
     ("wal_buffers", "1MB"),
+    // A plan for workers costs more where none comes.
+    ("max_parallel_workers_per_gather", "0"),
     // Nobody runs beside a vacuum for whose sake it would pause.
     ("autovacuum_vacuum_cost_delay", "0"),
     ("log_timezone", "UTC"),

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::host::Host;
-use super::modules::{self, MAIN};
+use super::modules;
 use super::plan::id;
 use super::targets::Target;
 use super::workshop::{JobFiles, Workshop, jobs, make_dir};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
+use crate::pipeline::fingerprint::children;
+use crate::pipeline::plan::StepId;
 
 /// The compiler in the output of its step.
 const COMPILER: &str = "aot-compiler";
@@ -69,9 +71,14 @@ pub(crate) fn compiler(
     Ok(())
 }
 
-/// Compiles every module for a target.
-pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let wasm = context.output_of(&id::modules()?)?.to_path_buf();
+/// Compiles every module that a step made, for a target.
+pub(crate) fn compile(
+    target: Target,
+    from: &StepId,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let wasm = context.output_of(from)?.to_path_buf();
     let files = JobFiles {
         read_only: [
             ("wasm".to_owned(), wasm.clone()),
@@ -81,8 +88,25 @@ pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut Ste
         ..JobFiles::default()
     };
     // The largest module first, so that the threads finish together.
-    let modules: Vec<String> =
-        modules::list(&wasm)?.into_iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
+    compile_all(&modules::list(&wasm)?, "", target, workshop, context, &files)?;
+    if let Outcome::Artifacts = outcome(&context.out)? {
+        make_dir(&context.out.join(modules::TEST))?;
+        let test = modules::list(&wasm.join(modules::TEST))?;
+        compile_all(&test, modules::TEST, target, workshop, context, &files)?;
+    }
+    Ok(())
+}
+
+/// Compiles the modules of a directory of the step before into the same one of the output.
+fn compile_all(
+    modules: &[(String, PathBuf)],
+    directory: &str,
+    target: Target,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+    files: &JobFiles,
+) -> Result<()> {
+    let modules: Vec<String> = modules.iter().map(|(name, _)| format!("/pgl/wasm/{directory}/{name}.wasm")).collect();
     let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
     let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
         if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
@@ -97,9 +121,10 @@ pub(crate) fn compile(target: Target, workshop: &Workshop<'_>, context: &mut Ste
         "--cpu-features",
         &features,
     ];
-    argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
+    let out = format!("/pgl/out/{directory}");
+    argv.extend(["--threads", &threads, "--out", &out]);
     argv.extend(modules.iter().map(String::as_str));
-    workshop.run(context, &argv, files)
+    workshop.run(context, &argv, files.clone())
 }
 
 /// What a target's step left behind.
@@ -120,8 +145,7 @@ pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
         let reason = text.lines().next().unwrap_or_default();
         return Ok(Outcome::Refused(reason.trim_start_matches("refused: ").to_owned()));
     }
-    let main = output.join(format!("{MAIN}.aot"));
-    if main.exists() {
+    if children(output)?.iter().any(|(name, _)| name.ends_with(".aot")) {
         Ok(Outcome::Artifacts)
     } else {
         Err(Error::new(format!("{} holds neither artifacts nor a refusal", output.display())))

@@ -28,6 +28,19 @@ pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut S
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
 }
 
+/// PostgreSQL's own test suites, and what runs them, for the build machine.
+pub(crate) fn suites(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [
+            ("assets".to_owned(), paths.root.join("assets")),
+            ("sources/postgresql.tar".to_owned(), workshop.archive("postgresql")?),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    workshop.run(context, &["sh", "/pgl/assets/build/suites.sh"], files)
+}
+
 /// An extension that is built by PGXS.
 pub(crate) fn pgxs(
     paths: &Paths,

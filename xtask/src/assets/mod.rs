@@ -7,6 +7,7 @@ mod lockfile;
 mod modules;
 pub(crate) mod payload;
 mod plan;
+mod programs;
 pub(crate) mod reproduce;
 pub(crate) mod stage;
 pub(crate) mod targets;
@@ -20,6 +21,7 @@ use crate::backend::Choice;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
+use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::plan::{Plan, StepId, StepState};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
@@ -130,15 +132,12 @@ impl<'a> Run<'a> {
         let mirrors = self.options.mirror.debian_mirror.clone();
         let workshop = Workshop::new(paths, lock, self.options.backend, mirrors, self.progress.clone())?;
         let workshop = &workshop;
-        let build = self
-            .plan
-            .step(&id::modules()?)
-            .map(|step| step.fingerprint)
-            .ok_or_else(|| Error::new("the plan has no modules"))?;
+        let build = build_id(&self.plan)?;
         let abi = abi_version(paths)?;
 
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
         executors.insert(id::postgresql()?, Box::new(move |context| guest::postgresql(paths, workshop, context)));
+        executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, workshop, context)));
         for (name, variables) in plan::PGXS {
             executors.insert(
                 id::extension(name)?,
@@ -146,11 +145,16 @@ impl<'a> Run<'a> {
             );
         }
         executors.insert(id::modules()?, Box::new(move |context| modules::run(paths, workshop, context)));
+        executors.insert(id::programs()?, Box::new(move |context| programs::run(paths, workshop, context)));
         executors.insert(id::compiler()?, Box::new(move |context| aot::compiler(paths, host, workshop, context)));
         executors.insert(id::template()?, Box::new(move |context| template::run(paths, lock, host, context)));
         executors.insert(id::assets()?, Box::new(move |context| payload::assets(lock, &build, abi, context)));
         for target in self.targets.iter().copied() {
-            executors.insert(id::aot(target.triple)?, Box::new(move |context| aot::compile(target, workshop, context)));
+            for (id, from) in
+                [(id::aot(target.triple)?, id::modules()?), (id::aot_programs(target.triple)?, id::programs()?)]
+            {
+                executors.insert(id, Box::new(move |context| aot::compile(target, &from, workshop, context)));
+            }
             executors
                 .insert(id::payload(target.triple)?, Box::new(move |context| payload::aot(target, &build, context)));
         }
@@ -265,6 +269,40 @@ pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     Ok(stale.map(|step| step.id.to_string()).collect())
 }
 
+/// What PostgreSQL's own tests need of the build.
+#[derive(Debug)]
+pub(crate) struct TestOutputs {
+    /// The suites, with the programs that run them.
+    pub(crate) suites: PathBuf,
+    /// This machine's artifacts of the modules that only tests load.
+    pub(crate) modules: PathBuf,
+    /// Root file system that the programs run in.
+    pub(crate) rootfs: PathBuf,
+}
+
+/// Finds what PostgreSQL's own tests need, of the build that is staged.
+pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
+    let options = BuildOptions::default();
+    let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
+    let store = Store::new(paths);
+    let output = |id: StepId| {
+        let output = run.plan.step(&id).and_then(|step| store.output(step));
+        output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
+    };
+    let staged = stage::read_assets(&stage::assets_dir(&paths.root))?.build;
+    let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
+    if staged != current {
+        let message = "the staged payload was made from other inputs than these";
+        return Err(Error::new(message).repair(stage::REPAIR));
+    }
+    let image = Workshop::new(paths, &run.lock, options.backend, vec![], run.progress.clone())?.unpacked()?;
+    Ok(TestOutputs {
+        suites: output(id::suites()?)?,
+        modules: output(id::aot(&run.host.triple)?)?.join(modules::TEST),
+        rootfs: image.rootfs,
+    })
+}
+
 fn verify(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
     let staged = stage::verify(paths)?;
@@ -285,9 +323,10 @@ fn verify(paths: &Paths) -> Result<()> {
         }
     }
     println!(
-        "ok       staged payload {} ({} modules, {} archives)",
+        "ok       staged payload {} ({} modules, {} programs, {} archives)",
         &staged.assets.build[..12],
         staged.assets.modules.len(),
+        staged.assets.programs.len(),
         staged.assets.archives.len()
     );
     for (target, manifest) in &staged.targets {
@@ -304,7 +343,7 @@ fn status(paths: &Paths) -> Result<()> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, TARGETS.to_vec(), &options, Progress::stderr())?;
     print!("{}", run.plan.render(|step| Store::new(paths).state(step)));
-    let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
+    let current = build_id(&run.plan)?.to_string();
     match stage::verify_assets(&stage::assets_dir(&paths.root)) {
         Err(_) if !stage::assets_dir(&paths.root).exists() => println!("staged: nothing; {}", stage::REPAIR),
         Err(error) => println!("staged: damaged: {error}"),
@@ -318,6 +357,16 @@ fn status(paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names the build that a plan makes: by everything that is compiled.
+fn build_id(plan: &Plan) -> Result<Fingerprint> {
+    let mut text = String::new();
+    for id in [id::modules()?, id::programs()?] {
+        let step = plan.step(&id).ok_or_else(|| Error::new(format!("the plan has no step {id}")))?;
+        text.push_str(&step.fingerprint.to_string());
+    }
+    Ok(Fingerprint::of_bytes(text.as_bytes()))
 }
 
 /// The version of the border between guest and host, from the header that defines it.

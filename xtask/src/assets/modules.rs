@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::plan::{PGXS, id};
-use super::workshop::{JobFiles, Workshop};
+use super::workshop::{JobFiles, Workshop, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
@@ -19,12 +19,15 @@ use crate::wasm::postlink::postlink;
 pub(crate) const MAIN: &str = "postgres";
 /// The link check's report in the step's output.
 pub(crate) const REPORT: &str = "link-report.json";
-/// Directory of modules below an installed tree.
-const MODULE_DIR: &str = "install/usr/lib/postgresql";
+/// Directory of the modules in the step's output that only PostgreSQL's own tests load. They are compiled like the others, and never shipped.
+pub(crate) const TEST: &str = "test";
+/// Directory of modules below the tree that a step installed.
+const MODULE_DIR: &str = "usr/lib/postgresql";
 
 /// Runs the step.
 pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let sides = side_modules(context)?;
+    let found = Sides::find(context)?;
+    let sides = found.read()?;
     let exports = needed_exports(&sides)?;
     let list = context.work.join("exports.txt");
     let text: String = exports.iter().map(|name| format!("{name}\n")).collect();
@@ -45,8 +48,10 @@ pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepCont
     let linked = fs::read(&main_path).map_err(|e| Error::io("read", &main_path, e))?;
     let main = postlink(&linked)?;
     fs::write(&main_path, &main).map_err(|e| Error::io("write", &main_path, e))?;
+    make_dir(&context.out.join(TEST))?;
     for (name, bytes) in &sides {
-        let path = context.out.join(format!("{name}.wasm"));
+        let directory = if found.test.contains_key(name) { context.out.join(TEST) } else { context.out.clone() };
+        let path = directory.join(format!("{name}.wasm"));
         fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
     }
 
@@ -57,31 +62,59 @@ pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepCont
     report.verify()
 }
 
-/// Side modules of all trees, by name.
-fn side_modules(context: &StepContext<'_>) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut found: BTreeMap<String, (PathBuf, Vec<u8>)> = BTreeMap::new();
-    let mut trees = vec![context.output_of(&id::postgresql()?)?];
-    for (name, _) in PGXS {
-        trees.push(context.output_of(&id::extension(name)?)?);
+/// Side modules by name: those that are shipped, and those that only tests load.
+#[derive(Debug, Default)]
+struct Sides {
+    shipped: BTreeMap<String, PathBuf>,
+    test: BTreeMap<String, PathBuf>,
+}
+
+impl Sides {
+    /// Those of all trees.
+    fn find(context: &StepContext<'_>) -> Result<Self> {
+        let mut steps = vec![id::postgresql()?];
+        for (name, _) in PGXS {
+            steps.push(id::extension(name)?);
+        }
+        let mut sides = Self::default();
+        for step in steps {
+            let output = context.output_of(&step)?;
+            sides.add("install", &output.join("install").join(MODULE_DIR))?;
+            let test = output.join(TEST).join(MODULE_DIR);
+            if test.exists() {
+                sides.add(TEST, &test)?;
+            }
+        }
+        Ok(sides)
     }
-    for tree in trees {
-        for (name, path) in children(&tree.join(MODULE_DIR))? {
-            let Some(name) = name.strip_suffix(".so") else { continue };
-            let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-            if let Some((other, _)) = found.get(name) {
+
+    fn add(&mut self, tree: &str, directory: &Path) -> Result<()> {
+        for (file, path) in children(directory)? {
+            let Some(name) = file.strip_suffix(".so") else { continue };
+            if let Some(other) = self.shipped.get(name).or_else(|| self.test.get(name)) {
                 return Err(Error::new(format!(
                     "two side modules are called {name}: {} and {}",
                     other.display(),
                     path.display()
                 )));
             }
-            found.insert(name.to_owned(), (path, bytes));
+            let modules = if tree == TEST { &mut self.test } else { &mut self.shipped };
+            modules.insert(name.to_owned(), path);
         }
+        Ok(())
     }
-    Ok(found.into_iter().map(|(name, (_, bytes))| (name, bytes)).collect())
+
+    /// Names and bytes of all.
+    fn read(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let read = |(name, path): (&String, &PathBuf)| match fs::read(path) {
+            Ok(bytes) => Ok((name.clone(), bytes)),
+            Err(e) => Err(Error::io("read", path, e)),
+        };
+        self.shipped.iter().chain(&self.test).map(read).collect()
+    }
 }
 
-/// The modules in the step's output by name, the main one first, with the SHA-256 of their bytes.
+/// The shipped modules in the step's output by name, the main one first, with the SHA-256 of their bytes.
 pub(crate) fn list(output: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut modules: Vec<(String, PathBuf)> = children(output)?
         .into_iter()

@@ -15,7 +15,7 @@ use super::targets::Target;
 use super::template::TEMPLATE;
 use crate::error::{Context, Error, Result};
 use crate::image::SOURCE_DATE_EPOCH;
-use crate::manifest::{AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module};
+use crate::manifest::{AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module, Program};
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::{Fingerprint, children};
 use crate::sources::Lock;
@@ -31,7 +31,7 @@ const BUILTIN: &[&str] = &["plpgsql"];
 /// Share files below an installed tree.
 const SHARE: &str = "install/usr/share/postgresql";
 
-/// The portable payload. `build` names the build: the fingerprint of the modules.
+/// The portable payload. `build` names the build.
 pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut StepContext<'_>) -> Result<()> {
     let mut trees = vec![context.output_of(&id::postgresql()?)?.to_path_buf()];
     for (name, _) in PGXS {
@@ -78,6 +78,10 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
             name,
         });
     }
+    let mut programs = Vec::new();
+    for (name, path) in modules::list(context.output_of(&id::programs()?)?)? {
+        programs.push(Program { name, wasm_sha256: Fingerprint::of_file(&path)?.to_string() });
+    }
     let postgresql = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
     let digest = context.output_of(&id::postgresql()?)?.join(IMAGE_DIGEST);
     let manifest = AssetsManifest {
@@ -88,6 +92,7 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
         image: fs::read_to_string(&digest).map_err(|e| Error::io("read", &digest, e))?,
         toolchain: lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
         modules: listed,
+        programs,
         archives,
     };
     write(context, &manifest, &members)
@@ -95,16 +100,22 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
 
 /// The payload of one target; nothing where the compiler refused it.
 pub(crate) fn aot(target: Target, build: &Fingerprint, context: &mut StepContext<'_>) -> Result<()> {
-    let output = context.output_of(&id::aot(target.triple)?)?.to_path_buf();
-    if let Outcome::Refused(reason) = outcome(&output)? {
-        context.note(&format!("{}: {reason}", target.triple))?;
-        let path = context.out.join("refused.txt");
-        return fs::write(&path, reason).map_err(|e| Error::io("write", &path, e));
+    let sources = [(id::modules()?, id::aot(target.triple)?), (id::programs()?, id::aot_programs(target.triple)?)];
+    let mut modules = Vec::new();
+    for (from, compiled) in &sources {
+        let output = context.output_of(compiled)?.to_path_buf();
+        if let Outcome::Refused(reason) = outcome(&output)? {
+            context.note(&format!("{}: {reason}", target.triple))?;
+            let path = context.out.join("refused.txt");
+            return fs::write(&path, reason).map_err(|e| Error::io("write", &path, e));
+        }
+        let list = modules::list(context.output_of(from)?)?;
+        modules.extend(list.into_iter().map(|(name, wasm)| (name, wasm, output.clone())));
     }
     let mut engine: Option<Engine> = None;
     let mut artifacts = Vec::new();
     let mut members = Vec::new();
-    for (name, wasm) in modules::list(context.output_of(&id::modules()?)?)? {
+    for (name, wasm, output) in modules {
         let record = Record::read(&output.join(format!("{name}.json")))?;
         let path = output.join(format!("{name}.aot"));
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;

@@ -45,11 +45,20 @@ pub(crate) mod id {
     pub(crate) fn modules() -> Result<StepId> {
         StepId::new("guest/modules")
     }
+    pub(crate) fn programs() -> Result<StepId> {
+        StepId::new("guest/programs")
+    }
     pub(crate) fn compiler() -> Result<StepId> {
         StepId::new("aot/compiler")
     }
     pub(crate) fn aot(triple: &str) -> Result<StepId> {
         StepId::new(&format!("aot/{triple}"))
+    }
+    pub(crate) fn suites() -> Result<StepId> {
+        StepId::new("test/suites")
+    }
+    pub(crate) fn aot_programs(triple: &str) -> Result<StepId> {
+        StepId::new(&format!("aot-programs/{triple}"))
     }
     pub(crate) fn template() -> Result<StepId> {
         StepId::new("template")
@@ -87,6 +96,16 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .files("scripts", &assets.join("build"), ["flags.sh", "postgresql.sh"])?,
         after: vec![],
     });
+    steps.push(Step {
+        id: id::suites()?,
+        title: "building the driver of PostgreSQL's own tests".into(),
+        inputs: Inputs::new().text("image", image_inputs)?.text("archive", archive("postgresql")?)?.files(
+            "scripts",
+            &assets.join("build"),
+            ["suites.sh"],
+        )?,
+        after: vec![],
+    });
     for (name, variables) in PGXS {
         steps.push(Step {
             id: id::extension(name)?,
@@ -115,6 +134,20 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         after: guests.clone(),
     });
     steps.push(Step {
+        id: id::programs()?,
+        title: "linking the client programs".into(),
+        inputs: Inputs::new()
+            .text("image", image_inputs)?
+            .tree("sources", &assets.join("guest/programs"))?
+            .tree("sysroot", &assets.join("guest/sysroot"))?
+            .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
+            .tree("setjmp", &assets.join("guest/overlay/src/backend/port/pgl_setjmp.c"))?
+            .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
+            .tree("post-link", &root.join("xtask/src/wasm"))?
+            .tree("step", &root.join("xtask/src/assets/programs.rs"))?,
+        after: vec![id::postgresql()?],
+    });
+    steps.push(Step {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
         inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?
@@ -134,6 +167,12 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             inputs: Inputs::new().text("target", target.triple)?.list("cpu features", target.cpu_features)?,
             after: vec![id::modules()?, id::compiler()?],
         });
+        steps.push(Step {
+            id: id::aot_programs(target.triple)?,
+            title: format!("compiling the client programs for {}", target.triple),
+            inputs: Inputs::new().text("target", target.triple)?.list("cpu features", target.cpu_features)?,
+            after: vec![id::programs()?, id::compiler()?],
+        });
     }
     steps.push(Step {
         id: id::template()?,
@@ -145,7 +184,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     });
 
     let mut after = guests;
-    after.extend([id::modules()?, id::template()?, id::compiler()?]);
+    after.extend([id::modules()?, id::programs()?, id::template()?, id::compiler()?]);
     steps.push(Step {
         id: id::assets()?,
         title: "packing the portable payload".into(),
@@ -158,7 +197,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             id: id::payload(target.triple)?,
             title: format!("packing the payload for {}", target.triple),
             inputs: packing(root)?,
-            after: vec![id::modules()?, id::aot(target.triple)?],
+            after: vec![id::modules()?, id::programs()?, id::aot(target.triple)?, id::aot_programs(target.triple)?],
         });
     }
     Plan::new(PIPELINE_VERSION, steps)

@@ -76,6 +76,12 @@ pub(crate) fn verify(paths: &Paths) -> Result<Staged> {
     Ok(Staged { assets, targets })
 }
 
+/// The manifest of the portable payload; nothing else is checked.
+pub(crate) fn read_assets(directory: &Path) -> Result<AssetsManifest> {
+    let (path, members) = members(directory)?;
+    manifest(&path, &members)
+}
+
 /// Checks the portable payload.
 pub(crate) fn verify_assets(directory: &Path) -> Result<AssetsManifest> {
     let (path, members) = members(directory)?;
@@ -106,8 +112,9 @@ fn verify_target(directory: &Path, target: Target, assets: &AssetsManifest) -> R
         }
     }
     let modules = assets.modules.iter().map(|m| (m.name.as_str(), m.wasm_sha256.as_str()));
+    let programs = assets.programs.iter().map(|p| (p.name.as_str(), p.wasm_sha256.as_str()));
     let compiled = manifest.artifacts.iter().map(|a| (a.name.as_str(), a.wasm_sha256.as_str()));
-    if !modules.eq(compiled) {
+    if !modules.chain(programs).eq(compiled) {
         return Err(Error::new(format!(
             "{}: its artifacts were not compiled from the modules of the assets manifest",
             path.display()
@@ -201,6 +208,7 @@ mod tests {
             image: "i".into(),
             toolchain: BTreeMap::new(),
             modules: vec![Module { name: "postgres".into(), path: None, wasm_sha256: "w".into(), extension: None }],
+            programs: vec![],
             archives: vec![Archive {
                 name: "share".into(),
                 member: "share.tar.zst".into(),

@@ -30,7 +30,7 @@ pub(crate) struct Workshop<'a> {
 }
 
 /// What a job sees besides the image: all of it below `/pgl`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct JobFiles {
     /// Names below `/pgl` and what is mounted there, read-only: `assets`, `deps/postgresql`, `sources/pgvector.tar`.
     pub(crate) read_only: BTreeMap<String, PathBuf>,
@@ -56,6 +56,11 @@ impl<'a> Workshop<'a> {
     /// Names everything the image is made from, without making it.
     pub(crate) fn image_inputs(&self) -> String {
         image::input_hash(&self.spec())
+    }
+
+    /// The image, if it was made before.
+    pub(crate) fn unpacked(&self) -> Result<Image> {
+        image::open(&self.spec(), &self.paths.images())
     }
 
     /// A downloaded archive of the lock, verified.

@@ -130,7 +130,6 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
 }
 
 /// The image of the spec, if it was built and every byte of it is still as it was.
-#[cfg(test)]
 pub(crate) fn open(spec: &Spec, images: &Path) -> Result<Image> {
     open_at(&absolute(images)?.join(input_hash(spec)))
 }

@@ -20,7 +20,7 @@ const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
 const USER: u32 = 999;
 /// Where a program sees the caller's directory. Every image has this directory, empty.
 const WORK: &str = "/pgl";
-/// The port names the socket; there is no TCP.
+/// The port names the socket; unless a setting says so, there is no TCP.
 const PORT: u16 = 5432;
 /// A server that is not ready, or not gone, after this time has a problem that waiting does not solve.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +47,8 @@ pub(crate) struct Native {
 pub(crate) struct Options<'a> {
     /// Settings by name, over those of the data directory.
     pub(crate) settings: &'a [(&'a str, &'a str)],
+    /// Its TCP port, if a setting has it listen, and the number in its socket's name.
+    pub(crate) port: Option<u16>,
 }
 
 /// A data directory, with a place for its socket. Removed when dropped.
@@ -60,6 +62,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Server<'a> {
     cluster: &'a Cluster,
+    port: u16,
     child: Child,
 }
 
@@ -131,12 +134,13 @@ impl Cluster {
         let errors = log.try_clone().map_err(|e| Error::io("open once more", &log_path, e))?;
         // Fast shutdown: nothing is left behind if the caller is killed, System V shared memory included.
         let mut postgres = self.native.enter(self.directory.path(), "postgres", "INT");
-        postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &PORT.to_string()]);
+        let port = options.port.unwrap_or(PORT);
+        postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &port.to_string()]);
         for (name, value) in options.settings {
             postgres.arg("-c").arg(format!("{name}={value}"));
         }
         let child = postgres.stdout(log).stderr(errors).spawn().map_err(|e| cannot_enter("postgres", &e))?;
-        let mut server = Server { cluster: self, child };
+        let mut server = Server { cluster: self, port, child };
         server.wait_until_ready(&log_path)?;
         Ok(server)
     }
@@ -150,7 +154,7 @@ impl Server<'_> {
 
     /// Names the socket in its directory.
     pub(crate) fn port(&self) -> u16 {
-        PORT
+        self.port
     }
 
     /// The postmaster.

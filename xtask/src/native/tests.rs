@@ -13,7 +13,7 @@ fn a_server_starts_answers_and_leaves_nothing() {
         return;
     };
     let cluster = native.initdb(false).unwrap();
-    let server = cluster.start(&Options { settings: &[("fsync", "off")] }).unwrap();
+    let server = cluster.start(&Options { settings: &[("fsync", "off")], port: None }).unwrap();
     let directory = server.socket_directory().to_path_buf();
     assert!(directory.join(format!(".s.PGSQL.{}", server.port())).exists());
 
@@ -39,7 +39,8 @@ fn a_server_that_cannot_start_says_why() {
         return;
     };
     let cluster = native.initdb(false).unwrap();
-    let error = cluster.start(&Options { settings: &[("shared_buffers", "none")] }).unwrap_err().to_string();
+    let error =
+        cluster.start(&Options { settings: &[("shared_buffers", "none")], port: None }).unwrap_err().to_string();
     assert!(error.contains("ended while it started") && error.contains("invalid value for parameter"), "{error}");
 }
 

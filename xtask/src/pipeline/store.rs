@@ -103,6 +103,11 @@ impl Store {
         read_record(&self.entry(step)).ok()
     }
 
+    /// Output of a finished step, unverified.
+    pub(crate) fn output(&self, step: &PlannedStep) -> Option<PathBuf> {
+        self.record(step).map(|_| self.entry(step).join(OUT))
+    }
+
     /// Where a step's log goes: beside its entries, so that it outlives a failure.
     pub(crate) fn log(&self, id: &StepId) -> Result<PathBuf> {
         let directory = self.step_directory(id);

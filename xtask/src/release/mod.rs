@@ -317,6 +317,7 @@ mod tests {
             image: String::new(),
             toolchain: std::collections::BTreeMap::new(),
             modules: vec![],
+            programs: vec![],
             archives: vec![],
         };
         let staged = Staged { assets, targets: vec![] };

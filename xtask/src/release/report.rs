@@ -141,6 +141,7 @@ mod tests {
             image: "i".into(),
             toolchain: BTreeMap::new(),
             modules: vec![],
+            programs: vec![],
             archives: vec![],
         };
         let mut report = Report::new(

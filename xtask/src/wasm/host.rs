@@ -26,6 +26,18 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 11] = {
     ]
 };
 
+/// Functions of the same module that only client programs are given, the list of assets/guest/programs/pgl_program.h.
+const PGL_PROGRAM: [(&str, &[ValType], &[ValType]); 5] = {
+    use ValType::I32;
+    [
+        ("channel_open", &[I32, I32], &[I32]),
+        ("channel_read", &[I32, I32, I32], &[I32]),
+        ("channel_write", &[I32, I32, I32], &[I32]),
+        ("channel_wait", &[I32, I32, I32], &[I32]),
+        ("channel_close", &[I32], &[]),
+    ]
+};
+
 /// Modules of the system interface. wasmer-wasix has every function of them that wasix-libc can ask for, or instantiating the module fails.
 const WASIX: [&str; 4] = ["wasi", "wasi_snapshot_preview1", "wasi_unstable", "wasix_32v1"];
 
@@ -36,9 +48,18 @@ pub(crate) struct HostProvided {
 }
 
 impl HostProvided {
-    /// What the runtime of this project provides.
+    /// What the runtime of this project provides to the server.
     pub(crate) fn pglite() -> Self {
-        let functions = PGL_HOST.iter().map(|(name, params, results)| {
+        Self::of(PGL_HOST.iter())
+    }
+
+    /// What it provides to client programs.
+    pub(crate) fn program() -> Self {
+        Self::of(PGL_HOST.iter().chain(&PGL_PROGRAM))
+    }
+
+    fn of<'a>(functions: impl Iterator<Item = &'a (&'a str, &'a [ValType], &'a [ValType])>) -> Self {
+        let functions = functions.map(|(name, params, results)| {
             let ty = FuncType::new(params.iter().copied(), results.iter().copied());
             (("pgl_host".to_owned(), (*name).to_owned()), ty)
         });

@@ -2,6 +2,7 @@
 
 mod place;
 mod serve;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -25,11 +26,17 @@ struct Arguments {
 enum Verb {
     /// Serve a database to any PostgreSQL client until a signal comes, or while a command runs
     Serve(serve::Arguments),
+    /// Dump a database with PostgreSQL's pg_dump
+    Dump(tools::DumpArguments),
+    /// Run PostgreSQL's psql
+    Psql(tools::PsqlArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Dump(arguments) => tools::dump(&arguments),
+        Verb::Psql(arguments) => tools::psql(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pglite: {error}");

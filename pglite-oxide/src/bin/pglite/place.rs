@@ -2,20 +2,57 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use pglite_oxide::{Builder, Durability, Pglite};
 
 /// A database.
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("place").required(true))]
 pub(crate) struct Place {
     #[command(flatten)]
     root: Root,
-    /// Connect to this database
-    #[arg(long, value_name = "NAME", default_value = "postgres")]
-    database: String,
-    /// Connect as this role
-    #[arg(long, value_name = "NAME", default_value = "postgres")]
-    user: String,
+    #[command(flatten)]
+    session: Session,
+}
+
+/// A database, or a server that runs.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("place").required(true))]
+pub(crate) struct Target {
+    #[command(flatten)]
+    root: Root,
+    /// The server with this connection URI
+    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "durability"])]
+    url: Option<String>,
+    #[command(flatten)]
+    session: Session,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+struct Root {
+    /// The database in this directory, which is made if it is not there
+    #[arg(long, value_name = "DIR", group = "place")]
+    root: Option<PathBuf>,
+    /// A new database in memory, gone at the end
+    #[arg(long, group = "place")]
+    temporary: bool,
+    /// The database of an application of this user: APPLICATION, or QUALIFIER/ORGANIZATION/APPLICATION
+    #[arg(long, value_name = "NAME", group = "place", value_parser = application)]
+    app: Option<Application>,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+struct Session {
+    /// Connect to this database [default: postgres]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Connect as this role [default: postgres]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Create this extension if it is not there; may be given several times
     #[arg(long = "extension", value_name = "NAME")]
     extensions: Vec<String>,
@@ -25,20 +62,6 @@ pub(crate) struct Place {
     /// What a commit survives [default: full, none for --temporary]
     #[arg(long, value_enum)]
     durability: Option<Safety>,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Root {
-    /// The database in this directory, which is made if it is not there
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// A new database in memory, gone at the end
-    #[arg(long)]
-    temporary: bool,
-    /// The database of an application of this user: APPLICATION, or QUALIFIER/ORGANIZATION/APPLICATION
-    #[arg(long, value_name = "NAME", value_parser = application)]
-    app: Option<Application>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,25 +80,43 @@ enum Safety {
 impl Place {
     /// What opens the database.
     pub(crate) fn builder(&self) -> Builder {
-        let mut builder = Pglite::builder().database(&self.database).user(&self.user);
-        if let Some(root) = &self.root.root {
-            builder = builder.path(root);
-        }
-        if let Some(Application([qualifier, organization, application])) = &self.root.app {
-            builder = builder.app(qualifier, organization, application);
-        }
-        for extension in &self.extensions {
-            builder = builder.extension(extension);
-        }
-        for (name, value) in &self.settings {
-            builder = builder.setting(name, value);
-        }
-        match self.durability {
-            Some(Safety::Full) => builder.durability(Durability::Full),
-            Some(Safety::Relaxed) => builder.durability(Durability::Relaxed),
-            Some(Safety::None) => builder.durability(Durability::None),
-            None => builder,
-        }
+        builder(&self.root, &self.session)
+    }
+}
+
+impl Target {
+    /// The server's connection URI; `None` for a database.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// What opens the database.
+    pub(crate) fn builder(&self) -> Builder {
+        builder(&self.root, &self.session)
+    }
+}
+
+fn builder(root: &Root, session: &Session) -> Builder {
+    let mut builder = Pglite::builder();
+    if let Some(root) = &root.root {
+        builder = builder.path(root);
+    }
+    if let Some(Application([qualifier, organization, application])) = &root.app {
+        builder = builder.app(qualifier, organization, application);
+    }
+    if let Some(database) = &session.database {
+        builder = builder.database(database);
+    }
+    if let Some(user) = &session.user {
+        builder = builder.user(user);
+    }
+    builder = session.extensions.iter().fold(builder, Builder::extension);
+    builder = session.settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value));
+    match session.durability {
+        Some(Safety::Full) => builder.durability(Durability::Full),
+        Some(Safety::Relaxed) => builder.durability(Durability::Relaxed),
+        Some(Safety::None) => builder.durability(Durability::None),
+        None => builder,
     }
 }
 

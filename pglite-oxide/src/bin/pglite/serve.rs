@@ -54,7 +54,6 @@ struct Address {
     port: Option<u16>,
 }
 
-
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // From here on, a signal ends the server in good order, whenever it comes.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
@@ -134,7 +133,8 @@ impl FromStr for Address {
         if let Ok(ip) = text.parse() {
             return Ok(Self { ip: Some(ip), port: None });
         }
-        let address: SocketAddr = text.parse().map_err(|_| "expected PORT, ADDRESS or ADDRESS:PORT, such as 127.0.0.1:5432")?;
+        let address: SocketAddr =
+            text.parse().map_err(|_| "expected PORT, ADDRESS or ADDRESS:PORT, such as 127.0.0.1:5432")?;
         Ok(Self { ip: Some(address.ip()), port: Some(address.port()) })
     }
 }

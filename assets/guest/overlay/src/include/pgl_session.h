@@ -39,6 +39,9 @@ extern void PostgresMainPump(void);
 /* Asks for a checkpoint and returns. */
 extern void pgl_request_checkpoint(int flags);
 
+/* Counts a checkpoint with these flags in the statistics, and reports them. */
+extern void pgl_count_checkpoint(int flags);
+
 /* Makes the checkpoint that was asked for, if one was. */
 extern void pgl_perform_requested_checkpoint(void);
 

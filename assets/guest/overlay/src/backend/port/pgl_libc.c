@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -101,6 +102,15 @@ int
 fdatasync(int fd)
 {
 	return sync_file(fd, 1);
+}
+
+/* Files have no permissions to set. That there is no such file is still an error. */
+int
+pgl_chmod(const char *path, mode_t mode)
+{
+	struct stat status;
+
+	return stat(path, &status);
 }
 
 /* PostgreSQL derives max_stack_depth from this: the size of the stack in linear memory. */

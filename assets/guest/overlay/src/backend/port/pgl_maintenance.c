@@ -158,6 +158,18 @@ pgl_maintain(void)
 	return unflushed_commits() ? PGL_DUE_FLUSH : 0;
 }
 
+/* Counts a checkpoint that was made, and reports what was counted and the WAL it wrote, as the checkpointer does. */
+void
+pgl_count_checkpoint(int flags)
+{
+	if (flags & CHECKPOINT_CAUSE_TIME)
+		PendingCheckpointerStats.num_timed++;
+	else
+		PendingCheckpointerStats.num_requested++;
+	pgstat_report_checkpointer();
+	pgstat_report_wal(true);
+}
+
 /* Commits that were acknowledged before they were durable, as synchronous_commit = off allows. */
 static bool
 unflushed_commits(void)
@@ -188,6 +200,7 @@ checkpoint(int flags)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = AuxProcessResourceOwner;
 		CreateCheckPoint(flags | CHECKPOINT_IMMEDIATE);
+		pgl_count_checkpoint(flags);
 		ReleaseAuxProcessResources(true);
 		done = true;
 	}

@@ -12,4 +12,9 @@
 #include <sys/mman.h>
 #undef MS_ASYNC
 
+/* libc's chmod fails; see pgl_libc.c. It shares an object file with functions that are needed, so it cannot be replaced under its own name. */
+#include <sys/stat.h>
+#define chmod(path, mode) pgl_chmod(path, mode)
+extern int	pgl_chmod(const char *path, mode_t mode);
+
 #endif

@@ -1,0 +1,35 @@
+#!/bin/sh
+# PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and psql, compiled for the build machine, and what the suites consist
+# of. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE has a suite's files, with the names of its tests in TESTS where it has no schedule.
+set -eu
+
+SRC=/pgl/work/postgresql
+BUILD=/pgl/work/build
+OUT=/pgl/out
+
+mkdir "$SRC" "$BUILD" "$OUT/bin" "$OUT/lib"
+tar -xf /pgl/sources/postgresql.tar --strip-components=1 -C "$SRC"
+cd "$BUILD"
+"$SRC/configure" --prefix=/usr --disable-rpath --without-readline --without-icu --without-zlib CC=gcc CFLAGS=-O2
+make -s -j"$JOBS" -C src/backend generated-headers
+make -s -j"$JOBS" -C src/interfaces/libpq all
+make -s -j"$JOBS" -C src/bin/psql all
+make -s -j"$JOBS" -C src/test/regress pg_regress
+
+cp src/bin/psql/psql src/test/regress/pg_regress "$OUT/bin/"
+cp -L src/interfaces/libpq/libpq.so.5 "$OUT/lib/"
+strip "$OUT"/bin/* "$OUT"/lib/*
+
+# suite NAME DIRECTORY: what pg_regress reads of it.
+suite() {
+	mkdir -p "$OUT/$1"
+	for PART in sql expected data parallel_schedule resultmap; do
+		if [ -e "$SRC/$2/$PART" ]; then cp -r "$SRC/$2/$PART" "$OUT/$1/"; fi
+	done
+}
+suite regress src/test/regress
+for DIR in src/pl/plpgsql/src contrib/pg_trgm contrib/amcheck; do
+	NAME=$(basename "${DIR%/src}")
+	suite "$NAME" "$DIR"
+	make -s -C "$DIR" --eval 'tests: ; @echo $(REGRESS)' tests >"$OUT/$NAME/TESTS"
+done

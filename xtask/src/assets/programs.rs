@@ -1,0 +1,35 @@
+//! The step `guest/programs`: links the client programs and makes them loadable as the main module is, each a main module with no side modules, and proves that every import
+//! is satisfied.
+
+use std::fs;
+
+use super::modules;
+use super::plan::id;
+use super::workshop::{JobFiles, Workshop};
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::StepContext;
+use crate::wasm::host::HostProvided;
+use crate::wasm::linkcheck::linkcheck;
+use crate::wasm::postlink::postlink;
+
+/// Runs the step.
+pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [
+            ("assets".to_owned(), paths.root.join("assets")),
+            ("deps/postgresql".to_owned(), context.output_of(&id::postgresql()?)?.to_path_buf()),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    workshop.run(context, &["sh", "/pgl/assets/build/programs.sh"], files)?;
+    for (name, path) in modules::list(&context.out)? {
+        let linked = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let program = postlink(&linked)?;
+        fs::write(&path, &program).map_err(|e| Error::io("write", &path, e))?;
+        let report = linkcheck(&program, &[], &HostProvided::program())?;
+        report.verify().map_err(|e| Error::new(format!("the program {name} cannot be loaded")).cause(e))?;
+    }
+    Ok(())
+}

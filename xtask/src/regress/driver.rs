@@ -1,0 +1,226 @@
+//! Running tests: our server as a process of its own, and PostgreSQL's `pg_regress` in the build image's root file system, one test at a time. It owns the
+//! processes, the patience with them and the files they leave; what a result means is `report`'s.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::report::{Outcome, parse_tap};
+use super::suite::Suite;
+use crate::error::{Context as _, Error, Result};
+
+/// Where both sides, the server and the tests, see the directory of the run.
+const MOUNT: &str = "/pgl";
+/// A test that takes longer hangs. The longest one takes a tenth of it.
+const TEST_MAX: Duration = Duration::from_secs(300);
+/// A server that is not ready after this time has a problem that waiting does not solve.
+const START_MAX: Duration = Duration::from_secs(60);
+/// The host's own programs that enter the root.
+const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Enters the root, in a mount namespace of its own: $1 is the root, $2 the directory of the run. What follows is the command. It runs as the caller, who reads
+/// files that the server has written.
+const ENTER: &str = r#"set -eu
+root=$1 work=$2
+shift 2
+mount --bind "$work" "$root/pgl"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"
+exec chroot "$root" "$@"
+"#;
+
+/// What a run needs.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    /// The program that serves.
+    pub(crate) program: PathBuf,
+    /// Compiled modules that only tests load.
+    pub(crate) modules: PathBuf,
+    /// Root file system with a shell and `diff`.
+    pub(crate) rootfs: PathBuf,
+    /// Directory of the run: the suites, their results, the socket.
+    pub(crate) work: PathBuf,
+    /// Data directory of the server.
+    pub(crate) data: PathBuf,
+    /// Server settings.
+    pub(crate) settings: &'static [(&'static str, &'static str)],
+}
+
+/// A running server. Dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+    /// How much of the log belongs to tests that are over.
+    seen: u64,
+}
+
+impl Driver {
+    /// Directory with the results of a suite.
+    pub(crate) fn results(&self, suite: &Suite) -> PathBuf {
+        self.work.join("out").join(suite.name)
+    }
+
+    /// Starts the server and waits until it listens.
+    pub(crate) fn serve(&self) -> Result<Server> {
+        let log = self.work.join("server.log");
+        let output = File::options().append(true).create(true).open(&log).map_err(|e| Error::io("open", &log, e))?;
+        let seen = output.metadata().map_err(|e| Error::io("read", &log, e))?.len();
+        let socket = Path::new("socket");
+        let directory = self.work.join(socket);
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).map_err(|e| Error::io("make the directory", &directory, e))?;
+        let mut command = Command::new(&self.program);
+        // A relative path: those of sockets must be short.
+        command.current_dir(&self.work).arg("--socket").arg(socket).arg("--data").arg(&self.data);
+        command.arg("--modules").arg(&self.modules).args(["--mount", &format!("{MOUNT}={}", self.work.display())]);
+        for (name, value) in self.settings {
+            command.arg("--setting").arg(format!("{name}={value}"));
+        }
+        let cannot = || "cannot start the server".to_owned();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn().context(cannot)?;
+        let ready = child.stdout.take();
+        let server = Server { child, log, seen };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = ready.map(|ready| BufReader::new(ready).read_line(&mut line));
+            let _ = sender.send(read.is_some_and(|read| read.is_ok()) && line.trim_end() == "ready");
+        });
+        if receiver.recv_timeout(START_MAX) == Ok(true) {
+            return Ok(server);
+        }
+        Err(Error::new("the server did not start").repair(format!("see {}", server.log.display())))
+    }
+
+    /// Runs a test. The first one of a suite makes its database.
+    pub(crate) fn test(&self, suite: &Suite, test: &str, first: bool, server: &mut Server) -> Result<Outcome> {
+        let out = self.results(suite);
+        fs::create_dir_all(&out).map_err(|e| Error::io("make the directory", &out, e))?;
+        let path = out.join("pg_regress.out");
+        let output = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+        let errors = output.try_clone().map_err(|e| Error::io("open once more", &path, e))?;
+        let mut command = self.enter(suite);
+        command.arg(format!("{MOUNT}/bin/pg_regress")).args([
+            format!("--bindir={MOUNT}/bin"),
+            "--dlpath=/usr/lib/postgresql".to_owned(),
+            format!("--inputdir={MOUNT}/{}", suite.name),
+            format!("--outputdir={MOUNT}/out/{}", suite.name),
+            format!("--host={MOUNT}/socket"),
+            "--port=5432".to_owned(),
+            "--user=postgres".to_owned(),
+            format!("--dbname={}", suite.database),
+            "--max-connections=1".to_owned(),
+        ]);
+        if !first {
+            command.arg("--use-existing");
+        }
+        command.arg(test).stdout(output).stderr(errors);
+        let mut child = command.spawn().context(|| "cannot start pg_regress through setpriv".to_owned())?;
+        let start = Instant::now();
+        let ended = loop {
+            if child.try_wait().context(|| "cannot wait for pg_regress".to_owned())?.is_some() {
+                break true;
+            }
+            if start.elapsed() > TEST_MAX || !server.is_alive() {
+                kill_group(&mut child);
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let said = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let diffs = out.join("regression.diffs");
+        let difference = fs::read(&diffs).unwrap_or_default();
+        let difference = String::from_utf8_lossy(&difference);
+        let kept = out.join("differences").join(format!("{test}.diff"));
+        if !difference.is_empty() {
+            fs::create_dir_all(out.join("differences")).map_err(|e| Error::io("make a directory in", &out, e))?;
+            fs::write(&kept, difference.as_bytes()).map_err(|e| Error::io("write", &kept, e))?;
+        }
+        if !server.is_alive() {
+            return Ok(Outcome::Died);
+        }
+        if let Some(crash) = server.crash()? {
+            return Ok(Outcome::Crashed(crash));
+        }
+        if !ended {
+            return Ok(Outcome::Hung);
+        }
+        Ok(parse_tap(&said, test, &difference))
+    }
+
+    /// A command in the root and there in the directory of a suite, as tests name files relative to it. It dies with the thread that starts it.
+    fn enter(&self, suite: &Suite) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["/bin/sh", "-c", ENTER, "sh"]).arg(&self.rootfs).arg(&self.work);
+        command.args(["/usr/bin/env", &format!("--chdir={MOUNT}/{}", suite.name)]);
+        command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]);
+        command.env_clear().envs([
+            ("PATH", format!("{MOUNT}/bin:{HOST_PATH}")),
+            ("LD_LIBRARY_PATH", format!("{MOUNT}/lib")),
+            ("HOME", "/tmp".to_owned()),
+            ("LC_ALL", "C".to_owned()),
+        ]);
+        // A group of its own, so that all of it can be ended.
+        command.current_dir("/").stdin(Stdio::null()).process_group(0);
+        command
+    }
+}
+
+impl Server {
+    /// Whether the process is there.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What the log says about a session that ended otherwise than PostgreSQL ends one, since this was asked last.
+    fn crash(&mut self) -> Result<Option<String>> {
+        let bytes = fs::read(&self.log).map_err(|e| Error::io("read", &self.log, e))?;
+        let new = bytes.get(usize::try_from(self.seen).unwrap_or(usize::MAX)..).unwrap_or_default();
+        self.seen = bytes.len() as u64;
+        let text = String::from_utf8_lossy(new);
+        let line = text.lines().find(|line| line.starts_with("session failed: ") || line.contains("PANIC:  "));
+        Ok(line.map(str::to_owned))
+    }
+
+    /// Asks it to stop and waits for that.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let start = Instant::now();
+        while self.is_alive() {
+            if start.elapsed() > START_MAX {
+                return Err(Error::new("the server does not stop").repair(format!("see {}", self.log.display())));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let status = self.child.wait().context(|| "cannot wait for the server".to_owned())?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::new(format!("the server ended badly: {status}")).repair(format!("see {}", self.log.display())))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kill_group(child: &mut Child) {
+    // It has not been waited for: the number is still its own.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    let _ = child.wait();
+}

@@ -1,0 +1,169 @@
+//! `cargo xtask regress`: PostgreSQL's own tests against a server of ours. It makes ready what they need, runs them one after the other, whatever becomes of one, and
+//! compares how they end with the committed table.
+
+mod driver;
+mod report;
+mod suite;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::assets;
+use crate::cargo::SharedTarget;
+use crate::error::{Context as _, Error, Result};
+use crate::paths::Paths;
+use crate::pipeline::progress::elapsed;
+
+use driver::{Driver, Server};
+use report::{Outcome, REASONS, Reasons, Results, TABLE};
+use suite::{Choice, Suite};
+
+/// What pg_regress gives a server of its own, and PostgreSQL's default where ours is another one, as far as tests depend on it.
+const SETTINGS: &[(&str, &str)] = &[("max_prepared_transactions", "2"), ("max_parallel_workers_per_gather", "2")];
+
+/// Options of `regress`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Only these tests, and what they need to run before them
+    tests: Vec<String>,
+    /// A schedule instead of the main suite's parallel_schedule
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
+    /// Only these suites; may be given several times
+    #[arg(long = "suite", value_enum)]
+    suites: Vec<Choice>,
+    /// Write the results into the table (docs/regression.md)
+    #[arg(long, conflicts_with_all = ["tests", "suites", "schedule"])]
+    update: bool,
+    /// Keep the server's database in this directory, which must not be there yet
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// A server program that is built already
+    #[arg(long, value_name = "FILE", hide = true)]
+    server: Option<PathBuf>,
+}
+
+/// Runs the tests.
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
+    let outputs = assets::test_outputs(paths)?;
+    // Held until the program has run, so that it is the one that was built.
+    let target = if options.server.is_none() { Some(SharedTarget::acquire(paths)?) } else { None };
+    let program = match (&options.server, &target) {
+        (Some(program), _) => std::path::absolute(program).map_err(|e| Error::io("find", program, e))?,
+        (None, Some(target)) => build(target)?,
+        (None, None) => return Err(Error::new("there is no server program")),
+    };
+    let work = paths.root.join("target/regress");
+    match fs::remove_dir_all(&work) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &work, e)),
+        _ => copy(&outputs.suites, &work)?,
+    }
+    let data = match &options.keep {
+        Some(data) if data.exists() => {
+            return Err(Error::new(format!("{} is there already", data.display())).repair("name a new directory"));
+        }
+        Some(data) => std::path::absolute(data).map_err(|e| Error::io("find", data, e))?,
+        None => work.join("data"),
+    };
+    let suites = Suite::find(&work, &options.suites, options.schedule.as_deref())?;
+    let suites = restrict(suites, &options.tests)?;
+    let driver = Driver { program, modules: outputs.modules, rootfs: outputs.rootfs, work, data, settings: SETTINGS };
+    let start = Instant::now();
+    let results = run_suites(&driver, &suites)?;
+    if options.keep.is_none() {
+        fs::remove_dir_all(&driver.data).map_err(|e| Error::io("remove", &driver.data, e))?;
+    }
+    let (passed, all) = results.count();
+    println!(
+        "{passed} of {all} tests pass, in {}; differences are below {}",
+        elapsed(start.elapsed()),
+        driver.work.join("out").display()
+    );
+    judge(paths, options, &results)
+}
+
+/// Compares results with the table, or makes them the table.
+fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
+    let read = |name: &str| {
+        let path = paths.root.join(name);
+        fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))
+    };
+    if options.update {
+        let table = report::render(results, &Reasons::parse(&read(REASONS)?)?)?;
+        let path = paths.root.join(TABLE);
+        return fs::write(&path, table).map_err(|e| Error::io("write", &path, e));
+    }
+    let changes = report::changes(results, &read(TABLE)?);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let repair = "what is worse must be fixed; what is better: `cargo xtask regress --update`";
+    Err(Error::new(format!("not as {TABLE} says:\n  {}", changes.join("\n  "))).repair(repair))
+}
+
+fn build(target: &SharedTarget) -> Result<PathBuf> {
+    let built = target.cargo().args(["build", "--release", "--locked", "-p", "regress"]).status();
+    let built = built.context(|| "cannot start cargo".into())?;
+    if built.success() {
+        Ok(target.release().join("regress"))
+    } else {
+        Err(Error::new(format!("cargo build -p regress failed: {built}")))
+    }
+}
+
+/// The suites with the named tests only; all, if none is named.
+fn restrict(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
+    if names.is_empty() {
+        return Ok(suites);
+    }
+    if let Some(name) = names.iter().find(|name| !suites.iter().any(|suite| suite.tests.contains(name))) {
+        return Err(Error::new(format!("no suite has a test called {name}")));
+    }
+    let suites = suites.iter().map(|suite| suite.restricted_to(names));
+    Ok(suites.filter(|suite| !suite.tests.is_empty()).collect())
+}
+
+fn run_suites(driver: &Driver, suites: &[Suite]) -> Result<Results> {
+    let mut results = Results::default();
+    let mut server: Option<Server> = None;
+    for suite in suites {
+        let mut tests = Vec::new();
+        for test in &suite.tests {
+            let start = Instant::now();
+            let mut running = match server.take() {
+                Some(running) => running,
+                None => driver.serve()?,
+            };
+            let outcome = driver.test(suite, test, tests.is_empty(), &mut running)?;
+            println!("{:<10} {test:<28} {:>7}  {outcome}", suite.name, elapsed(start.elapsed()));
+            match &outcome {
+                // The rest has a server again, on the same data.
+                Outcome::Hung | Outcome::Died => drop(running),
+                _ => server = Some(running),
+            }
+            tests.push((test.clone(), outcome));
+        }
+        results.0.push((suite.name.to_owned(), tests));
+    }
+    if let Some(server) = server {
+        server.stop()?;
+    }
+    Ok(results)
+}
+
+/// Copies a directory.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(|e| Error::io("make the directory", to, e))?;
+    for entry in fs::read_dir(from).map_err(|e| Error::io("list", from, e))? {
+        let from = entry.map_err(|e| Error::io("list", from, e))?.path();
+        let Some(name) = from.file_name() else { continue };
+        let to = to.join(name);
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).map_err(|e| Error::io("copy", &from, e))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! What there is to run: PostgreSQL's suites, their tests in order, and what a test needs to have run before it. It reads the suites' own schedules and runs nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::error::{Context as _, Error, Result};
+
+/// A suite of PostgreSQL's tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Suite {
+    /// Its directory among the suites.
+    pub(crate) name: &'static str,
+    /// The database its tests run in; made by the first one.
+    pub(crate) database: &'static str,
+    /// Tests in the order in which they run.
+    pub(crate) tests: Vec<String>,
+}
+
+/// Which suites to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Choice {
+    /// PostgreSQL's main suite
+    Regress,
+    /// Its procedural language's own
+    Plpgsql,
+    /// Those of the contrib modules
+    Contrib,
+}
+
+/// Names of the suites and their databases; those of contrib modules are the last ones.
+const SUITES: &[(&str, &str, Choice)] = &[
+    ("regress", "regression", Choice::Regress),
+    ("plpgsql", "pl_regression", Choice::Plpgsql),
+    ("pg_trgm", "contrib_regression_pg_trgm", Choice::Contrib),
+    ("amcheck", "contrib_regression_amcheck", Choice::Contrib),
+];
+
+/// The schedule of a suite that has one. A suite without has its tests' names in `TESTS`.
+const SCHEDULE: &str = "parallel_schedule";
+const NAMES: &str = "TESTS";
+
+/// What makes the tables that most tests of the main suite use.
+const SETUP: &str = "test_setup";
+/// Most tests after it in the schedule use its indexes.
+const INDEXES: &str = "create_index";
+/// What the comments of the schedule and the tests' own say they need besides.
+const NEEDS: &[(&str, &[&str])] = &[
+    ("aggregates", &["create_aggregate"]),
+    ("amutils", &["geometry", "create_index_spgist", "hash_index", "brin"]),
+    ("event_trigger", &["create_am"]),
+    ("geometry", &["point", "lseg", "line", "box", "path", "polygon", "circle"]),
+    ("horology", &["date", "time", "timetz", "timestamp", "timestamptz", "interval"]),
+    ("join", &["create_misc"]),
+    ("multirangetypes", &["rangetypes"]),
+    ("psql", &["create_am"]),
+    ("select_parallel", &["create_misc"]),
+    ("select_views", &["create_view"]),
+    ("with", &["create_misc"]),
+];
+
+impl Suite {
+    /// The suites of a kind, from the directory that has them all. `schedule` takes the place of the main suite's own: a file, or the name of one in its directory.
+    pub(crate) fn find(suites: &Path, chosen: &[Choice], schedule: Option<&Path>) -> Result<Vec<Self>> {
+        let wanted = |choice| if chosen.is_empty() { true } else { chosen.contains(&choice) };
+        let mut found = Vec::new();
+        for &(name, database, _) in SUITES.iter().filter(|(_, _, choice)| wanted(*choice)) {
+            let directory = suites.join(name);
+            let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e));
+            let tests = if directory.join(SCHEDULE).exists() {
+                let path = match schedule {
+                    Some(path) if path.exists() => path.to_path_buf(),
+                    Some(path) => directory.join(path),
+                    None => directory.join(SCHEDULE),
+                };
+                parse_schedule(&read(&path)?).context(|| format!("{} is no schedule", path.display()))?
+            } else {
+                read(&directory.join(NAMES))?.split_whitespace().map(str::to_owned).collect()
+            };
+            found.push(Self { name, database, tests });
+        }
+        Ok(found)
+    }
+
+    /// The suite with these tests only, and what they need, in the order of the suite.
+    pub(crate) fn restricted_to(&self, names: &[String]) -> Self {
+        let mut wanted = BTreeSet::new();
+        let mut pending: Vec<&str> =
+            self.tests.iter().map(String::as_str).filter(|test| names.iter().any(|name| name == test)).collect();
+        while let Some(test) = pending.pop() {
+            if wanted.insert(test) {
+                pending.extend(self.needs(test));
+            }
+        }
+        let tests = self.tests.iter().filter(|test| wanted.contains(test.as_str())).cloned().collect();
+        Self { tests, ..self.clone() }
+    }
+
+    /// Tests that a test needs at once.
+    fn needs(&self, test: &str) -> Vec<&str> {
+        let place = |name: &str| self.tests.iter().position(|test| test == name);
+        let own = NEEDS.iter().filter(|(name, _)| *name == test).flat_map(|(_, needs)| needs.iter().copied());
+        // A schedule need not have all of them.
+        [SETUP, INDEXES]
+            .into_iter()
+            .chain(own)
+            .filter(|need| place(need) < place(test) && place(need).is_some())
+            .collect()
+    }
+}
+
+/// Tests of a schedule, in their order; what could run side by side runs one after the other here.
+fn parse_schedule(text: &str) -> std::result::Result<Vec<String>, String> {
+    let mut tests = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix("test:") {
+            Some(names) => tests.extend(names.split_whitespace().map(str::to_owned)),
+            None => return Err(format!("expected `test: NAME …`, found `{line}`")),
+        }
+    }
+    Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suite(tests: &str) -> Suite {
+        let tests = tests.split(' ').map(str::to_owned).collect();
+        Suite { name: "regress", database: "regression", tests }
+    }
+
+    #[test]
+    fn a_schedule_is_read_in_order() {
+        let text = "# comment\ntest: test_setup\n\n test: b a\ntest: c\n";
+        assert_eq!(parse_schedule(text).unwrap(), ["test_setup", "b", "a", "c"]);
+        assert_eq!(parse_schedule("a b\n").unwrap_err(), "expected `test: NAME …`, found `a b`");
+    }
+
+    #[test]
+    fn what_a_test_needs_comes_with_it() {
+        let all =
+            suite("test_setup point create_index create_misc create_index_spgist create_am join select with psql");
+        let only = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            all.restricted_to(&names).tests.join(" ")
+        };
+        assert_eq!(only(&["point"]), "test_setup point");
+        assert_eq!(only(&["select"]), "test_setup create_index select");
+        assert_eq!(only(&["with", "join"]), "test_setup create_index create_misc join with");
+        assert_eq!(only(&["nothing"]), "");
+        assert_eq!(suite("a b").restricted_to(&["b".to_owned()]).tests, ["b"]);
+    }
+}
