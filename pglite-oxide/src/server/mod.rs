@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -45,6 +44,8 @@ pub struct PgliteServer {
 struct Threads {
     listener: JoinHandle<()>,
     sessions: Vec<JoinHandle<()>>,
+    /// At its end when all sessions' threads are.
+    ended: Mutex<mpsc::Receiver<()>>,
     close_listener: Arc<mio::Waker>,
 }
 
@@ -96,19 +97,12 @@ impl PgliteServer {
             presences: vec![Arc::default()],
             at_the_door: AtomicUsize::new(0),
         });
-        let mut server = Self { shared: shared.clone(), threads: None };
-        let mut sessions = Vec::new();
-        for presence in &shared.presences {
-            let (started, start) = mpsc::sync_channel(1);
-            let (shared, presence) = (shared.clone(), presence.clone());
-            sessions.push(spawn("session", move || serve_sessions(&shared, &presence, started))?);
-            // A session that cannot even start is an error of this call, and what it has to say is the reason.
-            start.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
-        }
-        let close_listener = listener.waker();
-        let listener = spawn("listener", move || door::stand(&listener, &shared))?;
-        server.threads = Some(Threads { listener, sessions, close_listener });
-        Ok(server)
+        let threads = Threads::start(&shared, listener).inspect_err(|_| {
+            // What has started ends by itself.
+            shared.queue.close();
+            shared.bound.remove();
+        })?;
+        Ok(Self { shared, threads: Some(threads) })
     }
 
     /// The connection URI for clients, with user, database and the password if there is one; percent-encoded.
@@ -168,22 +162,43 @@ impl PgliteServer {
 
     fn stop(&mut self) -> Result<()> {
         let Some(threads) = self.threads.take() else { return Ok(()) };
+        let Threads { listener, sessions, ended, close_listener } = threads;
         // It cannot fail while the listener is there, and it must not be waited for if it is not.
-        let _ = threads.close_listener.wake();
-        let mut panicked = threads.listener.join().is_err();
+        let _ = close_listener.wake();
+        let mut panicked = listener.join().is_err();
         self.shared.bound.remove();
         door::turn_away(self.shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
         self.shared.presences.iter().for_each(|presence| presence.close());
-        let deadline = Instant::now().checked_add(self.shared.listen.grace);
-        let at_rest = || threads.sessions.iter().all(JoinHandle::is_finished);
-        while !at_rest() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            std::thread::park_timeout(Duration::from_millis(2));
-        }
+        // Nothing is ever sent: it is the end that is waited for.
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(self.shared.listen.grace);
         self.shared.presences.iter().for_each(|presence| presence.end());
-        for session in threads.sessions {
+        for session in sessions {
             panicked |= session.join().is_err();
         }
         if panicked { Err(Error::new(ErrorKind::Crashed, "a thread of the server panicked")) } else { Ok(()) }
+    }
+}
+
+impl Threads {
+    /// Starts everything and waits until the first sessions wait for clients.
+    fn start(shared: &Arc<Shared>, listener: Listener) -> Result<Self> {
+        let (alive, ended) = mpsc::channel();
+        let mut sessions = Vec::new();
+        for presence in &shared.presences {
+            let (started, start) = mpsc::sync_channel(1);
+            let (shared, presence, alive) = (shared.clone(), presence.clone(), alive.clone());
+            sessions.push(spawn("session", move || {
+                let _alive = alive;
+                serve_sessions(&shared, &presence, started);
+            })?);
+            // A session that cannot even start is an error of the caller's, and what it has to say is the reason.
+            start.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
+        }
+        let close_listener = listener.waker();
+        let shared = shared.clone();
+        let listener = spawn("listener", move || door::stand(&listener, &shared))?;
+        Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener })
     }
 }
 
