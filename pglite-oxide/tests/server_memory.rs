@@ -35,7 +35,7 @@ fn memory_is_bounded_whatever_passes_through_or_does_not() {
 
     // A result of a gigabyte, read as fast as it comes.
     let mut stream = connect(&server);
-    stream.write_all(&message(b"Q", b"SELECT repeat('x', 10000) FROM generate_series(1, 105000)\0")).unwrap();
+    stream.write_all(&message(b"Q", b"SELECT repeat('x', 10000) FROM generate_series(1, 110000)\0")).unwrap();
     let (mut read, mut most, mut buffer) = (0u64, 0, vec![0; 1 << 20]);
     while read < 1 << 30 {
         let count = stream.read(&mut buffer).unwrap();
@@ -48,7 +48,7 @@ fn memory_is_bounded_whatever_passes_through_or_does_not() {
 
     // One that nobody reads, and a message that is announced and never comes.
     let mut unread = connect(&server);
-    unread.write_all(&message(b"Q", b"SELECT repeat('x', 10000) FROM generate_series(1, 105000)\0")).unwrap();
+    unread.write_all(&message(b"Q", b"SELECT repeat('x', 10000) FROM generate_series(1, 110000)\0")).unwrap();
     let mut announced = connect(&server);
     announced.write_all(b"Q\x3f\xff\xff\xff").unwrap();
     let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(("127.0.0.1", server.port())).unwrap()).collect();
