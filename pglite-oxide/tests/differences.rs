@@ -1,5 +1,7 @@
 //! docs/differences.md says what it says: each statement of the page is run, and its result is the one printed there. `UPDATE_DOCS=1` writes the results into the page.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 use pglite_oxide::{Pglite, SimpleQueryMessage};
