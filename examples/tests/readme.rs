@@ -1,5 +1,7 @@
 //! The lines of the examples that the README quotes are the ones that run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 const BEGIN: &str = "README: begin";

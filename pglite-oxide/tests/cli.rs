@@ -1,4 +1,6 @@
 //! The program `pglite`: exit codes, signals, what it prints, and what a command that it runs is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
