@@ -290,7 +290,7 @@ pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
         output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
     };
     let staged = stage::read_assets(&stage::assets_dir(&paths.root))?.build;
-    let current = run.plan.step(&id::modules()?).map(|step| step.fingerprint.to_string()).unwrap_or_default();
+    let current = build_id(&run.plan)?.to_string();
     if staged != current {
         let message = "the staged payload was made from other inputs than these";
         return Err(Error::new(message).repair(stage::REPAIR));
