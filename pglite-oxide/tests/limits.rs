@@ -53,6 +53,13 @@ fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
     db.batch_execute("SET max_stack_depth = '7MB'; CREATE TABLE t (a int)").unwrap();
     assert_eq!(state(&mut db, "INSERT INTO t VALUES (1); SELECT endless(1)"), "54001");
     assert_eq!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 0);
+    // Functions that keep nothing in linear memory have no depth there but what PostgreSQL's check takes.
+    for text in ["[", "{\"a\":", "{\"a\":["] {
+        let sql = format!("SELECT repeat('{text}', 10000000)::json");
+        assert_eq!(state(&mut db, &sql), "54001", "{sql}");
+    }
+    assert_eq!(state(&mut db, "SELECT 'x' ~ (repeat('(x', 1000000) || repeat(')', 1000000))"), "2201B");
+    is_well(&mut db);
 }
 
 #[test]
