@@ -112,9 +112,12 @@ fn wait_for_session(shared: &Shared, client: Arrival) {
     };
     loop {
         let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if shared.presences.iter().all(|presence| presence.is_taken()) {
-            shared.presences.iter().for_each(|presence| presence.end_if_idle(!shared.listen.take_over_idle));
-        }
+        // A client that has its session by now must not end it as one that is idle.
+        shared.queue.while_waiting(ticket, || {
+            if shared.presences.iter().all(|presence| presence.is_taken()) {
+                shared.presences.iter().for_each(|presence| presence.end_if_idle(!shared.listen.take_over_idle));
+            }
+        });
         if shared.queue.wait(ticket, left.min(LOOK)) {
             return;
         }

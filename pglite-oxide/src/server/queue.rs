@@ -46,6 +46,14 @@ impl Queue {
         !timed_out.timed_out()
     }
 
+    /// Does something that must not be done once the client has left the queue: nobody takes it out meanwhile.
+    pub(super) fn while_waiting(&self, ticket: Ticket, work: impl FnOnce()) {
+        let state = self.lock();
+        if state.waiting.iter().any(|(other, _)| *other == ticket) {
+            work();
+        }
+    }
+
     /// Takes a client out, if it is still there.
     pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Arrival> {
         let mut state = self.lock();
@@ -93,7 +101,11 @@ mod tests {
         let queue = Queue::default();
         let [first, second, third] = ["first", "second", "third"].map(|name| queue.enter(client(name)).unwrap());
         assert!(!queue.wait(second, Duration::from_millis(1)));
+        let mut waited = 0;
+        queue.while_waiting(second, || waited += 1);
         assert_eq!(name(queue.withdraw(second)), "second");
+        queue.while_waiting(second, || waited += 1);
+        assert_eq!(waited, 1);
         assert!(queue.wait(second, Duration::ZERO) && queue.withdraw(second).is_none());
         assert_eq!((name(queue.next()), name(queue.next())), ("first".to_string(), "third".to_string()));
         assert!(queue.wait(first, Duration::ZERO) && queue.wait(third, Duration::ZERO));
