@@ -266,6 +266,7 @@ impl Session {
     }
 
     /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
+    #[cfg(feature = "async")]
     pub(crate) fn hand_over(&mut self) -> Result<Instance> {
         let instance = self.lend()?;
         self.end("it was handed over to a connection".to_string(), None);

@@ -328,22 +328,10 @@ fn psql_runs_scripts_files_and_meta_commands() {
 
 /// Not asserted: what it costs. `--nocapture` shows it.
 #[test]
-fn what_a_dump_costs() {
+fn a_million_rows_are_dumped() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute("CREATE TABLE t AS SELECT n, md5(n::text) AS s, n * 0.5 AS f FROM generate_series(1, 1000000) n")
         .unwrap();
-    for round in 0..3 {
-        let start = Instant::now();
-        let empty = db.dump_sql(&PgDumpOptions::new().schema_only()).unwrap();
-        let schema = start.elapsed();
-        let start = Instant::now();
-        let dump = db.dump_bytes(&PgDumpOptions::new()).unwrap();
-        println!(
-            "round {round}: schema only {schema:?} ({} bytes), 1,000,000 rows {:?} ({} bytes)",
-            empty.len(),
-            start.elapsed(),
-            dump.len()
-        );
-        assert!(dump.iter().filter(|byte| **byte == b'\n').count() > 1_000_000);
-    }
+    let dump = db.dump_bytes(&PgDumpOptions::new()).unwrap();
+    assert!(dump.iter().filter(|byte| **byte == b'\n').count() > 1_000_000);
 }
