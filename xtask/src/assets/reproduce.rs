@@ -45,14 +45,14 @@ pub(crate) fn verify(
     report(&differences, "the second build, in other directories", progress)
 }
 
-/// Builds an extension and links the main module in a backend, on top of what is in the store, and compares the outputs with the stored ones.
+/// Builds an extension and links the main module and the client programs in a backend, on top of what is in the store, and compares the outputs with the stored ones.
 pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) -> Result<()> {
     // Held to the end: the second cache is one directory for everybody.
     let lock = RunLock::acquire(&paths.cache, "backend check", |message| progress.say(message))?;
     let second = paths.cache.join("second-backend");
     start_afresh(&second)?;
     let options = BuildOptions { backend: choice, ..BuildOptions::default() };
-    let targets = [id::extension("pgvector")?, id::modules()?];
+    let targets = [id::extension("pgvector")?, id::modules()?, id::programs()?];
     let first = stored(paths, &targets, &options, &lock, progress)?;
     let shared = Shared { directories: &["downloads", "images"], steps: vec![id::postgresql()?] };
     let outputs = run(
