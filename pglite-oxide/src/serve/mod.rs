@@ -7,7 +7,7 @@ pub(crate) mod peer;
 pub(crate) mod pipe;
 mod presence;
 pub(crate) mod socket;
-mod startup;
+pub(crate) mod startup;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -10,11 +10,13 @@ use crate::serve::peer::{Input, Peer};
 use crate::sqlstate::SqlState;
 
 /// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
-const PACKET_MAX: usize = 10_000;
+pub(crate) const PACKET_MAX: usize = 10_000;
 /// Version 3.0 of the protocol; the upper half is the major version.
 const VERSION: u32 = 3 << 16;
-const SSL_REQUEST: u32 = 80_877_103;
-const GSS_REQUEST: u32 = 80_877_104;
+/// What stands in the place of a version in a packet that asks for something else.
+pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
+pub(crate) const SSL_REQUEST: u32 = 80_877_103;
+pub(crate) const GSS_REQUEST: u32 = 80_877_104;
 
 /// What a client wants from its connection.
 #[derive(Debug, Default, PartialEq, Eq)]

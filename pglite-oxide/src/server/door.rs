@@ -13,15 +13,11 @@ use super::{SHUTTING_DOWN, Shared, spawn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::peer::{Input, Peer};
 use crate::serve::socket::{Socket, Stream};
+use crate::serve::startup::{CANCEL_REQUEST, GSS_REQUEST, PACKET_MAX, SSL_REQUEST};
 use crate::serve::{Arrival, CancelKey, ClientEnd, fatal, pipe};
 use crate::sqlstate::SqlState;
 use crate::testing::Pieces;
 
-/// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
-const PACKET_MAX: usize = 10_000;
-const CANCEL_REQUEST: u32 = 80_877_102;
-const SSL_REQUEST: u32 = 80_877_103;
-const GSS_REQUEST: u32 = 80_877_104;
 /// How long a client may take for its start-up packet: PostgreSQL's default of `authentication_timeout`.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Clients at the door at a time. What they cost is bounded by this.

@@ -10,9 +10,8 @@ use super::channel::{Channel, Dialer, PipeChannel};
 use crate::fs::errno::{Errno, Result};
 use crate::interrupts::{Flag, Interrupts};
 use crate::serve::ClientEnd;
+use crate::serve::startup::CANCEL_REQUEST;
 
-/// Code of a request to cancel, in the place of a version (PostgreSQL documentation, chapter "Message Flow").
-const CANCEL_REQUEST: u32 = 80_877_102;
 /// Goodbye, the last message of a client that is done.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 

@@ -13,16 +13,8 @@ pub(crate) const IMAGE_DIGEST: &str = "image.txt";
 
 /// PostgreSQL and the side modules of its tree.
 pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let files = JobFiles {
-        read_only: [
-            ("assets".to_owned(), paths.root.join("assets")),
-            ("sources/postgresql.tar".to_owned(), workshop.archive("postgresql")?),
-        ]
-        .into(),
-        ..JobFiles::default()
-    };
     workshop
-        .run(context, &["sh", "/pgl/assets/build/postgresql.sh"], files)
+        .run(context, &["sh", "/pgl/assets/build/postgresql.sh"], sources(paths, workshop)?)
         .map_err(|error| explain_patch(context, error))?;
     let path = context.out.join(IMAGE_DIGEST);
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
@@ -30,15 +22,19 @@ pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut S
 
 /// PostgreSQL's own test suites, and what runs them, for the build machine.
 pub(crate) fn suites(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let files = JobFiles {
+    workshop.run(context, &["sh", "/pgl/assets/build/suites.sh"], sources(paths, workshop)?)
+}
+
+/// What a job sees that starts from PostgreSQL's archive.
+fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
+    Ok(JobFiles {
         read_only: [
             ("assets".to_owned(), paths.root.join("assets")),
             ("sources/postgresql.tar".to_owned(), workshop.archive("postgresql")?),
         ]
         .into(),
         ..JobFiles::default()
-    };
-    workshop.run(context, &["sh", "/pgl/assets/build/suites.sh"], files)
+    })
 }
 
 /// An extension that is built by PGXS.
