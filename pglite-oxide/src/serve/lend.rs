@@ -4,12 +4,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use super::peer::{Input, Peer};
 use super::pipe::ServerEnd;
-use super::{Conversation, startup};
+use super::{Conversation, before_goodbye, startup};
 use crate::Pglite;
 use crate::db_error::DbError;
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::streams::{More, Sink, Source};
 
 /// Tag of the message with which a client says goodbye.
-const TERMINATE: u8 = b'X';
+pub(super) const TERMINATE: u8 = b'X';
 
 /// Serves a client until it says goodbye or is gone, on this thread, and returns the last error that it was told. The session goes on after it as it is then: in a
 /// transaction if the client left one open.
@@ -153,7 +153,7 @@ impl Sink for ToBorrower {
         let taken = {
             let mut client = borrower.lock();
             client.follower.follow(output);
-            client.peer.as_mut().is_some_and(|peer| peer.write(output))
+            client.peer.as_mut().is_some_and(|peer| peer.write(output, None))
         };
         let goodbye = borrower.gone.load(Ordering::SeqCst);
         if !taken && !goodbye && !borrower.gone.swap(true, Ordering::SeqCst) {
@@ -166,16 +166,10 @@ impl Sink for ToBorrower {
 
 /// Takes off a goodbye among whole messages, with whatever follows it. True: there was one.
 fn cut_at_goodbye(messages: &mut BytesMut) -> bool {
-    let mut at = 0;
-    while let Some(mut head) = messages.get(at..at + 5) {
-        if head.get_u8() == TERMINATE {
-            messages.truncate(at);
-            return true;
-        }
-        // What cannot be a message is PostgreSQL's to refuse.
-        at = at.saturating_add(1).saturating_add(head.get_u32() as usize);
-    }
-    false
+    let len = before_goodbye(messages);
+    let cut = len < messages.len();
+    messages.truncate(len);
+    cut
 }
 
 #[cfg(test)]

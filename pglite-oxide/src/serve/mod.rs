@@ -9,15 +9,16 @@ mod presence;
 pub(crate) mod socket;
 pub(crate) mod startup;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::FLUSH_DELAY;
-use crate::instance::{Instance, Launch, Outcome};
+use crate::instance::{Instance, Outcome};
 use crate::interrupts::Interrupts;
 use crate::protocol::TransactionStatus;
 use crate::session::MESSAGE_MAX;
@@ -31,6 +32,9 @@ use peer::{Input, Peer};
 pub(crate) use pipe::{ClientEnd, pipe};
 pub(crate) use presence::Presence;
 pub(crate) use startup::fatal;
+
+/// How long a client may take to read why its session crashed.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
 const UNKNOWN_MESSAGE_MAX: usize = 65_535;
@@ -66,7 +70,7 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
     let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
-    Served { instance, client, presence: Arc::default() }.run()
+    Served { instance, client, presence: Arc::default() }.run(&mut || ())
 }
 
 /// A client that came: its connection, its start-up packet, and what it sent after that.
@@ -90,12 +94,16 @@ pub(crate) enum Ended {
 }
 
 /// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `presence` tells others
-/// about it meanwhile.
+/// about it meanwhile, and `leaving` is called when the client has said goodbye, before PostgreSQL ends the session.
 ///
 /// # Errors
 /// Any, if the session ended before there was a client.
-pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Reception) -> Result<Ended> {
-    let mut instance = Instance::new(launch)?;
+pub(crate) fn attend(
+    mut instance: Instance,
+    presence: Arc<Presence>,
+    reception: Reception,
+    leaving: &mut dyn FnMut(),
+) -> Result<Ended> {
     let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
     // The first pump tells the client that PostgreSQL is ready.
@@ -106,7 +114,7 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
     // The connection is closed last: a client that sees its end finds the session's files at rest.
     let mut served = Served { instance, client, presence };
     let result = match outcome {
-        Ok(Outcome::Drained) => served.run(),
+        Ok(Outcome::Drained) => served.run(leaving),
         Ok(Outcome::Ended(code)) => served.ended(code),
         Err(error) => Err(error),
     };
@@ -132,7 +140,7 @@ struct Served {
 }
 
 impl Served {
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, leaving: &mut dyn FnMut()) -> Result<()> {
         let mut messages = BytesMut::new();
         let interrupts = self.instance.interrupts().clone();
         loop {
@@ -140,6 +148,9 @@ impl Served {
             self.presence.rest(&self.client.lock().follower, &interrupts);
             let input = self.client.lock().wait(&mut messages, timeout);
             self.presence.work();
+            if input == Input::End || self.client.lock().left.load(Ordering::SeqCst) {
+                leaving();
+            }
             let outcome = match input {
                 Input::Bytes => self.process(&mut messages),
                 // An idle timeout, for one: PostgreSQL says so to the client at once.
@@ -204,6 +215,8 @@ struct Conversation {
     peer: Option<Box<dyn Peer>>,
     /// Where a client comes from that is not there yet.
     expected: Option<Expected>,
+    /// The client has left, or said that it does: it is told nothing more.
+    left: Arc<AtomicBool>,
     /// What came and was not handed on, because a message is not whole yet.
     received: BytesMut,
     follower: Follower,
@@ -231,20 +244,30 @@ impl Client {
 impl Conversation {
     /// With a client that is let in already, in a session with this status.
     fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
-        Self { peer: Some(peer), expected: None, received, follower: Follower::ready(status) }
+        let left = Arc::default();
+        Self { peer: Some(peer), expected: None, left, received, follower: Follower::ready(status) }
     }
 
     fn expecting(expected: Expected) -> Self {
-        Self { peer: None, expected: Some(expected), received: BytesMut::new(), follower: Follower::default() }
+        let (left, received) = (Arc::default(), BytesMut::new());
+        Self { peer: None, expected: Some(expected), left, received, follower: Follower::default() }
     }
 
-    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`.
+    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`. A goodbye comes alone, so that what was asked before it is
+    /// answered, and nothing is told afterwards.
     fn wait(&mut self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
         // A client that nobody knows yet sends little, and nothing makes room for more.
         let max = if self.follower.status().is_some() { MESSAGE_MAX } else { UNKNOWN_MESSAGE_MAX };
         loop {
             let len = whole(&self.received, max);
             if len > 0 {
+                let len = match before_goodbye(&self.received[..len]) {
+                    0 => {
+                        self.left.store(true, Ordering::SeqCst);
+                        len
+                    }
+                    len => len,
+                };
                 *messages = self.received.split_to(len);
                 return Input::Bytes;
             }
@@ -261,7 +284,7 @@ impl Conversation {
         let Some(mut expected) = self.expected.take() else { return false };
         let Some(mut arrival) = (expected.reception)() else { return false };
         arrival.peer.attach(&expected.interrupts);
-        expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
+        self.left = expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
         self.peer = Some(arrival.peer);
         self.received = arrival.received;
         *input = arrival.startup;
@@ -271,7 +294,7 @@ impl Conversation {
     /// Sends the client what is not PostgreSQL's to say.
     fn tell(&mut self, message: &[u8]) {
         if let Some(peer) = &mut self.peer {
-            peer.write(&mut BytesMut::from(message));
+            peer.write(&mut BytesMut::from(message), Some(Instant::now() + LAST_WORDS_TIMEOUT));
         }
     }
 }
@@ -300,7 +323,8 @@ impl Sink for ToClient {
         let client = &mut *client;
         client.follower.follow(output);
         // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
-        let taken = client.peer.as_mut().is_none_or(|peer| peer.write(output));
+        let has_left = client.left.load(Ordering::SeqCst);
+        let taken = client.peer.as_mut().is_none_or(|peer| has_left || peer.write(output, None));
         output.clear();
         taken
     }
@@ -320,6 +344,19 @@ fn whole(bytes: &[u8], max: usize) -> usize {
         at += 1 + len;
     }
     at
+}
+
+/// How many bytes of whole messages come before a goodbye.
+fn before_goodbye(messages: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&[tag, a, b, c, d]) = messages.get(at..at + 5) {
+        if tag == lend::TERMINATE {
+            return at;
+        }
+        // What cannot be a message is PostgreSQL's to refuse.
+        at = at.saturating_add(1).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+    }
+    messages.len()
 }
 
 /// For fuzzing: what is handed on does not depend on how bytes were cut on their way.
@@ -375,6 +412,29 @@ mod tests {
         for size in 1..=bytes.len() {
             (0..bytes.len()).for_each(|start| crate::testing::read_untrusted(&bytes[start..], size));
         }
+    }
+
+    #[test]
+    fn a_goodbye_comes_alone_and_what_follows_it_does_not_come() {
+        let (mut server, mut client) = pipe();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut bytes = BytesMut::new();
+        frontend::query("X", &mut bytes).unwrap();
+        let query = bytes.clone();
+        frontend::terminate(&mut bytes);
+        assert!(client.poll_write(&mut context, &bytes).is_ready());
+        client.finish();
+        let mut received = BytesMut::new();
+        assert_eq!(server.wait(&mut received, None), Input::Bytes);
+        let mut conversation = Conversation::with(Box::new(server), received, TransactionStatus::Idle);
+        let mut next = || {
+            let mut messages = BytesMut::new();
+            let input = conversation.wait(&mut messages, None);
+            (input, messages, conversation.left.load(Ordering::SeqCst))
+        };
+        assert_eq!(next(), (Input::Bytes, query, false));
+        assert_eq!(next(), (Input::Bytes, BytesMut::from(&b"X\0\0\0\x04"[..]), true));
+        assert_eq!(next().0, Input::End);
     }
 
     #[test]

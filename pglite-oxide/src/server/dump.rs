@@ -23,7 +23,7 @@ impl PgliteServer {
     /// # Errors
     /// As [`Self::dump_sql`].
     pub fn dump_bytes(&self, options: &PgDumpOptions) -> Result<Vec<u8>> {
-        let cluster = self.shared.cluster.options();
+        let cluster = &self.options;
         let password = self.shared.listen.password.as_deref();
         let login = Login { user: &cluster.user, database: &cluster.database, password };
         Dump::start(Box::new(Inside(self.shared.clone())), &login, options)?.finish()

@@ -1,12 +1,12 @@
 //! What reads bytes of strangers, without a connection or a guest: for fuzzing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
 use crate::interrupts::Interrupts;
-use crate::serve::peer::{Input, Peer, Watch};
+use crate::serve::peer::{Closer, Input, Peer, Watch};
 
 /// Gives bytes, in pieces of `size`, to what looks at a client's bytes before PostgreSQL does and at a session's before the client does. For fuzzing: it returns nothing.
 ///
@@ -48,7 +48,7 @@ impl Peer for Pieces<'_> {
         Input::Bytes
     }
 
-    fn write(&mut self, bytes: &mut BytesMut) -> bool {
+    fn write(&mut self, bytes: &mut BytesMut, _: Option<Instant>) -> bool {
         self.answer.extend_from_slice(bytes);
         bytes.advance(bytes.len());
         true
@@ -60,5 +60,9 @@ impl Peer for Pieces<'_> {
 
     fn watch(&self) -> Option<Watch> {
         None
+    }
+
+    fn closer(&self) -> Closer {
+        Box::new(|| ())
     }
 }
