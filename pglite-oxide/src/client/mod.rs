@@ -7,6 +7,7 @@ mod copy;
 mod notifications;
 mod portal;
 mod query;
+mod raw;
 mod row;
 mod simple;
 mod statement;
