@@ -181,7 +181,8 @@ impl Session {
 
     /// Sends a caller's messages as they are, and returns what has come of the answer as it is.
     pub(crate) fn exchange(&mut self, messages: &[u8]) -> Result<Vec<u8>> {
-        if !(self.raw && !self.ready && self.over.is_none()) {
+        let goes_on = self.raw && !self.ready && self.over.is_none();
+        if !goes_on {
             // What was dropped is closed here: the answer to that is no part of the caller's.
             frontend::sync(self.begin()?);
             self.send()?;
@@ -247,7 +248,6 @@ impl Session {
         if self.ready {
             return Ok(());
         }
-        self.raw = false;
         self.stop_worker()?;
         self.skip()?;
         if !self.ready {
@@ -400,6 +400,7 @@ impl Session {
             return Err(self.over_error());
         };
         self.ready = false;
+        self.raw = false;
         let streams = instance.streams();
         if !closes.is_empty() {
             streams.send(&mut closes);

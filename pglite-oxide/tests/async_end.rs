@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::ThreadId;
 
 use pglite_oxide::tokio_postgres::NoTls;
@@ -47,35 +47,35 @@ async fn the_configuration_of_a_server_leads_to_it() {
     }
 }
 
-/// Where the last words of a session are said: its notices come while it is being closed.
 #[tokio::test]
 async fn a_drop_does_not_close_on_the_executors_thread() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop");
     let here = std::thread::current().id();
-    let closed_on = Arc::new(Mutex::new(None::<ThreadId>));
+    let (tell, told) = channel();
     let mut db = Pglite::builder().path(&path).open_async().await.unwrap();
     db.on_notice({
-        let closed_on = SaysWhere(closed_on.clone());
-        move |_| drop(&closed_on)
+        let says_where = SaysWhere(tell);
+        move |_| {
+            let _ = &says_where;
+        }
     });
     drop(db);
     // It is closed in a while, by another thread.
     reopen(|| Pglite::open(&path)).close().unwrap();
-    let thread = closed_on.lock().unwrap().expect("the session's callback is dropped with it");
-    assert_ne!(thread, here);
+    assert_ne!(told.recv().unwrap(), here);
 
     let server = Pglite::builder().path(&path).serve_async(&Listen::tcp()).await.unwrap();
     drop(server);
     reopen(|| PgliteServer::open(&path)).shutdown().unwrap();
 }
 
-/// Notes on which thread it is dropped.
-struct SaysWhere(Arc<Mutex<Option<ThreadId>>>);
+/// Tells on which thread it is dropped: a session drops its callbacks when it has been closed.
+struct SaysWhere(Sender<ThreadId>);
 
 impl Drop for SaysWhere {
     fn drop(&mut self) {
-        *self.0.lock().unwrap() = Some(std::thread::current().id());
+        self.0.send(std::thread::current().id()).unwrap();
     }
 }
 
