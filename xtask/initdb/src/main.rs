@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use pglite_oxide::pipeline::{Clock, Connection, File, Modules, Random, Start, Tree, World, run_main};
+use pglite_oxide_runtime::pipeline::{Clock, Connection, File, Modules, Random, Start, Tree, World, run_main};
 
 use script::{SHARE, STEPS, Step};
 

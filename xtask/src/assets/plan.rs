@@ -178,7 +178,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         id: id::template()?,
         title: "making the database template".into(),
         inputs: rust_program(root, "xtask/initdb", "initdb")?
-            .tree("runtime", &root.join("pglite-oxide/src"))?
+            .tree("runtime", &root.join("pglite-oxide/runtime/src"))?
             .text("rust", &host.rust)?,
         after: vec![id::postgresql()?, id::aot(&host.triple)?],
     });
@@ -206,7 +206,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
 /// What a payload is made with, besides what goes into it.
 fn packing(root: &Path) -> Result<Inputs> {
     Inputs::new()
-        .tree("manifest", &root.join("pglite-oxide/src/manifest.rs"))?
+        .tree("manifest", &root.join("pglite-oxide/src/bundle/manifest.rs"))?
         .tree("step", &root.join("xtask/src/assets/payload.rs"))
 }
 

@@ -57,7 +57,7 @@ impl Package {
 
     /// Whether it is of a kind that carries a payload, and then whether it does.
     pub(crate) fn payload(&self) -> Option<bool> {
-        (self.krate.kind != Kind::Runtime).then(|| self.files.contains_key(&in_crate(PAYLOAD)))
+        self.krate.kind.has_payload().then(|| self.files.contains_key(&in_crate(PAYLOAD)))
     }
 
     /// A text file of the crate.
@@ -86,7 +86,7 @@ impl Package {
     /// Checks what the registry demands, what the licences demand, and that the payload is the one in the checkout.
     pub(super) fn check(&self, root: &Path) -> Result<()> {
         self.check_manifest()?;
-        let notices = (self.krate.kind != Kind::Runtime).then_some("THIRD_PARTY_NOTICES.md");
+        let notices = self.krate.kind.has_payload().then_some("THIRD_PARTY_NOTICES.md");
         for name in ["LICENSE-MIT", "LICENSE-APACHE"].into_iter().chain(notices) {
             if self.files.get(name).is_none_or(Vec::is_empty) {
                 return Err(self
