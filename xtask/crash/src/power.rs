@@ -7,9 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
 use pglite_oxide::Durability;
-use pglite_oxide::dev::{
-    self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording,
-};
+use pglite_oxide::dev::{self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording};
 
 use crate::check::{self, Depth, Expected, Violation};
 use crate::sql;

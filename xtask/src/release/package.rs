@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::{Crate, Kind};
+use super::Crate;
 use crate::assets::payload::{MANIFEST, PAYLOAD, sha256};
 use crate::error::{Context, Error, Result};
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
@@ -213,6 +213,7 @@ fn unreadable(path: &Path) -> Error {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Kind;
     use super::*;
     use crate::assets::targets::TARGETS;
 
