@@ -44,7 +44,7 @@ fn parts() -> Parts {
         unpacked: files.len() as u64,
     };
     let engine = manifest::Engine {
-        wasmer: wasmer_types::VERSION.to_string(),
+        wasmer: crate::wasm::engine::WASMER_VERSION.to_string(),
         artifact_version: 24,
         cpu_features: Vec::new(),
         settings: BTreeMap::new(),

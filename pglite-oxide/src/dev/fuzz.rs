@@ -111,3 +111,23 @@ fn check_framing(bytes: &[u8], size: usize) {
         in_pieces.take_fatal().map(|error| error.to_string())
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use postgres_protocol::message::frontend;
+
+    use super::*;
+
+    #[test]
+    fn any_bytes_give_the_same_messages_in_any_pieces() {
+        let mut bytes = BytesMut::new();
+        frontend::sync(&mut bytes);
+        frontend::query("SELECT 1", &mut bytes).unwrap();
+        bytes.extend_from_slice(
+            b"E\0\0\0\x17SFATAL\0C57P01\0Mgone\0\0Z\0\0\0\x05IK\0\0\0\x0c\0\0\0\x01\0\0\0\x02Q\xff\xff\xff\xffS",
+        );
+        for size in 1..=bytes.len() {
+            (0..bytes.len()).for_each(|start| read_untrusted(&bytes[start..], size));
+        }
+    }
+}

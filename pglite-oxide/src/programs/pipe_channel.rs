@@ -41,8 +41,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::transport::pipe;
-    use crate::transport::{Input, Peer};
+    use crate::transport::{Input, Peer, pipe};
+    use crate::wasm::channel::{Channels, Dialer, PATH, READ, WRITE};
+    use crate::wasm::interrupts::Interrupts;
 
     #[derive(Debug)]
     struct Once(std::sync::Mutex<Option<ClientEnd>>);

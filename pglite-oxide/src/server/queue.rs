@@ -86,7 +86,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::pipe;
+    use crate::transport::pipe::pipe;
 
     fn client(name: &str) -> Arrival {
         Arrival { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }

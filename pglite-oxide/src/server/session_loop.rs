@@ -330,19 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_give_the_same_messages_in_any_pieces() {
-        let mut bytes = BytesMut::new();
-        frontend::sync(&mut bytes);
-        frontend::query("SELECT 1", &mut bytes).unwrap();
-        bytes.extend_from_slice(
-            b"E\0\0\0\x17SFATAL\0C57P01\0Mgone\0\0Z\0\0\0\x05IK\0\0\0\x0c\0\0\0\x01\0\0\0\x02Q\xff\xff\xff\xffS",
-        );
-        for size in 1..=bytes.len() {
-            (0..bytes.len()).for_each(|start| crate::dev::fuzz::read_untrusted(&bytes[start..], size));
-        }
-    }
-
-    #[test]
     fn what_is_no_message_is_for_postgresql_to_refuse() {
         assert_eq!(whole(b"Q\0\0\0\x03abc", MESSAGE_MAX), 8);
         assert_eq!(whole(b"Q\xff\xff\xff\xffabc", MESSAGE_MAX), 8);

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 pub use wasmer::Module;
 use wasmer::sys::{BaseTunables, NativeEngineExt, Tunables};
 use wasmer::{Engine, MemoryError, MemoryType, Pages, TableType, WASM_PAGE_SIZE};
+pub use wasmer_types::VERSION as WASMER_VERSION;
 use wasmer_types::target::{CpuFeature, Triple};
 use wasmer_types::{MemoryStyle, MetadataHeader, TableStyle};
 use wasmer_vm::{VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
