@@ -107,15 +107,21 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         after: vec![],
     });
     for (name, variables) in PGXS {
+        let mut inputs = Inputs::new()
+            .text("image", image_inputs)?
+            .text("archive", archive(name)?)?
+            .tree("sysroot", &assets.join("guest/sysroot"))?
+            .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
+            .list("variables", *variables)?;
+        // Changes to the extension, applied in the order of their names.
+        let patches = assets.join("patches").join(name);
+        if patches.exists() {
+            inputs = inputs.tree("patches", &patches)?;
+        }
         steps.push(Step {
             id: id::extension(name)?,
             title: format!("building the extension {name}"),
-            inputs: Inputs::new()
-                .text("image", image_inputs)?
-                .text("archive", archive(name)?)?
-                .tree("sysroot", &assets.join("guest/sysroot"))?
-                .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
-                .list("variables", *variables)?,
+            inputs,
             after: vec![id::postgresql()?],
         });
     }
