@@ -3,7 +3,7 @@
 
 use crate::Pglite;
 use crate::error::{Error, Result};
-use crate::session::MESSAGE_MAX;
+use crate::client::session::MESSAGE_MAX;
 
 impl Pglite {
     /// Sends messages of PostgreSQL's frontend/backend protocol, version 3.0, and returns what the

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use super::spawn;
 use crate::error::Error;
-use crate::serve::peer::{Closer, Peer};
+use crate::transport::{Closer, Peer};
 
 /// Handshakes in progress at a time. This bounds what connections cost before they have a session.
 const HANDSHAKES_MAX: usize = 100;
@@ -119,8 +119,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::serve::peer::Input;
-    use crate::serve::pipe;
+    use crate::transport::Input;
+    use crate::transport::pipe::pipe;
 
     #[test]
     fn a_shutdown_ends_handshakes_that_wait_and_lets_none_start() {

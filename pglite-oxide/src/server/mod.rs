@@ -1,14 +1,17 @@
 //! The local server: a listener that takes clients in, and the threads that serve them. It owns their life, from the first bind to the last session's end. What a
 //! session is, is `serve`'s; how a client gets in, `door`'s and `queue`'s.
 
+pub(crate) mod admission;
+pub(crate) mod attach;
 mod connection_info;
-mod door;
-mod dump;
 mod handshakes;
 mod listen;
 mod queue;
+mod session_handle;
+pub(crate) mod session_loop;
 #[cfg(unix)]
 mod socket_lock;
+pub(crate) mod startup;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,19 +20,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use crate::Pglite;
+use crate::backend::{Instance, Launch};
+use crate::client::{Builder, Pglite};
 use crate::cluster::Cluster;
+use crate::cluster::options::Options;
+use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::instance::{Instance, Launch};
-use crate::options::Options;
-use crate::serve::{self, Ended, Presence};
-use crate::sqlstate::SqlState;
+use crate::transport::pipe::ClientEnd;
 
-pub(crate) use door::check_reading;
 use handshakes::Handshakes;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
+use session_handle::Presence;
+use session_loop::Ended;
 
 /// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is shut down or dropped.
 ///
@@ -79,6 +83,28 @@ enum Address {
     Unix(PathBuf),
 }
 
+impl Builder {
+    /// Opens the database for clients that connect to a local server. Each gets a session of its own, with the settings given here; the user and the
+    /// database given here are the ones that [`PgliteServer::connection_uri`] names, and others may exist. The server runs on threads of its own until it is
+    /// shut down or dropped.
+    ///
+    /// ```no_run
+    /// use pglite_oxide::{Listen, Pglite};
+    ///
+    /// let server = Pglite::builder().path("data/shop").extension("vector").serve(&Listen::tcp())?;
+    /// println!("{}", server.connection_uri());
+    /// # Ok::<(), pglite_oxide::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Config`] if `listen` asks for an address that strangers can reach and sets no password; [`ErrorKind::Io`] or
+    /// [`ErrorKind::InUse`] if it cannot listen there.
+    pub fn serve(&self, listen: &Listen) -> Result<PgliteServer> {
+        listen.check()?;
+        PgliteServer::start(self.cluster()?, listen)
+    }
+}
+
 impl PgliteServer {
     /// A server for a new, empty database in memory, on a free port of this machine. The database is gone when the server is.
     ///
@@ -112,6 +138,26 @@ impl PgliteServer {
         Ok(Self { options, shared, threads: Some(threads), stops_on_thread: false })
     }
 
+    /// The user that [`Self::connection_uri`] names.
+    pub(crate) fn user(&self) -> &str {
+        &self.options.user
+    }
+
+    /// The database that [`Self::connection_uri`] names.
+    pub(crate) fn database(&self) -> &str {
+        &self.options.database
+    }
+
+    /// The password that clients have to know, if there is one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.shared.listen.password.as_deref()
+    }
+
+    /// Connects clients of this process.
+    pub(crate) fn connector(&self) -> ServerConnector {
+        ServerConnector(self.shared.clone())
+    }
+
     /// Stops the server: it takes no more clients in; a running statement may end, and is cancelled after the grace period ([`Listen::grace`]); sessions end, open
     /// transactions are rolled back. Then everything is in the database's files, and it may be opened again.
     ///
@@ -120,6 +166,17 @@ impl PgliteServer {
     /// [`ErrorKind::Crashed`] if a thread of the server panicked. The server is stopped all the same.
     pub fn shutdown(mut self) -> Result<()> {
         self.threads.take().map_or(Ok(()), |threads| threads.stop(&self.shared))
+    }
+}
+
+/// Connects clients of this process to a server, without a socket.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerConnector(Arc<Shared>);
+
+impl ServerConnector {
+    /// The client's end of a new connection.
+    pub(crate) fn connect(&self) -> Result<ClientEnd> {
+        admission::connect(&self.0)
     }
 }
 
@@ -145,7 +202,7 @@ impl Threads {
                     .unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
             }
             let shared = shared.clone();
-            spawn("listener", move || door::stand(&listener, &shared))
+            spawn("listener", move || admission::stand(&listener, &shared))
         };
         match start() {
             Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener }),
@@ -166,7 +223,7 @@ impl Threads {
         let _ = close_listener.wake();
         let mut result = listener.join().map_err(|_| panicked());
         shared.bound.remove();
-        door::turn_away(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
+        admission::turn_away(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
         shared.handshakes.close();
         shared.presences.iter().for_each(|presence| presence.close());
         // Nothing is ever sent: it is the end that is waited for.
@@ -211,7 +268,7 @@ fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
     if cluster.options().extensions.is_empty() && listen.password.is_none() {
         return Ok(());
     }
-    let mut db = cluster.clone().open()?;
+    let mut db = Pglite::start(cluster.clone())?;
     if let Some(password) = &listen.password {
         let secret = postgres_protocol::password::scram_sha_256(password.as_bytes());
         let user = cluster.options().user.replace('"', "\"\"");
@@ -265,7 +322,7 @@ impl Sessions {
             self.shared.failing.store(true, Ordering::SeqCst);
             // It may be over when the next client comes; this one is told.
             let Some(client) = self.shared.queue.next() else { break };
-            door::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
+            admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
         }
         // It holds the database as well.
         let prepared = lock(&self.prepared).take();
@@ -285,7 +342,7 @@ impl Sessions {
             Some(instance) => instance,
             None => Instance::new(self.launch()?)?,
         };
-        serve::attend(instance, self.presence.clone(), reception, &mut || self.prepare())
+        session_loop::attend(instance, self.presence.clone(), reception, &mut || self.prepare())
     }
 
     fn launch(&self) -> Result<Launch> {
