@@ -1,4 +1,5 @@
-//! postgres, the client without async: `cargo run -p examples --bin postgres` with DATABASE_URL set.
+//! postgres, the client without async: `cargo run -p examples --bin postgres` with DATABASE_URL
+//! set.
 
 use std::io::{Read, Write};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! SQLx, with a pool. One session runs at a time, so the pool has one connection: `cargo run -p examples --bin sqlx` with DATABASE_URL set.
+//! SQLx, with a pool: `cargo run -p examples --bin sqlx` with DATABASE_URL set. One session runs at
+//! a time, so the pool has one connection.
 
 use anyhow::{Result, ensure};
 use futures_util::TryStreamExt;

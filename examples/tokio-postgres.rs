@@ -17,12 +17,12 @@ use tokio_postgres::{AsyncMessage, NoTls};
 async fn main() -> Result<()> {
     let url = std::env::var("DATABASE_URL")?;
     let (mut client, mut connection) = tokio_postgres::connect(&url, NoTls).await?;
-    // The connection does the work; `tokio::spawn(connection)` is enough for who wants no notifications.
+    // The connection must be polled. Without notifications, `tokio::spawn(connection)` is enough.
     let (notify, mut notifications) = mpsc::unbounded_channel();
     let connection = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(notification) = message? {
-                // Nobody may be listening any more.
+                // The receiver may have been dropped.
                 let _ = notify.send(notification);
             }
         }

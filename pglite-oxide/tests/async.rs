@@ -291,7 +291,8 @@ async fn a_runtime_of_one_thread_is_never_blocked() {
         open = connect() => open,
         () = count_turns(&turns) => unreachable!(),
     };
-    assert!(turns.replace(0) > 0);
+    assert!(turns.get() > 10, "{} turns", turns.get());
+    turns.set(0);
     let cancel = connection.cancel_token();
     let connection = tokio::spawn(connection);
     let sql = "CREATE TABLE t AS SELECT generate_series(1, 100000) AS a; SET statement_timeout = '60s'";
