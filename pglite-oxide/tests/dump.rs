@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pglite_oxide::testing::{self, PsqlRun};
+use pglite_oxide::dev::{self, PsqlRun};
 use pglite_oxide::{DumpFormat, Error, ErrorKind, PgDumpOptions, Pglite, SqlState, TransactionStatus};
 
 /// With a key of its own each dump would differ.
@@ -16,7 +16,7 @@ fn options() -> PgDumpOptions {
 
 fn psql(db: &mut Pglite, args: &[&str], input: &str) -> PsqlRun {
     let directory = tempfile::tempdir().unwrap();
-    testing::psql(db, args, input.to_string(), directory.path()).unwrap()
+    dev::psql(db, args, input.to_string(), directory.path()).unwrap()
 }
 
 /// What a dump must bring back: something of everything.
@@ -291,7 +291,7 @@ fn psql_runs_scripts_files_and_meta_commands() {
     std::fs::write(at.join("script.sql"), "\\i sub/inner.sql\nSELECT count(*) FROM t;\n").unwrap();
     std::fs::write(at.join("data.csv"), "4,\"a, b\"\n5,ü\n").unwrap();
     let mut db = Pglite::temporary().unwrap();
-    let mut run = |args: &[&str], input: &str| testing::psql(&mut db, args, input.to_string(), at).unwrap();
+    let mut run = |args: &[&str], input: &str| dev::psql(&mut db, args, input.to_string(), at).unwrap();
 
     let version = run(&["--version"], "");
     assert_eq!((version.code, version.stderr.as_str()), (0, ""));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pglite_oxide::testing::{self, Class, Fault, FaultFs, ImageFs, Plan};
+use pglite_oxide::dev::{self, Class, Fault, FaultFs, ImageFs, Plan};
 use pglite_oxide::{Durability, ErrorKind, Pglite, Result};
 
 fn state(db: &mut Pglite, sql: &str) -> String {
@@ -132,12 +132,12 @@ fn memory_has_a_limit_for_each_database() {
 #[test]
 #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
-    let disk = testing::template().unwrap();
+    let disk = dev::template().unwrap();
     // The first sync that fails is one of the commit below.
     let healthy = Plan { fault: Fault::Io, class: Class::Sync, at: u64::MAX, lasting: true };
     let count = |disk: &ImageFs| {
         let fault = FaultFs::new(Arc::new(disk.copy()), healthy);
-        let mut db = testing::open(Arc::new(fault.clone()), Durability::Full, &[]).unwrap();
+        let mut db = dev::open(Arc::new(fault.clone()), Durability::Full, &[]).unwrap();
         db.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
         let count = fault.count();
         db.close().unwrap();
@@ -146,7 +146,7 @@ fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
     let at = count(&disk);
     let fault = FaultFs::new(Arc::new(disk.clone()), Plan { at, ..healthy });
     let mut other = Pglite::temporary().unwrap();
-    let mut db = testing::open(Arc::new(fault), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(fault), Durability::Full, &[]).unwrap();
     db.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
     let error = db.batch_execute("INSERT INTO t VALUES (2)").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Crashed, "{error}");
@@ -156,7 +156,7 @@ fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
     is_well(&mut other);
     drop(db);
     // Recovery brings back what was acknowledged, and perhaps the row that was not.
-    let mut db = testing::open(Arc::new(disk), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(disk), Durability::Full, &[]).unwrap();
     let rows: Vec<i32> = db.query("SELECT a FROM t ORDER BY a", &[]).unwrap().iter().map(|row| row.get(0)).collect();
     assert!(rows == [1] || rows == [1, 2], "{rows:?}");
 }

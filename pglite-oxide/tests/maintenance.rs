@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pglite_oxide::testing::{self, Fate, LogFs, Operation};
+use pglite_oxide::dev::{self, Fate, LogFs, Operation};
 use pglite_oxide::{Durability, Pglite};
 
 fn int(db: &mut Pglite, sql: &str) -> i64 {
@@ -84,9 +84,9 @@ fn autovacuum_changes_nothing_in_the_session_and_can_be_switched_off() {
 #[test]
 #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn relaxed_commits_reach_the_disk_while_the_session_rests() {
-    let template = testing::template().unwrap();
+    let template = dev::template().unwrap();
     let log = LogFs::new(Arc::new(template.copy())).unwrap();
-    let mut db = testing::open(Arc::new(log.clone()), Durability::Relaxed, &[]).unwrap();
+    let mut db = dev::open(Arc::new(log.clone()), Durability::Relaxed, &[]).unwrap();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
     db.batch_execute("CHECKPOINT").unwrap();
     let before = log.len();
@@ -95,7 +95,7 @@ fn relaxed_commits_reach_the_disk_while_the_session_rests() {
     // the commit is durable when it holds the row although everything that can be lost is lost.
     let rows = |operations: usize| -> i64 {
         let disk = log.recording().rebuild(&template, operations, |_| Fate::Lost).unwrap();
-        let mut after = testing::open(Arc::new(disk), Durability::None, &[]).unwrap();
+        let mut after = dev::open(Arc::new(disk), Durability::None, &[]).unwrap();
         int(&mut after, "SELECT count(*) FROM t")
     };
     let syncs = || log.recording().operations[before..].iter().filter(|op| matches!(op, Operation::Sync(_))).count();

@@ -270,7 +270,7 @@ mod tests {
     use std::sync::Arc;
 
     use pglite_oxide::Durability;
-    use pglite_oxide::testing::{self, FileSystem, ImageFs, OpenOptions};
+    use pglite_oxide::dev::{self, FileSystem, ImageFs, OpenOptions};
 
     use super::*;
     use crate::workload;
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
     fn a_damaged_page_is_found() {
-        let template = testing::template().unwrap();
+        let template = dev::template().unwrap();
         let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };
-        let open = |disk: &ImageFs| testing::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
+        let open = |disk: &ImageFs| dev::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
         let mut db = open(&template);
         let mut model = Model::new(expected.seed, expected.scale);
         let mut statements = workload::schema();
