@@ -13,6 +13,7 @@ OUT=/pgl/out
 mkdir "$SRC" "$BUILD" "$NATIVE"
 tar -xf /pgl/sources/postgresql.tar --strip-components=1 -C "$SRC"
 cd "$SRC"
+sh /pgl/assets/patches/postgresql/postmaster-uses.sh /pgl/work
 for PATCH in /pgl/assets/patches/postgresql/*.patch; do
 	echo "applying $(basename "$PATCH")"
 	if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then

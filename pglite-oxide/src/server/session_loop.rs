@@ -15,7 +15,7 @@ use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
 use crate::wasm::interrupts::Interrupts;
-use crate::wasm::streams::{More, Sink, Source};
+use crate::wasm::streams::{ClientLeft, More, Sink, Source};
 
 use super::session_handle::Presence;
 use super::{attach, startup};
@@ -282,6 +282,15 @@ impl Conversation {
         true
     }
 
+    /// Whether the client has left. What has come of it meanwhile is kept.
+    fn left(&mut self) -> ClientLeft {
+        let Some(peer) = &mut self.peer else { return ClientLeft::default() };
+        let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
+        // The rest of the input matters only if nothing is before it.
+        let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
+        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&b'X') }
+    }
+
     /// Sends the client what is not PostgreSQL's to say.
     fn tell(&mut self, message: &[u8]) {
         if let Some(peer) = &mut self.peer {
@@ -303,6 +312,10 @@ impl Source for FromClient {
             Input::Interrupt | Input::Timeout => More::Interrupt,
             Input::End => More::End,
         }
+    }
+
+    fn client_left(&mut self) -> ClientLeft {
+        self.0.lock().left()
     }
 }
 
