@@ -56,7 +56,7 @@ pub(crate) fn pgxs(
     };
     let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", name];
     argv.extend(variables);
-    workshop.run(context, &argv, files)
+    workshop.run(context, &argv, files).map_err(|error| explain_patch(context, error))
 }
 
 /// Says which patch, file and hunk is meant when that is what failed.
@@ -65,7 +65,7 @@ fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
     match failed_patch(&log) {
         None => error,
         Some(what) => Error::new(what).repair(
-            "rework the patch in assets/patches/postgresql against the pinned source, then run the same command again",
+            "rework the patch in assets/patches against the pinned source, then run the same command again",
         ),
     }
 }

@@ -107,10 +107,12 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         after: vec![],
     });
     for (name, variables) in PGXS {
+        let patches = assets.join("patches").join(name);
+        let inputs = if patches.exists() { Inputs::new().tree("patches", &patches)? } else { Inputs::new() };
         steps.push(Step {
             id: id::extension(name)?,
             title: format!("building the extension {name}"),
-            inputs: Inputs::new()
+            inputs: inputs
                 .text("image", image_inputs)?
                 .text("archive", archive(name)?)?
                 .tree("sysroot", &assets.join("guest/sysroot"))?
@@ -140,8 +142,23 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .text("image", image_inputs)?
             .tree("sources", &assets.join("guest/programs"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
-            .tree("setjmp", &assets.join("guest/overlay/src/backend/port/pgl_setjmp.c"))?
+            .files(
+                "headers",
+                &assets.join("guest/overlay/src/include"),
+                ["pgl_host.h", "pgl_numbers.h", "pgl_process.h"],
+            )?
+            .files(
+                "shared sources",
+                &assets.join("guest/overlay/src/backend/port"),
+                [
+                    "pgl_dtoa.c",
+                    "pgl_locale.c",
+                    "pgl_pow5.h",
+                    "pgl_process.c",
+                    "pgl_setjmp.c",
+                    "pgl_strtod.c",
+                ],
+            )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .tree("post-link", &root.join("xtask/src/wasm"))?
             .tree("step", &root.join("xtask/src/assets/programs.rs"))?,
