@@ -60,13 +60,12 @@ pub(crate) fn pgxs(
 }
 
 /// Says which patch, file and hunk is meant when that is what failed.
-fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
+pub(super) fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
     let log = fs::read_to_string(&context.log).unwrap_or_default();
     match failed_patch(&log) {
         None => error,
-        Some(what) => Error::new(what).repair(
-            "rework the patch in assets/patches against the pinned source, then run the same command again",
-        ),
+        Some(what) => Error::new(what)
+            .repair("rework the patch in assets/patches against the pinned source, then run the same command again"),
     }
 }
 

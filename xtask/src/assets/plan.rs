@@ -150,14 +150,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .files(
                 "shared sources",
                 &assets.join("guest/overlay/src/backend/port"),
-                [
-                    "pgl_dtoa.c",
-                    "pgl_locale.c",
-                    "pgl_pow5.h",
-                    "pgl_process.c",
-                    "pgl_setjmp.c",
-                    "pgl_strtod.c",
-                ],
+                ["pgl_dtoa.c", "pgl_locale.c", "pgl_pow5.h", "pgl_process.c", "pgl_setjmp.c", "pgl_strtod.c"],
             )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .tree("post-link", &root.join("xtask/src/wasm"))?
@@ -168,6 +161,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
         inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?
+            .tree("patches", &assets.join("patches/wasmer-compiler-llvm"))?
             .text("image", image_inputs)?
             .text("rust", &host.rust)?,
         after: vec![],
