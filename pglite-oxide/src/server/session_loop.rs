@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_goodbye_comes_alone_and_what_follows_it_does_not_come() {
-        let (mut server, mut client) = pipe();
+        let (mut server, mut client) = crate::transport::pipe::pipe();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let mut bytes = BytesMut::new();
         frontend::query("X", &mut bytes).unwrap();
