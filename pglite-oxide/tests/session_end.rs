@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use pglite_oxide::testing::{self, LogFs, Operation};
+use pglite_oxide::dev::{self, LogFs, Operation};
 use pglite_oxide::{Durability, Pglite};
 
 type Test = Result<(), Box<dyn std::error::Error>>;
 
 fn open(disk: &LogFs) -> Pglite {
-    testing::open(Arc::new(disk.clone()), Durability::Full, &[]).unwrap()
+    dev::open(Arc::new(disk.clone()), Durability::Full, &[]).unwrap()
 }
 
 /// Runs a session that executes a statement, and returns how many syncs its start and its end made.
@@ -30,7 +30,7 @@ fn session(disk: &LogFs, sql: &str) -> (usize, usize) {
 
 #[test]
 fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
-    let disk = LogFs::new(Arc::new(testing::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?))?;
     // The first one may set hint bits in the catalogs.
     let first = session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); SELECT count(*) FROM pg_class");
     let second = session(&disk, "SELECT count(*) FROM t, pg_class, pg_attribute, pg_proc");
@@ -45,7 +45,7 @@ fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
 
 #[test]
 fn a_session_that_changes_nothing_writes_no_wal() -> Test {
-    let disk = LogFs::new(Arc::new(testing::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?))?;
     session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     let at = |db: &mut Pglite| -> String {
         db.query_one("SELECT checkpoint_lsn::text FROM pg_control_checkpoint()", &[]).unwrap().get(0)
@@ -65,7 +65,7 @@ fn a_session_that_changes_nothing_writes_no_wal() -> Test {
 
 #[test]
 fn what_changes_without_wal_is_there_in_the_next_session() -> Test {
-    let disk = LogFs::new(Arc::new(testing::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?))?;
     session(&disk, "CREATE UNLOGGED SEQUENCE s; CREATE UNLOGGED TABLE u (a int); INSERT INTO u VALUES (1)");
     for expected in 1..=3i64 {
         let mut db = open(&disk);
