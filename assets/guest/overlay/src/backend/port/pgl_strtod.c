@@ -472,7 +472,8 @@ decide_exactly(const Decimal *decimal, uint64_t bits, const Format *format,
 		{
 			uint64_t	below = bits - 1;
 			uint64_t	below_significand = below & (hidden - 1);
-			int			below_exponent = (int) (below >> format->fraction_bits);
+			int			below_exponent =
+				(int) (below >> format->fraction_bits);
 
 			if (below_exponent == 0)
 				below_exponent = 1;
