@@ -13,6 +13,7 @@ OUT=/pgl/out
 mkdir "$SRC" "$BUILD" "$NATIVE"
 tar -xf /pgl/sources/postgresql.tar --strip-components=1 -C "$SRC"
 cd "$SRC"
+sh /pgl/assets/patches/postgresql/postmaster-uses.sh /pgl/work
 apply_patches postgresql
 cp -r /pgl/assets/guest/overlay/. .
 

@@ -19,6 +19,8 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "pglite-oxide",
     "-p",
+    "pglite-oxide-runtime",
+    "-p",
     "initdb",
     "-p",
     "bench",
@@ -27,6 +29,9 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "regress",
     "--all-features",
+    // Tests that need the payload are ignored without this; here it must be there.
+    "--",
+    "--include-ignored",
 ];
 
 /// Packages whose output belongs to one checkout.
@@ -41,6 +46,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "pglite-oxide-runtime",
     "regress",
     "xtask",
 ];

@@ -108,7 +108,9 @@ fn patch(paths: &Paths, unpacked: &Path, workshop: &Workshop<'_>, context: &mut 
         "set -eu; . /pgl/assets/build/flags.sh
         cp -r /pgl/crate /pgl/work/{PATCHED}; cd /pgl/work/{PATCHED}; chmod -R u+w .; apply_patches {PATCHED}"
     );
-    workshop.run(context, &["sh", "-c", &script], files).map_err(|error| explain_patch(context, error))
+    workshop
+        .run(context, &["sh", "-c", &script], files)
+        .map_err(|error| explain_patch(context, "wasmer-compiler-llvm", error))
 }
 
 /// Compiles every module that a step made, for a target.
