@@ -143,6 +143,9 @@ sigwait(const sigset_t *set, int *signo)
 {
 	for (;;)
 	{
+		*signo = pgl_take_pending(set);
+		if (*signo != 0)
+			return 0;
 		(void) pgl_host_wait(-1);
 		taken(&flags.pending);
 		if (sigismember(set, SIGALRM) && taken(&flags.alarm))
