@@ -99,7 +99,7 @@ fn functions(wasm: &[u8], native: &[usize]) -> Result<Vec<Function>, GrowthError
                     }
                 }
             }
-            Payload::CodeSectionEntry(body) => sizes.push(body.range().len()),
+            Payload::CodeSectionEntry(body) => sizes.push(body.as_bytes().len()),
             Payload::CustomSection(section) => {
                 let KnownCustom::Name(subsections) = section.as_known() else { continue };
                 for subsection in subsections {
