@@ -56,7 +56,7 @@ fn round(number: usize) {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_thousand_databases_leave_nothing_behind() {
     // From eight threads first: what a process keeps for good is there after that.
     thread::scope(|scope| {
