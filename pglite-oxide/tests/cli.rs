@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(unix)]
 
+mod signals;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -20,7 +22,7 @@ type Test = Result<(), Box<dyn std::error::Error>>;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn pglite(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pglite"));
+    let mut command = signals::with_default_signals(Command::new(env!("CARGO_BIN_EXE_pglite")));
     command.args(arguments).stdin(Stdio::null());
     command
 }
