@@ -34,7 +34,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn parameters_and_rows() {
     let mut db = open();
     db.batch_execute("CREATE TABLE person (id serial PRIMARY KEY, name text NOT NULL, data bytea)").unwrap();
@@ -56,7 +56,7 @@ fn parameters_and_rows() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn one_row_or_none() {
     let mut db = open();
     let rows = "SELECT g FROM generate_series(1, $1) g";
@@ -69,7 +69,7 @@ fn one_row_or_none() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn values_that_do_not_fit_are_errors_that_name_the_place() {
     let mut db = open();
     let row = db.query_one("SELECT 1 AS one, NULL::int AS nothing", &[]).unwrap();
@@ -100,7 +100,7 @@ fn values_that_do_not_fit_are_errors_that_name_the_place() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn statements_are_prepared_described_and_closed() {
     let mut db = open();
     let statement = db.prepare("SELECT $1::int8 + 1 AS next, $2::text AS t").unwrap();
@@ -133,7 +133,7 @@ fn statements_are_prepared_described_and_closed() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_transaction_commits_or_rolls_back() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -152,7 +152,7 @@ fn a_transaction_commits_or_rolls_back() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn savepoints_nest() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -188,7 +188,7 @@ fn savepoints_nest() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn transactions_have_characteristics() {
     let mut db = open();
     let show = |db: &mut Pglite, what: &str| -> String {
@@ -208,7 +208,7 @@ fn transactions_have_characteristics() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_failing_commit_is_an_error() {
     let mut db = open();
     let sql = "CREATE TABLE parent (id int PRIMARY KEY);
@@ -229,7 +229,7 @@ fn a_failing_commit_is_an_error() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_panic_in_a_transaction_rolls_back() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -265,7 +265,7 @@ impl ToSql for Panics {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_panic_in_the_callers_code_leaves_the_session_usable() {
     let mut db = open();
     let statement = db.prepare("SELECT $1::int").unwrap();
@@ -280,7 +280,7 @@ fn a_panic_in_the_callers_code_leaves_the_session_usable() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn forgotten_values_do_not_block_the_session() {
     let mut db = open();
     let mut rows = db.query_raw("SELECT generate_series(1, 1000000)", [0i32; 0]).unwrap();
@@ -295,7 +295,7 @@ fn forgotten_values_do_not_block_the_session() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn errors_say_where_they_are() {
     let mut db = open();
     let sql = "CREATE TABLE guarded (a int);
@@ -321,7 +321,7 @@ fn errors_say_where_they_are() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn rows_stream_in_portions() {
     let mut db = open();
     let mut rows = db.query_raw("SELECT g, repeat('x', 50) FROM generate_series(1, $1) g", [200_000i32]).unwrap();
@@ -351,7 +351,7 @@ fn rows_stream_in_portions() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn portals_give_rows_in_portions() {
     let mut db = open();
     let mut transaction = db.transaction().unwrap();
@@ -372,7 +372,7 @@ fn portals_give_rows_in_portions() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn simple_queries_return_text() {
     let mut db = open();
     let answer = db.simple_query("SELECT 1 AS one, NULL; INSERT INTO nothing VALUES (1)");
@@ -391,7 +391,7 @@ fn simple_queries_return_text() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn notices_are_kept_or_handed_over() {
     let mut db = open();
     let raise = "DO $$ BEGIN RAISE WARNING 'one %', 1 USING HINT = 'a hint'; END $$";
@@ -406,7 +406,7 @@ fn notices_are_kept_or_handed_over() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn notifications_are_queued_and_waits_for_them_time_out_or_are_cancelled() {
     let mut db = open();
     db.batch_execute("LISTEN news; NOTIFY news, 'first'").unwrap();
@@ -440,7 +440,7 @@ fn notifications_are_queued_and_waits_for_them_time_out_or_are_cancelled() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_that_was_ended_says_why() {
     let mut db = open();
     db.is_valid().unwrap();
@@ -455,7 +455,7 @@ fn a_session_that_was_ended_says_why() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn types_that_are_not_built_in_are_looked_up() {
     let mut db = open();
     db.batch_execute(
@@ -496,7 +496,7 @@ fn types_that_are_not_built_in_are_looked_up() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn up_to_65535_parameters() {
     let mut db = open();
     for number in [32_767usize, 65_535] {
@@ -511,7 +511,7 @@ fn up_to_65535_parameters() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_value_of_200_mb_goes_in_and_out() {
     let mut db = open();
     let value: Vec<u8> = (0..200_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -29,6 +29,7 @@ fn session(disk: &LogFs, sql: &str) -> (usize, usize) {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
     let disk = LogFs::new(Arc::new(dev::template()?))?;
     // The first one may set hint bits in the catalogs.
@@ -44,6 +45,7 @@ fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_that_changes_nothing_writes_no_wal() -> Test {
     let disk = LogFs::new(Arc::new(dev::template()?))?;
     session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
@@ -64,6 +66,7 @@ fn a_session_that_changes_nothing_writes_no_wal() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_changes_without_wal_is_there_in_the_next_session() -> Test {
     let disk = LogFs::new(Arc::new(dev::template()?))?;
     session(&disk, "CREATE UNLOGGED SEQUENCE s; CREATE UNLOGGED TABLE u (a int); INSERT INTO u VALUES (1)");

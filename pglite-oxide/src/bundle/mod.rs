@@ -100,6 +100,15 @@ impl Payload {
         })
     }
 
+    /// What a build carries, if it carries the files and the modules for this machine.
+    fn of_build(assets: Option<&'static [u8]>, aot: Option<&'static [u8]>) -> Result<Self> {
+        let absent = || {
+            let message = format!("this build carries no PostgreSQL for this machine: {REPAIR}");
+            Error::new(ErrorKind::Payload, message)
+        };
+        Self::new(assets.ok_or_else(absent)?, aot.ok_or_else(absent)?)
+    }
+
     /// Takes a payload apart and checks what can be checked without unpacking.
     fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
         let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
@@ -180,13 +189,7 @@ pub(crate) fn embedded() -> Result<&'static Payload> {
     if let Some(payload) = EMBEDDED.get() {
         return Ok(payload);
     }
-    let (Some(assets), Some(aot)) = (pglite_oxide_assets::PAYLOAD, AOT) else {
-        return Err(Error::new(
-            ErrorKind::Payload,
-            format!("this build carries no PostgreSQL for this machine: {REPAIR}"),
-        ));
-    };
-    let payload = Payload::new(assets, aot)?;
+    let payload = Payload::of_build(pglite_oxide_assets::PAYLOAD, AOT)?;
     Ok(EMBEDDED.get_or_init(|| payload))
 }
 

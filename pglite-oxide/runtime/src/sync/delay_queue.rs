@@ -105,6 +105,5 @@ mod tests {
             schedule.add(now + Duration::from_millis(later.into()), Say(said.clone(), later));
         }
         assert_eq!([(); 3].map(|()| say.recv().unwrap()), [10, 20, 30]);
-        assert!(now.elapsed() >= Duration::from_millis(30));
     }
 }
