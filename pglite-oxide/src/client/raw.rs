@@ -2,8 +2,8 @@
 //! be sent; the messages' meaning is the caller's and PostgreSQL's.
 
 use crate::Pglite;
-use crate::error::{Error, Result};
 use crate::client::session::MESSAGE_MAX;
+use crate::error::{Error, Result};
 
 impl Pglite {
     /// Sends messages of PostgreSQL's frontend/backend protocol, version 3.0, and returns what the

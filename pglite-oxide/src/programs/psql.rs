@@ -89,7 +89,7 @@ impl Psql {
         self.env.extend(login.environment());
         let running = self.start(Box::new(SessionDialer::new(client, &interrupts)))?;
         let _watch = watch(running.interrupter())?;
-        let served = attach::lend(db, server);
+        let served = attach::attach(db, server);
         let code = running.wait();
         // A client that was refused has said so.
         match served {
@@ -184,7 +184,7 @@ mod tests {
                 typing(terminal, &running);
                 running.wait().unwrap()
             });
-            attach::lend(db, server).unwrap();
+            attach::attach(db, server).unwrap();
             typist.join().unwrap()
         })
     }
@@ -249,7 +249,7 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(200));
                     drop(running);
                 });
-                attach::lend(&mut db, server).unwrap();
+                attach::attach(&mut db, server).unwrap();
             });
             assert!(start.elapsed() < Duration::from_secs(30), "{statement}: {:?}", start.elapsed());
             for _ in 0..3 {

@@ -19,13 +19,13 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// Leads to one session.
 #[derive(Debug)]
 pub(crate) struct SessionDialer {
-    end: Mutex<Option<LentChannel>>,
+    end: Mutex<Option<AttachedChannel>>,
     session: Arc<Interrupts>,
 }
 
 impl SessionDialer {
     pub(crate) fn new(end: ClientEnd, session: &Arc<Interrupts>) -> Self {
-        let end = LentChannel { inner: PipeChannel(end), last: Mutex::default(), session: session.clone() };
+        let end = AttachedChannel { inner: PipeChannel(end), last: Mutex::default(), session: session.clone() };
         Self { end: Mutex::new(Some(end)), session: session.clone() }
     }
 }
@@ -41,14 +41,14 @@ impl Dialer for SessionDialer {
 
 /// The connection to the session. A program that goes without a goodbye leaves nothing running there.
 #[derive(Debug)]
-struct LentChannel {
+struct AttachedChannel {
     inner: PipeChannel,
     /// The last bytes that the program wrote.
     last: Mutex<BytesMut>,
     session: Arc<Interrupts>,
 }
 
-impl Channel for LentChannel {
+impl Channel for AttachedChannel {
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
         self.inner.poll_read(context, buf)
     }
@@ -73,7 +73,7 @@ impl Channel for LentChannel {
     }
 }
 
-impl Drop for LentChannel {
+impl Drop for AttachedChannel {
     fn drop(&mut self) {
         let last = lock(&self.last);
         if !last.is_empty() && &last[..] != TERMINATE {

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 
 use super::handshakes::{Reading, Refused};
 use super::listen::Listener;
-use super::session_loop::Arrival;
+use super::session_loop::Incoming;
 use super::startup::{self, CANCEL_REQUEST, Encryption, GSS_REQUEST, PACKET_MAX, SSL_REQUEST, fatal};
 use super::{SHUTTING_DOWN, Shared};
 use crate::error::SqlState;
@@ -22,19 +22,19 @@ use crate::transport::socket::{Socket, Stream};
 use crate::transport::{Input, Peer};
 
 /// How long a client may take for its start-up packet: PostgreSQL's default of `authentication_timeout`.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client that gets no session may take to read why. The answer fits into the buffers of
 /// a connection, so that only a client that sends requests and reads no answers needs any of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a client that waits looks whether the one that has the session is still there.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the listener waits when the system has no room for another connection.
-const SHORTAGE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// What `pg_isready` calls itself in its start-up packet, unless `PGAPPNAME` says otherwise.
 const PROBE: &str = "pg_isready";
 
 /// Accepts clients until the listener is to be closed.
-pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
+pub(super) fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
     while let Some(accepted) = listener.next() {
         let result = accepted.and_then(|stream| {
             if let Stream::Tcp(stream) = &stream {
@@ -44,11 +44,11 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
             Socket::new(stream)
         });
         match result {
-            Ok(socket) => receive(shared, Box::new(socket)),
+            Ok(socket) => start_handshake(shared, Box::new(socket)),
             Err(cause) if is_clients_fault(&cause) => (),
             Err(cause) => {
                 shared.listen.report(Error::new(ErrorKind::Io, "cannot accept a connection").with_cause(cause));
-                if !listener.pause(SHORTAGE) {
+                if !listener.pause(ACCEPT_RETRY_DELAY) {
                     return;
                 }
             }
@@ -59,17 +59,12 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
 /// Lets a client of this process in, and returns its end of the connection.
 pub(super) fn connect(shared: &Arc<Shared>) -> Result<ClientEnd> {
     let (server, client) = pipe();
-    receive(shared, Box::new(server));
+    start_handshake(shared, Box::new(server));
     Ok(client)
 }
 
 /// Tells clients why they get no session.
-pub(super) fn turn_away(
-    clients: impl IntoIterator<Item = Arrival>,
-    code: &SqlState,
-    message: &str,
-    hint: Option<&str>,
-) {
+pub(super) fn reject(clients: impl IntoIterator<Item = Incoming>, code: &SqlState, message: &str, hint: Option<&str>) {
     for mut client in clients {
         refuse(&mut *client.peer, code, message, hint);
     }
@@ -80,15 +75,15 @@ fn refuse(peer: &mut dyn Peer, code: &SqlState, message: &str, hint: Option<&str
 }
 
 /// Gives a client a thread of its own.
-fn receive(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
+fn start_handshake(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     let task = shared.clone();
-    let handshake = move |peer: Box<dyn Peer>, reading: &Reading| {
+    let run = move |peer: Box<dyn Peer>, reading: &Reading| {
         // The connection goes with the panic, and nothing else does.
-        if catch_unwind(AssertUnwindSafe(|| let_in(&task, peer, reading))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| handshake(&task, peer, reading))).is_err() {
             task.listen.report(Error::new(ErrorKind::Crashed, "the thread of a client that connects panicked"));
         }
     };
-    match shared.handshakes.start(peer, handshake) {
+    match shared.handshakes.start(peer, run) {
         Ok(()) => (),
         Err(Refused::Full(mut peer)) => {
             refuse(&mut *peer, &SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already", None);
@@ -98,18 +93,18 @@ fn receive(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     }
 }
 
-fn let_in(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
+fn handshake(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
     let packet = Packet::read(&mut *peer);
     reading.done();
     match packet {
         Some(Packet::Cancel(key)) => {
             // No answer: whoever guesses learns nothing.
-            let _ = shared.presences.iter().any(|presence| presence.cancel(key));
+            let _ = shared.handles.iter().any(|handle| handle.cancel(key));
         }
         Some(Packet::Startup { startup, .. }) if startup::application_name(&startup) == Some(PROBE) => {
             answer_probe(shared, &mut *peer);
         }
-        Some(Packet::Startup { startup, received }) => wait_for_session(shared, Arrival { peer, startup, received }),
+        Some(Packet::Startup { startup, received }) => wait_for_session(shared, Incoming { peer, startup, received }),
         None => (),
     }
 }
@@ -125,28 +120,28 @@ fn answer_probe(shared: &Shared, peer: &mut dyn Peer) {
     refuse(peer, code, "the database system is accepting connections", Some(hint));
 }
 
-fn wait_for_session(shared: &Shared, client: Arrival) {
+fn wait_for_session(shared: &Shared, client: Incoming) {
     let deadline = Instant::now().checked_add(shared.listen.wait);
     let ticket = match shared.queue.enter(client) {
         Ok(ticket) => ticket,
-        Err(client) => return turn_away([client], &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None),
+        Err(client) => return reject([client], &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None),
     };
     loop {
-        let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map_or(POLL_INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
         // A client that has its session by now must not end it as one that is idle.
         shared.queue.while_waiting(ticket, || {
-            if shared.presences.iter().all(|presence| presence.is_taken()) {
-                shared.presences.iter().for_each(|presence| presence.make_room(shared.listen.take_over_idle));
+            if shared.handles.iter().all(|handle| handle.is_taken()) {
+                shared.handles.iter().for_each(|handle| handle.make_room(shared.listen.take_over_idle));
             }
         });
-        if shared.queue.wait(ticket, left.min(LOOK)) {
+        if shared.queue.wait(ticket, left.min(POLL_INTERVAL)) {
             return;
         }
         if left.is_zero() {
             let hint = "Another client has the database's one session. Close that connection, use one connection at a time (a pool of size 1), \
                         or have clients wait longer for their turn.";
             let message = format!("no session is free after {} ms", shared.listen.wait.as_millis());
-            return turn_away(shared.queue.withdraw(ticket), &SqlState::TOO_MANY_CONNECTIONS, &message, Some(hint));
+            return reject(shared.queue.withdraw(ticket), &SqlState::TOO_MANY_CONNECTIONS, &message, Some(hint));
         }
     }
 }
@@ -166,7 +161,7 @@ impl Packet {
     /// Reads it; `None` if the client leaves, takes too long, or sends something else. As PostgreSQL does it, bytes that are no packet get no answer: whoever sent
     /// them does not speak the protocol.
     pub(crate) fn read(peer: &mut dyn Peer) -> Option<Self> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STARTUP_TIMEOUT;
         let mut received = BytesMut::new();
         // PostgreSQL answers one request of each kind.
         let mut encryption = Encryption::default();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-use super::session_loop::{Conversation, before_goodbye};
+use super::session_loop::{Conversation, before_terminate};
 use super::startup;
 use crate::Pglite;
 use crate::backend::slot::FLUSH_DELAY;
@@ -28,7 +28,7 @@ pub(super) const TERMINATE: u8 = b'X';
 ///
 /// # Errors
 /// What the client was refused for, as [`startup::accept`] says; and why the session is over, if it is.
-pub(crate) fn lend(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError>> {
+pub(crate) fn attach(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError>> {
     let mut received = BytesMut::new();
     if !startup::accept(db, &mut end, &mut received)? {
         return Ok(None);
@@ -38,35 +38,35 @@ pub(crate) fn lend(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError
     end.attach(instance.interrupts());
     let client = Mutex::new(Conversation::with(Box::new(end), received, status));
     let interrupts = instance.interrupts().clone();
-    let borrower = Arc::new(Borrower { client, interrupts, gone: AtomicBool::new(false) });
-    let mut loan = Loan { session: &mut db.session, instance: Some(instance), borrower: borrower.clone() };
-    let outcome = loan.run();
-    loan.end(outcome)?;
-    let error = borrower.lock().follower.take_error();
+    let attached = Arc::new(AttachedClient { client, interrupts, gone: AtomicBool::new(false) });
+    let mut attachment = Attachment { session: &mut db.session, instance: Some(instance), attached: attached.clone() };
+    let outcome = attachment.run();
+    attachment.end(outcome)?;
+    let error = attached.lock().follower.take_error();
     Ok(error)
 }
 
 /// A session without its guest, which comes back however this ends.
-struct Loan<'a> {
+struct Attachment<'a> {
     session: &'a mut Session,
     instance: Option<Instance>,
-    borrower: Arc<Borrower>,
+    attached: Arc<AttachedClient>,
 }
 
-impl Loan<'_> {
+impl Attachment<'_> {
     fn run(&mut self) -> Result<Outcome> {
         let Some(instance) = &mut self.instance else { return Ok(Outcome::Drained) };
-        let (source, sink) = (FromBorrower(self.borrower.clone()), ToBorrower(self.borrower.clone()));
+        let (source, sink) = (FromAttached(self.attached.clone()), ToAttached(self.attached.clone()));
         instance.streams().attach(Some(Box::new(source)), Some(Box::new(sink)));
         let mut messages = BytesMut::new();
         loop {
             let timeout = instance.flush_due().then_some(FLUSH_DELAY);
-            let input = self.borrower.lock().wait(&mut messages, timeout);
+            let input = self.attached.lock().wait(&mut messages, timeout);
             let outcome = match input {
                 Input::Bytes => {
-                    let goodbye = cut_at_goodbye(&mut messages);
+                    let goodbye = truncate_at_terminate(&mut messages);
                     if goodbye {
-                        self.borrower.gone.store(true, Ordering::SeqCst);
+                        self.attached.gone.store(true, Ordering::SeqCst);
                     }
                     instance.streams().send(&mut messages);
                     match instance.pump()? {
@@ -79,7 +79,7 @@ impl Loan<'_> {
                 Input::End => return Ok(Outcome::Drained),
             };
             // During a COPY, its source may have seen the client go.
-            if self.borrower.gone.load(Ordering::SeqCst) || outcome != Outcome::Drained {
+            if self.attached.gone.load(Ordering::SeqCst) || outcome != Outcome::Drained {
                 return Ok(outcome);
             }
         }
@@ -94,14 +94,14 @@ impl Loan<'_> {
         instance.streams().attach(None, None);
         instance.interrupts().set_waker(None);
         let fatal = match outcome {
-            Ok(Outcome::Ended(_)) => self.borrower.lock().follower.take_fatal(),
+            Ok(Outcome::Ended(_)) => self.attached.lock().follower.take_fatal(),
             _ => None,
         };
         self.session.take_back(instance, outcome, fatal)
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for Attachment<'_> {
     fn drop(&mut self) {
         // Only on the way of a panic is there anything left to do.
         let _ = self.give_back(Ok(Outcome::Drained));
@@ -109,7 +109,7 @@ impl Drop for Loan<'_> {
 }
 
 /// The client as the guest sees it.
-struct Borrower {
+struct AttachedClient {
     /// Only ever locked by the session's thread.
     client: Mutex<Conversation>,
     interrupts: Arc<Interrupts>,
@@ -117,25 +117,25 @@ struct Borrower {
     gone: AtomicBool,
 }
 
-impl Borrower {
+impl AttachedClient {
     fn lock(&self) -> MutexGuard<'_, Conversation> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct FromBorrower(Arc<Borrower>);
+struct FromAttached(Arc<AttachedClient>);
 
-impl Source for FromBorrower {
+impl Source for FromAttached {
     /// A guest that asks is in the middle of a COPY. If the client is gone, the statement ends with an error, and the session does not.
     fn more(&mut self, input: &mut BytesMut) -> More {
-        let borrower = &self.0;
-        if !borrower.gone.load(Ordering::SeqCst) {
-            match borrower.lock().wait(input, None) {
-                Input::Bytes if !cut_at_goodbye(input) => return More::Messages,
+        let attached = &self.0;
+        if !attached.gone.load(Ordering::SeqCst) {
+            match attached.lock().wait(input, None) {
+                Input::Bytes if !truncate_at_terminate(input) => return More::Messages,
                 Input::Bytes | Input::End => (),
                 Input::Interrupt | Input::Timeout => return More::Interrupt,
             }
-            borrower.gone.store(true, Ordering::SeqCst);
+            attached.gone.store(true, Ordering::SeqCst);
         }
         if !input.is_empty() {
             return More::Messages;
@@ -145,20 +145,20 @@ impl Source for FromBorrower {
     }
 }
 
-struct ToBorrower(Arc<Borrower>);
+struct ToAttached(Arc<AttachedClient>);
 
-impl Sink for ToBorrower {
+impl Sink for ToAttached {
     /// What a client that is gone would have read is dropped, and the statement that says it is cancelled.
     fn take(&mut self, output: &mut BytesMut) -> bool {
-        let borrower = &self.0;
+        let attached = &self.0;
         let taken = {
-            let mut client = borrower.lock();
+            let mut client = attached.lock();
             client.follower.follow(output);
             client.peer.as_mut().is_some_and(|peer| peer.write(output, None))
         };
-        let goodbye = borrower.gone.load(Ordering::SeqCst);
-        if !taken && !goodbye && !borrower.gone.swap(true, Ordering::SeqCst) {
-            borrower.interrupts.flag(Flag::Cancel);
+        let goodbye = attached.gone.load(Ordering::SeqCst);
+        if !taken && !goodbye && !attached.gone.swap(true, Ordering::SeqCst) {
+            attached.interrupts.flag(Flag::Cancel);
         }
         output.clear();
         true
@@ -166,8 +166,8 @@ impl Sink for ToBorrower {
 }
 
 /// Takes off a goodbye among whole messages, with whatever follows it. True: there was one.
-fn cut_at_goodbye(messages: &mut BytesMut) -> bool {
-    let len = before_goodbye(messages);
+fn truncate_at_terminate(messages: &mut BytesMut) -> bool {
+    let len = before_terminate(messages);
     let cut = len < messages.len();
     messages.truncate(len);
     cut
@@ -183,11 +183,11 @@ mod tests {
         frontend::query("X", &mut messages).unwrap();
         messages.extend_from_slice(b"d\0\0\0\x09X\0\0\0\x04");
         let all = messages.clone();
-        assert!(!cut_at_goodbye(&mut messages));
+        assert!(!truncate_at_terminate(&mut messages));
         assert_eq!(messages, all);
         frontend::terminate(&mut messages);
         frontend::sync(&mut messages);
-        assert!(cut_at_goodbye(&mut messages));
+        assert!(truncate_at_terminate(&mut messages));
         assert_eq!(messages, all);
     }
 }

@@ -32,7 +32,7 @@ use handshakes::Handshakes;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
-use session_handle::Presence;
+use session_handle::SessionHandle;
 use session_loop::Ended;
 
 /// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is shut down or dropped.
@@ -70,7 +70,7 @@ struct Shared {
     bound: Bound,
     queue: Queue,
     /// One for each session that can run at a time.
-    presences: Vec<Arc<Presence>>,
+    handles: Vec<Arc<SessionHandle>>,
     handshakes: Handshakes,
     /// The last session could not start.
     failing: AtomicBool,
@@ -130,7 +130,7 @@ impl PgliteServer {
             listen: listen.clone(),
             bound,
             queue: Queue::default(),
-            presences: vec![Arc::default()],
+            handles: vec![Arc::default()],
             handshakes: Handshakes::default(),
             failing: AtomicBool::new(false),
         });
@@ -187,14 +187,14 @@ impl Threads {
         let close_listener = listener.waker();
         let mut sessions = Vec::new();
         let start = || {
-            for presence in &shared.presences {
+            for handle in &shared.handles {
                 let (started, start) = mpsc::sync_channel(1);
-                let (shared, presence, alive) = (shared.clone(), presence.clone(), alive.clone());
+                let (shared, handle, alive) = (shared.clone(), handle.clone(), alive.clone());
                 let cluster = cluster.clone();
                 sessions.push(spawn("session", move || {
                     let _alive = alive;
                     let started = Arc::new(Start::new(started));
-                    Sessions { shared, cluster, presence, started, prepared: Mutex::default() }.serve()
+                    Sessions { shared, cluster, handle, started, prepared: Mutex::default() }.serve()
                 })?);
                 // A session that cannot even start is an error of the caller's, and what it has to say is the reason.
                 start
@@ -202,7 +202,7 @@ impl Threads {
                     .unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
             }
             let shared = shared.clone();
-            spawn("listener", move || admission::stand(&listener, &shared))
+            spawn("listener", move || admission::accept_loop(&listener, &shared))
         };
         match start() {
             Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener }),
@@ -223,13 +223,13 @@ impl Threads {
         let _ = close_listener.wake();
         let mut result = listener.join().map_err(|_| panicked());
         shared.bound.remove();
-        admission::turn_away(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
+        admission::reject(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
         shared.handshakes.close();
-        shared.presences.iter().for_each(|presence| presence.close());
+        shared.handles.iter().for_each(|handle| handle.close());
         // Nothing is ever sent: it is the end that is waited for.
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(shared.listen.grace);
-        shared.presences.iter().for_each(|presence| presence.end());
+        shared.handles.iter().for_each(|handle| handle.end());
         for session in sessions {
             result = result.and(session.join().unwrap_or_else(|_| Err(panicked())));
         }
@@ -281,7 +281,7 @@ fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
 struct Sessions {
     shared: Arc<Shared>,
     cluster: Cluster,
-    presence: Arc<Presence>,
+    handle: Arc<SessionHandle>,
     started: Arc<Start>,
     /// The next session's process in the making.
     prepared: Mutex<Option<JoinHandle<Result<Instance>>>>,
@@ -300,7 +300,7 @@ impl Sessions {
     /// if it crashed or could not start.
     fn serve(&self) -> Result<()> {
         loop {
-            let error = match catch_unwind(AssertUnwindSafe(|| self.serve_one())) {
+            let error = match catch_unwind(AssertUnwindSafe(|| self.run_one())) {
                 Ok(Ok(Ended::Unused)) => break,
                 Ok(Ok(Ended::Served(Ok(())))) => continue,
                 // PostgreSQL told its client what it ended the session for.
@@ -314,7 +314,7 @@ impl Sessions {
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Crashed, "a session's thread panicked"),
             };
-            self.presence.leave();
+            self.handle.leave();
             let message = error.to_string();
             if !self.fail(error) {
                 break;
@@ -322,7 +322,7 @@ impl Sessions {
             self.shared.failing.store(true, Ordering::SeqCst);
             // It may be over when the next client comes; this one is told.
             let Some(client) = self.shared.queue.next() else { break };
-            admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
+            admission::reject([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
         }
         // It holds the database as well.
         let prepared = lock(&self.prepared).take();
@@ -330,9 +330,9 @@ impl Sessions {
         lock(&self.started.error).take().map_or(Ok(()), Err)
     }
 
-    fn serve_one(&self) -> Result<Ended> {
+    fn run_one(&self) -> Result<Ended> {
         let (shared, started) = (self.shared.clone(), self.started.clone());
-        let reception = Box::new(move || {
+        let next_client = Box::new(move || {
             shared.failing.store(false, Ordering::SeqCst);
             started.succeeded();
             shared.queue.next()
@@ -342,7 +342,7 @@ impl Sessions {
             Some(instance) => instance,
             None => Instance::new(self.launch()?)?,
         };
-        session_loop::attend(instance, self.presence.clone(), reception, &mut || self.prepare())
+        session_loop::serve_one(instance, self.handle.clone(), next_client, &mut || self.prepare())
     }
 
     fn launch(&self) -> Result<Launch> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::session_loop::Arrival;
+use super::session_loop::Incoming;
 
 /// The clients.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(Ticket, Arrival)>,
+    waiting: VecDeque<(Ticket, Incoming)>,
     tickets: u64,
     closed: bool,
 }
@@ -26,7 +26,7 @@ pub(super) struct Ticket(u64);
 
 impl Queue {
     /// Adds a client at the end. A closed queue gives it back.
-    pub(super) fn enter(&self, client: Arrival) -> Result<Ticket, Arrival> {
+    pub(super) fn enter(&self, client: Incoming) -> Result<Ticket, Incoming> {
         let mut state = self.lock();
         if state.closed {
             return Err(client);
@@ -55,14 +55,14 @@ impl Queue {
     }
 
     /// Takes a client out, if it is still there.
-    pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Arrival> {
+    pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Incoming> {
         let mut state = self.lock();
         let place = state.waiting.iter().position(|(other, _)| *other == ticket)?;
         state.waiting.remove(place).map(|(_, client)| client)
     }
 
     /// Waits for the next client and takes it; `None` when the queue is closed.
-    pub(super) fn next(&self) -> Option<Arrival> {
+    pub(super) fn next(&self) -> Option<Incoming> {
         let empty = |state: &mut State| state.waiting.is_empty() && !state.closed;
         let mut state = self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
         let next = state.waiting.pop_front();
@@ -71,7 +71,7 @@ impl Queue {
     }
 
     /// Takes no client in any more, and gives back those that wait.
-    pub(super) fn close(&self) -> Vec<Arrival> {
+    pub(super) fn close(&self) -> Vec<Incoming> {
         let mut state = self.lock();
         state.closed = true;
         self.changed.notify_all();
@@ -93,11 +93,11 @@ mod tests {
     use super::*;
     use crate::transport::pipe::pipe;
 
-    fn client(name: &str) -> Arrival {
-        Arrival { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }
+    fn client(name: &str) -> Incoming {
+        Incoming { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }
     }
 
-    fn name(client: Option<Arrival>) -> String {
+    fn name(client: Option<Incoming>) -> String {
         client.map(|client| String::from_utf8(client.startup.to_vec()).unwrap()).unwrap_or_default()
     }
 

@@ -10,7 +10,7 @@ use crate::wasm::interrupts::{Flag, Interrupts};
 
 /// A place for one session after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Presence(Mutex<State>);
+pub(crate) struct SessionHandle(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -21,13 +21,13 @@ struct State {
     rests: Option<TransactionStatus>,
     key: Option<CancelKey>,
     watch: Option<Watch>,
-    /// Set when the client has left: see [`Presence::arrive`].
+    /// Set when the client has left: see [`SessionHandle::arrive`].
     left: Arc<AtomicBool>,
     /// It ends as soon as it rests, this session and every later one.
     closing: bool,
 }
 
-impl Presence {
+impl SessionHandle {
     /// Whether there is a client.
     pub(crate) fn is_taken(&self) -> bool {
         self.lock().taken

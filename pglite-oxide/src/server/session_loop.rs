@@ -17,7 +17,7 @@ use crate::protocol::TransactionStatus;
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::streams::{More, Sink, Source};
 
-use super::session_handle::Presence;
+use super::session_handle::SessionHandle;
 use super::{attach, startup};
 use crate::protocol::Follower;
 #[cfg(feature = "async")]
@@ -61,19 +61,19 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
     let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
-    Served { instance, client, presence: Arc::default() }.run(&mut || ())
+    Served { instance, client, handle: Arc::default() }.run(&mut || ())
 }
 
 /// A client that came: its connection, its start-up packet, and what it sent after that.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct Incoming {
     pub(crate) peer: Box<dyn Peer>,
     pub(crate) startup: BytesMut,
     pub(crate) received: BytesMut,
 }
 
 /// Waits for the client of a session that is started; `None`: there will be none.
-pub(crate) type Reception = Box<dyn FnMut() -> Option<Arrival> + Send>;
+pub(crate) type NextClient = Box<dyn FnMut() -> Option<Incoming> + Send>;
 
 /// How a session ended that was started for a client to come.
 #[derive(Debug)]
@@ -84,18 +84,18 @@ pub(crate) enum Ended {
     Served(Result<()>),
 }
 
-/// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `presence` tells others
+/// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `handle` tells others
 /// about it meanwhile, and `leaving` is called when the client has said goodbye, before PostgreSQL ends the session.
 ///
 /// # Errors
 /// Any, if the session ended before there was a client.
-pub(crate) fn attend(
+pub(crate) fn serve_one(
     mut instance: Instance,
-    presence: Arc<Presence>,
-    reception: Reception,
+    handle: Arc<SessionHandle>,
+    next_client: NextClient,
     leaving: &mut dyn FnMut(),
 ) -> Result<Ended> {
-    let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
+    let expected = Expected { next_client, handle: handle.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
     // The first pump tells the client that PostgreSQL is ready.
     let outcome = match instance.boot() {
@@ -103,13 +103,13 @@ pub(crate) fn attend(
         other => other,
     };
     // The connection is closed last: a client that sees its end finds the session's files at rest.
-    let mut served = Served { instance, client, presence };
+    let mut served = Served { instance, client, handle };
     let result = match outcome {
         Ok(Outcome::Drained) => served.run(leaving),
         Ok(Outcome::Ended(code)) => served.ended(code),
         Err(error) => Err(error),
     };
-    served.presence.leave();
+    served.handle.leave();
     // PostgreSQL says itself why it ends a session, unless it crashes.
     if let Err(error) = &result
         && !served.instance.has_exited()
@@ -127,7 +127,7 @@ pub(crate) fn attend(
 struct Served {
     instance: Instance,
     client: Arc<Client>,
-    presence: Arc<Presence>,
+    handle: Arc<SessionHandle>,
 }
 
 impl Served {
@@ -136,9 +136,9 @@ impl Served {
         let interrupts = self.instance.interrupts().clone();
         loop {
             let timeout = self.instance.flush_due().then_some(FLUSH_DELAY);
-            self.presence.rest(&self.client.lock().follower, &interrupts);
+            self.handle.rest(&self.client.lock().follower, &interrupts);
             let input = self.client.lock().wait(&mut messages, timeout);
-            self.presence.work();
+            self.handle.work();
             if input == Input::End || self.client.lock().left.load(Ordering::SeqCst) {
                 leaving();
             }
@@ -214,8 +214,8 @@ pub(super) struct Conversation {
 }
 
 struct Expected {
-    reception: Reception,
-    presence: Arc<Presence>,
+    next_client: NextClient,
+    handle: Arc<SessionHandle>,
     interrupts: Arc<Interrupts>,
 }
 
@@ -252,7 +252,7 @@ impl Conversation {
         loop {
             let len = whole(&self.received, max);
             if len > 0 {
-                let len = match before_goodbye(&self.received[..len]) {
+                let len = match before_terminate(&self.received[..len]) {
                     0 => {
                         self.left.store(true, Ordering::SeqCst);
                         len
@@ -273,12 +273,12 @@ impl Conversation {
     /// Waits for a client that is not there yet, and takes its start-up packet. False: there will be none.
     fn expect(&mut self, input: &mut BytesMut) -> bool {
         let Some(mut expected) = self.expected.take() else { return false };
-        let Some(mut arrival) = (expected.reception)() else { return false };
-        arrival.peer.attach(&expected.interrupts);
-        self.left = expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
-        self.peer = Some(arrival.peer);
-        self.received = arrival.received;
-        *input = arrival.startup;
+        let Some(mut incoming) = (expected.next_client)() else { return false };
+        incoming.peer.attach(&expected.interrupts);
+        self.left = expected.handle.arrive(&expected.interrupts, incoming.peer.watch());
+        self.peer = Some(incoming.peer);
+        self.received = incoming.received;
+        *input = incoming.startup;
         true
     }
 
@@ -338,7 +338,7 @@ pub(crate) fn whole(bytes: &[u8], max: usize) -> usize {
 }
 
 /// How many bytes of whole messages come before a goodbye.
-pub(super) fn before_goodbye(messages: &[u8]) -> usize {
+pub(super) fn before_terminate(messages: &[u8]) -> usize {
     let mut at = 0;
     while let Some(&[tag, a, b, c, d]) = messages.get(at..at + 5) {
         if tag == attach::TERMINATE {
