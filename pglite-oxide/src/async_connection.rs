@@ -1,5 +1,5 @@
-//! The feature `async`: databases opened from tasks, and clients of `tokio-postgres` for them. It owns the thin layer between tasks and a session's
-//! thread; what the thread does is `serve`'s.
+//! The feature `async`: databases opened from tasks, and clients of `tokio-postgres` for them. It
+//! owns the thin layer between tasks and a session's thread; what the thread does is `serve`'s.
 
 use std::fmt;
 use std::future::Future;
@@ -17,12 +17,13 @@ use crate::server::session_loop;
 use crate::transport::pipe::ClientEnd;
 use crate::{Builder, CancelToken, Listen, Pglite, PgliteServer};
 
-/// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that has to be polled, by a task of its own as a rule, for
-/// the client to get on. It ends when the client is dropped and all that it has asked for is done, with how the session ended:
-/// then the database is closed, with everything in its files, and may be opened again.
+/// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that
+/// has to be polled, by a task of its own as a rule, for the client to get on. It ends when the
+/// client is dropped and all that it has asked for is done, with how the session ended: then the
+/// database is closed, with everything in its files, and may be opened again.
 ///
-/// Dropped before that, the connection ends the session all the same: a statement that runs is broken off and its transaction rolled back, and a
-/// thread closes the database in a while.
+/// Dropped before that, the connection ends the session all the same: a statement that runs is
+/// broken off and its transaction rolled back, and a thread closes the database in a while.
 ///
 /// Notices and notifications come from [`Self::poll_message`]; the future drops them.
 #[must_use = "a client gets on only while its connection is polled"]
@@ -37,15 +38,17 @@ pub struct Connection {
 }
 
 impl Pglite {
-    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it with its connection. No thread of the caller's is
-    /// ever blocked by PostgreSQL, whatever the runtime.
+    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it
+    /// with its connection. No thread of the caller's is ever blocked by PostgreSQL, whatever the
+    /// runtime.
     ///
-    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one is open. Notices and notifications that were not
-    /// taken are dropped, and so is the notice callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
+    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one
+    /// is open. Notices and notifications that were not taken are dropped, and so is the notice
+    /// callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
     /// What a client asks for and does not read waits in PostgreSQL, so that memory stays bounded.
     ///
-    /// One thing differs from a connection to a server: [`Client::cancel_token`] wants to open a second connection, which there is not. Use
-    /// [`Connection::cancel_token`].
+    /// One thing differs from a connection to a server: [`Client::cancel_token`] wants to open a
+    /// second connection, which there is not. Use [`Connection::cancel_token`].
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -63,7 +66,8 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over; [`ErrorKind::Io`] if there can be no thread.
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over; [`ErrorKind::Io`] if
+    /// there can be no thread.
     pub async fn connect_tokio(self) -> Result<(Client, Connection)> {
         let mut config = tokio_postgres::Config::new();
         config.user(&self.options().user).dbname(&self.options().database);
@@ -85,7 +89,8 @@ impl Pglite {
 }
 
 impl Pglite {
-    /// Ends the session in good order on a thread of its own, so that no thread of the caller's waits. The database may be opened again when this returns.
+    /// Ends the session in good order on a thread of its own, so that no thread of the caller's
+    /// waits. The database may be opened again when this returns.
     ///
     /// # Errors
     /// As [`Self::close`].
@@ -95,7 +100,8 @@ impl Pglite {
 }
 
 impl PgliteServer {
-    /// Stops the server on a thread of its own, so that no thread of the caller's waits: [`Self::shutdown`] says how.
+    /// Stops the server on a thread of its own, so that no thread of the caller's waits:
+    /// [`Self::shutdown`] says how.
     ///
     /// # Errors
     /// As [`Self::shutdown`].
@@ -118,8 +124,9 @@ async fn on_thread<T: Send + 'static>(
 }
 
 impl Builder {
-    /// Opens the database on a thread of its own, so that no thread of the caller's waits. A database that was opened like this and is dropped is closed on a thread of
-    /// its own, too: use [`Pglite::close_async`] to wait for that, and to open it again.
+    /// Opens the database on a thread of its own, so that no thread of the caller's waits. A
+    /// database that was opened like this and is dropped is closed on a thread of its own, too: use
+    /// [`Pglite::close_async`] to wait for that, and to open it again.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -132,8 +139,9 @@ impl Builder {
         })
     }
 
-    /// Opens the database for clients that connect to a local server, on a thread of its own: [`Self::serve`] says how. A server that was started like this and is
-    /// dropped stops on a thread of its own, too: use [`PgliteServer::shutdown_async`] to wait for that.
+    /// Opens the database for clients that connect to a local server, on a thread of its own:
+    /// [`Self::serve`] says how. A server that was started like this and is dropped stops on a
+    /// thread of its own, too: use [`PgliteServer::shutdown_async`] to wait for that.
     ///
     /// # Errors
     /// As [`Self::serve`].
@@ -157,17 +165,20 @@ impl Builder {
 }
 
 impl Connection {
-    /// A handle that cancels the running statement from any thread or task, as often as one wants to.
+    /// A handle that cancels the running statement from any thread or task, as often as one wants
+    /// to.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel.clone()
     }
 
-    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once the session has ended.
+    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once
+    /// the session has ended.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.inner.as_ref()?.parameter(name)
     }
 
-    /// The next notice or notification; `None` when the session has ended in good order. As long as somebody polls for it, the client gets on.
+    /// The next notice or notification; `None` when the session has ended in good order. As long as
+    /// somebody polls for it, the client gets on.
     pub fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage>>> {
         if let Some(inner) = &mut self.inner {
             match ready!(inner.poll_message(context)) {

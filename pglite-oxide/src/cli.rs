@@ -1,4 +1,5 @@
-//! For the program `pglite`, not for users of the library: PostgreSQL's client programs with this process's own streams. No promise of stability.
+//! For the program `pglite`, not for users of the library: PostgreSQL's client programs with this
+//! process's own streams. No promise of stability.
 
 use std::io::IsTerminal;
 use std::net::ToSocketAddrs;
@@ -88,7 +89,7 @@ pub fn psql(db: &mut Pglite, args: Vec<String>) -> Result<i32> {
 fn here(args: Vec<String>) -> Result<Psql> {
     let working_directory: Option<PathBuf> = match std::env::current_dir() {
         Ok(directory) => Some(directory),
-        // Somebody has removed it. As natively, nothing is amiss as long as paths are absolute.
+        // It has been removed. As natively, only relative paths fail.
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
         Err(cause) => return Err(Error::new(ErrorKind::Io, "cannot find the working directory").with_cause(cause)),
     };
@@ -104,8 +105,8 @@ fn here(args: Vec<String>) -> Result<Psql> {
     })
 }
 
-/// Those of the signals that this program may catch: one that its parent had it ignore, as `nohup` does
-/// with SIGHUP and shells do with SIGINT for what runs in the background, stays ignored.
+/// Those of the signals that this program may catch: one that its parent had it ignore, as `nohup`
+/// does with SIGHUP and shells do with SIGINT for what runs in the background, stays ignored.
 ///
 /// # Errors
 /// The system's, for what is no signal.
@@ -125,7 +126,8 @@ pub fn not_ignored(signals: &[i32]) -> std::io::Result<Vec<i32>> {
 fn is_ignored(signal: i32) -> std::io::Result<bool> {
     // SAFETY: a `sigaction` of zeros is a value of its type.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: without a new action, the call only writes the present one to the pointer, which is valid.
+    // SAFETY: without a new action, the call only writes the present one to the pointer, which is
+    // valid.
     match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
         0 => Ok(action.sa_sigaction == libc::SIG_IGN),
         _ => Err(std::io::Error::last_os_error()),
@@ -152,7 +154,7 @@ impl OnSignal {
 impl Drop for OnSignal {
     fn drop(&mut self) {
         self.handle.close();
-        // It can only have panicked, which it said.
+        // A panic has been reported by the panic hook.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -1,5 +1,6 @@
-//! `psql`, with the caller's arguments, streams and files. It owns what of the caller's surroundings the program sees: all of the machine's files, with the
-//! caller's working directory, and a few variables of the environment.
+//! `psql`, with the caller's arguments, streams and files. It owns what of the caller's
+//! surroundings the program sees: all of the machine's files, with the caller's working directory,
+//! and a few variables of the environment.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::wasm::channel::Dialer;
 const INSTALLATION: &str = "/.pglite-oxide";
 
 #[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
-/// Variables that are handed on from the caller's environment: the user's taste, not where the server is.
+/// Variables that are handed on from the caller's environment: the user's taste, not where the
+/// server is.
 const PASSED_ON: [&str; 13] = [
     "COLUMNS",
     "HOME",
@@ -54,7 +56,8 @@ impl Psql {
     /// Starts the program.
     ///
     /// # Errors
-    /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the working directory is not there, or the system refuses a thread.
+    /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the working
+    /// directory is not there, or the system refuses a thread.
     pub(crate) fn start(self, dialer: Box<dyn Dialer>) -> Result<Running> {
         let working_directory = self.working_directory.as_deref().map(guest_path).transpose()?;
         let volume = Volume::new(Arc::new(MachineFs)).mount(INSTALLATION, Arc::new(installation("bin/psql")?));
@@ -77,11 +80,13 @@ impl Psql {
         command.start()
     }
 
-    /// Runs the program in the session of a database, and returns its exit code. A transaction that it leaves open is rolled back, as a server would.
-    /// `watch` is given the way to interrupt it, and what it returns is dropped at the end.
+    /// Runs the program in the session of a database, and returns its exit code. A transaction that
+    /// it leaves open is rolled back, as a server would. `watch` is given the way to interrupt it,
+    /// and what it returns is dropped at the end.
     ///
     /// # Errors
-    /// As [`Self::start`]; [`ErrorKind::Crashed`] if the program traps; why the session is over if it is.
+    /// As [`Self::start`]; [`ErrorKind::Crashed`] if the program traps; why the session is over if
+    /// it is.
     pub(crate) fn run_in<W>(mut self, db: &mut Pglite, watch: impl FnOnce(Interrupter) -> Result<W>) -> Result<i32> {
         let interrupts = db.session.interrupts().clone();
         let (server, client) = pipe::pipe();
@@ -195,7 +200,8 @@ mod tests {
         let code = with_terminal(&mut db, |mut terminal, running| {
             terminal.wait_for("postgres=# ");
             terminal.keyboard.send("SELECT pg_sleep(600);\n").unwrap();
-            // It may come before the statement begins, and then there is nothing to cancel but the line.
+            // It may come before the statement begins, and then there is nothing to cancel but the
+            // line.
             let start = Instant::now();
             loop {
                 running.interrupter().interrupt();

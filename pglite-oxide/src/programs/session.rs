@@ -1,5 +1,5 @@
-//! The way of a client program to the session of a database in this process. The session is one, so the first connection has it; what comes beside it can only cancel
-//! what runs there.
+//! The way of a client program to the session of a database in this process. The session is one, so
+//! the first connection has it; what comes beside it can only cancel what runs there.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -39,7 +39,8 @@ impl Dialer for SessionDialer {
     }
 }
 
-/// The connection to the session. A program that goes without a goodbye leaves nothing running there.
+/// The connection to the session. A program that goes without a goodbye leaves nothing running
+/// there.
 #[derive(Debug)]
 struct AttachedChannel {
     inner: PipeChannel,

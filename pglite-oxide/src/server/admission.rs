@@ -1,5 +1,6 @@
-//! How a client gets to a session: it is accepted, says what it wants, waits for its turn, and is told if there is none for it. A client that is slow, silent or no
-//! client at all costs a thread for a while and nothing else. What it says to PostgreSQL is not looked at, but for the name of `pg_isready`.
+//! Connection admission: accept, read the start-up packet, queue for a session, reject on timeout.
+//! A slow or silent client costs a thread until its time is up, and nothing else. Of what a client
+//! says to PostgreSQL, only the application name is read, to recognize `pg_isready`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,14 +22,15 @@ use crate::transport::pipe::{ClientEnd, pipe};
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::{Input, Peer};
 
-/// How long a client may take for its start-up packet: PostgreSQL's default of `authentication_timeout`.
+/// How long a client may take for its start-up packet: PostgreSQL's default of
+/// `authentication_timeout`.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client that gets no session may take to read why. The answer fits into the buffers of
 /// a connection, so that only a client that sends requests and reads no answers needs any of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a client that waits looks whether the one that has the session is still there.
+/// How often a waiting client checks whether the client that has the session is still there.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the listener waits when the system has no room for another connection.
+/// How long the listener waits when the system cannot accept another connection.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// What `pg_isready` calls itself in its start-up packet, unless `PGAPPNAME` says otherwise.
 const PROBE: &str = "pg_isready";
@@ -38,7 +40,7 @@ pub(super) fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
     while let Some(accepted) = listener.next() {
         let result = accepted.and_then(|stream| {
             if let Stream::Tcp(stream) = &stream {
-                // An answer is whole when it is written.
+                // Answers are written whole: there is nothing to collect.
                 stream.set_nodelay(true)?;
             }
             Socket::new(stream)
@@ -56,14 +58,14 @@ pub(super) fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
     }
 }
 
-/// Lets a client of this process in, and returns its end of the connection.
+/// Admits a client of this process, and returns its end of the connection.
 pub(super) fn connect(shared: &Arc<Shared>) -> Result<ClientEnd> {
     let (server, client) = pipe();
     start_handshake(shared, Box::new(server));
     Ok(client)
 }
 
-/// Tells clients why they get no session.
+/// Tells clients why they get no session, and closes their connections.
 pub(super) fn reject(clients: impl IntoIterator<Item = Incoming>, code: &SqlState, message: &str, hint: Option<&str>) {
     for mut client in clients {
         refuse(&mut *client.peer, code, message, hint);
@@ -74,11 +76,11 @@ fn refuse(peer: &mut dyn Peer, code: &SqlState, message: &str, hint: Option<&str
     peer.write(&mut fatal(code, message, hint), Some(Instant::now() + ANSWER_TIMEOUT));
 }
 
-/// Gives a client a thread of its own.
+/// Starts a client's handshake on a thread of its own.
 fn start_handshake(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     let task = shared.clone();
     let run = move |peer: Box<dyn Peer>, reading: &Reading| {
-        // The connection goes with the panic, and nothing else does.
+        // A panic closes this connection only.
         if catch_unwind(AssertUnwindSafe(|| handshake(&task, peer, reading))).is_err() {
             task.listen.report(Error::new(ErrorKind::Crashed, "the thread of a client that connects panicked"));
         }
@@ -98,7 +100,7 @@ fn handshake(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
     reading.done();
     match packet {
         Some(Packet::Cancel(key)) => {
-            // No answer: whoever guesses learns nothing.
+            // There is no answer: a guess must not be confirmed.
             let _ = shared.handles.iter().any(|handle| handle.cancel(key));
         }
         Some(Packet::Startup { startup, .. }) if startup::application_name(&startup) == Some(PROBE) => {
@@ -146,7 +148,7 @@ fn wait_for_session(shared: &Shared, client: Incoming) {
     }
 }
 
-/// What a client begins with.
+/// The first packet of a client.
 #[derive(Debug)]
 pub(crate) enum Packet {
     /// A start-up packet, whole, and what came after it.
@@ -158,8 +160,8 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// Reads it; `None` if the client leaves, takes too long, or sends something else. As PostgreSQL does it, bytes that are no packet get no answer: whoever sent
-    /// them does not speak the protocol.
+    /// Reads it; `None` if the client leaves, takes too long, or sends something else. As in
+    /// PostgreSQL, bytes that are no packet get no answer: the sender does not speak the protocol.
     pub(crate) fn read(peer: &mut dyn Peer) -> Option<Self> {
         let deadline = Instant::now() + STARTUP_TIMEOUT;
         let mut received = BytesMut::new();
@@ -177,7 +179,7 @@ impl Packet {
                 (_, code @ (SSL_REQUEST | GSS_REQUEST)) => {
                     let ahead = received.len() > len;
                     received.clear();
-                    // There is no encryption on one machine; clients that can do without go on.
+                    // There is no encryption; clients that do not require it go on.
                     let (mut answer, goes_on) = encryption.answer(code, ahead);
                     (peer.write(&mut answer, Some(deadline)) && goes_on).then_some(())?;
                 }

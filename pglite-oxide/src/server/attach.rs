@@ -1,5 +1,6 @@
-//! A session lent to a client for a while: whatever the client does or leaves undone, the session is its owner's again when the client is gone. It owns what takes the
-//! place of the client's last words; how a client that keeps its session is served is the parent's.
+//! Serves a client in the session of an open database, and gives the session back afterwards,
+//! whatever the client did: Terminate is not passed on, a COPY without its client fails, and output
+//! that is not read is dropped. Serving a client that keeps its session belongs to `session_loop`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,14 +21,15 @@ use crate::transport::{Input, Peer};
 use crate::wasm::interrupts::{Flag, Interrupts};
 use crate::wasm::streams::{More, Sink, Source};
 
-/// Tag of the message with which a client says goodbye.
+/// Tag of the message Terminate.
 pub(super) const TERMINATE: u8 = b'X';
 
-/// Serves a client until it says goodbye or is gone, on this thread, and returns the last error that it was told. The session goes on after it as it is then: in a
-/// transaction if the client left one open.
+/// Serves a client on this thread until it terminates or is gone, and returns the last error that
+/// it was told. The session keeps the state that the client leaves: an open transaction stays open.
 ///
 /// # Errors
-/// What the client was refused for, as [`startup::accept`] says; and why the session is over, if it is.
+/// What the client was refused for, as [`startup::accept`] says; and why the session is over, if it
+/// is.
 pub(crate) fn attach(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError>> {
     let mut received = BytesMut::new();
     if !startup::accept(db, &mut end, &mut received)? {
@@ -46,7 +48,7 @@ pub(crate) fn attach(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbErr
     Ok(error)
 }
 
-/// A session without its guest, which comes back however this ends.
+/// A session whose guest serves a client. The guest is given back however this ends.
 struct Attachment<'a> {
     session: &'a mut Session,
     instance: Option<Instance>,
@@ -64,8 +66,8 @@ impl Attachment<'_> {
             let input = self.attached.lock().wait(&mut messages, timeout);
             let outcome = match input {
                 Input::Bytes => {
-                    let goodbye = truncate_at_terminate(&mut messages);
-                    if goodbye {
+                    let terminated = truncate_at_terminate(&mut messages);
+                    if terminated {
                         self.attached.gone.store(true, Ordering::SeqCst);
                     }
                     instance.streams().send(&mut messages);
@@ -103,7 +105,7 @@ impl Attachment<'_> {
 
 impl Drop for Attachment<'_> {
     fn drop(&mut self) {
-        // Only on the way of a panic is there anything left to do.
+        // There is something left to do only when a panic unwinds.
         let _ = self.give_back(Ok(Outcome::Drained));
     }
 }
@@ -113,7 +115,7 @@ struct AttachedClient {
     /// Only ever locked by the session's thread.
     client: Mutex<Conversation>,
     interrupts: Arc<Interrupts>,
-    /// It has said goodbye, or reads and writes no more.
+    /// It has terminated, or reads and writes no more.
     gone: AtomicBool,
 }
 
@@ -126,7 +128,8 @@ impl AttachedClient {
 struct FromAttached(Arc<AttachedClient>);
 
 impl Source for FromAttached {
-    /// A guest that asks is in the middle of a COPY. If the client is gone, the statement ends with an error, and the session does not.
+    /// Reading past the input means that a COPY FROM STDIN is in progress. If the client is gone,
+    /// the statement fails and the session goes on.
     fn more(&mut self, input: &mut BytesMut) -> More {
         let attached = &self.0;
         if !attached.gone.load(Ordering::SeqCst) {
@@ -148,7 +151,7 @@ impl Source for FromAttached {
 struct ToAttached(Arc<AttachedClient>);
 
 impl Sink for ToAttached {
-    /// What a client that is gone would have read is dropped, and the statement that says it is cancelled.
+    /// Output for a client that is gone is dropped, and the statement that writes it is cancelled.
     fn take(&mut self, output: &mut BytesMut) -> bool {
         let attached = &self.0;
         let taken = {
@@ -156,8 +159,8 @@ impl Sink for ToAttached {
             client.follower.follow(output);
             client.peer.as_mut().is_some_and(|peer| peer.write(output, None))
         };
-        let goodbye = attached.gone.load(Ordering::SeqCst);
-        if !taken && !goodbye && !attached.gone.swap(true, Ordering::SeqCst) {
+        let terminated = attached.gone.load(Ordering::SeqCst);
+        if !taken && !terminated && !attached.gone.swap(true, Ordering::SeqCst) {
             attached.interrupts.flag(Flag::Cancel);
         }
         output.clear();
@@ -165,7 +168,7 @@ impl Sink for ToAttached {
     }
 }
 
-/// Takes off a goodbye among whole messages, with whatever follows it. True: there was one.
+/// Removes Terminate and everything after it from whole messages. True: there was one.
 fn truncate_at_terminate(messages: &mut BytesMut) -> bool {
     let len = before_terminate(messages);
     let cut = len < messages.len();
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goodbye_is_found_among_messages_only() {
+    fn terminate_is_found_among_messages_only() {
         let mut messages = BytesMut::new();
         frontend::query("X", &mut messages).unwrap();
         messages.extend_from_slice(b"d\0\0\0\x09X\0\0\0\x04");

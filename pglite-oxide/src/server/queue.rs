@@ -1,4 +1,4 @@
-//! Clients that wait for a session, in the order in which they came. Sessions take them; who waits too long is taken out again.
+//! The queue of clients that wait for a session, first come, first served.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::session_loop::Incoming;
 
-/// The clients.
+/// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -46,7 +46,7 @@ impl Queue {
         !timed_out.timed_out()
     }
 
-    /// Does something that must not be done once the client has left the queue: nobody takes it out meanwhile.
+    /// Runs `work` if the client is still in the queue, and keeps it there meanwhile.
     pub(super) fn while_waiting(&self, ticket: Ticket, work: impl FnOnce()) {
         let state = self.lock();
         if state.waiting.iter().any(|(other, _)| *other == ticket) {
@@ -54,7 +54,7 @@ impl Queue {
         }
     }
 
-    /// Takes a client out, if it is still there.
+    /// Removes a client, if it is still there.
     pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Incoming> {
         let mut state = self.lock();
         let place = state.waiting.iter().position(|(other, _)| *other == ticket)?;
@@ -70,7 +70,7 @@ impl Queue {
         next.map(|(_, client)| client)
     }
 
-    /// Takes no client in any more, and gives back those that wait.
+    /// Closes the queue for new clients, and returns those that wait.
     pub(super) fn close(&self) -> Vec<Incoming> {
         let mut state = self.lock();
         state.closed = true;
@@ -78,7 +78,7 @@ impl Queue {
         state.waiting.drain(..).map(|(_, client)| client).collect()
     }
 
-    /// Whether it takes no client in any more.
+    /// Whether the queue is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }

@@ -1,4 +1,5 @@
-//! A client as a session's thread sees it, wherever its bytes come from. It owns what such a connection has to do; `pipe` and `socket` do it.
+//! A client as a session's thread sees it, wherever its bytes come from. It owns what such a
+//! connection has to do; `pipe` and `socket` do it.
 
 pub(crate) mod pipe;
 pub(crate) mod socket;
@@ -16,19 +17,23 @@ pub(crate) trait Peer: Debug + Send {
     /// Names the interrupts of the session that serves the client from now on: they end its waits.
     fn attach(&mut self, interrupts: &Arc<Interrupts>);
 
-    /// Waits for bytes and adds them to `bytes`; for an interrupt of the guest too; and no longer than `timeout`.
+    /// Waits for bytes and adds them to `bytes`; for an interrupt of the guest too; and no longer
+    /// than `timeout`.
     fn wait(&mut self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input;
 
-    /// Hands all bytes to the client, as fast as it reads. False: it reads no more, or the session is to die or the deadline has passed and the client does not read.
+    /// Hands all bytes to the client, as fast as it reads. False: it reads no more, or the session
+    /// is to die or the deadline has passed and the client does not read.
     fn write(&mut self, bytes: &mut BytesMut, deadline: Option<Instant>) -> bool;
 
     /// Whether the client is known to have gone without saying goodbye.
     fn is_abandoned(&self) -> bool;
 
-    /// Tells from any thread, and at any time, whether the client is gone. `None`: that ends the session at once anyway.
+    /// Tells from any thread, and at any time, whether the client is gone. `None`: that ends the
+    /// session at once anyway.
     fn watch(&self) -> Option<Watch>;
 
-    /// Closes the connection from any thread: waits for the client's bytes end, and so do writes that it does not read.
+    /// Closes the connection from any thread: waits for the client's bytes end, and so do writes
+    /// that it does not read.
     fn closer(&self) -> Closer;
 }
 

@@ -1,5 +1,7 @@
-//! The connection between a session's thread and a client in this process: bytes in both directions, a bounded number of them each. The session's
-//! end blocks; the client's end never does and wakes a task instead, of whatever runtime. It owns who waits for what. What the bytes mean is others'.
+//! The connection between a session's thread and a client in this process: bytes in both
+//! directions, a bounded number of them each. The session's end blocks; the client's end never does
+//! and wakes a task instead, of whatever runtime. It owns who waits for what. What the bytes mean
+//! is others'.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -172,7 +174,8 @@ impl Drop for ServerEnd {
 }
 
 impl ClientEnd {
-    /// Puts at most `limit` bytes of what the session wrote where they are wanted, and says how many; none: it writes no more.
+    /// Puts at most `limit` bytes of what the session wrote where they are wanted, and says how
+    /// many; none: it writes no more.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, limit: usize, put: impl FnOnce(&[u8])) -> Poll<usize> {
         let mut state = self.shared.lock();
         let half = &mut state.output;

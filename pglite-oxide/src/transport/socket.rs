@@ -1,5 +1,6 @@
-//! The connection between a session's thread and a client at the other end of a socket. The thread reads and writes the socket itself; it sleeps in the
-//! system's selector, where interrupts of the guest reach it as well. It owns the socket and nothing of what the bytes mean.
+//! The connection between a session's thread and a client at the other end of a socket. The thread
+//! reads and writes the socket itself; it sleeps in the system's selector, where interrupts of the
+//! guest reach it as well. It owns the socket and nothing of what the bytes mean.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -63,8 +64,8 @@ impl Socket {
         Ok(Self { stream, poll, events, waker, closed, interrupts: None, buffer, gone: false })
     }
 
-    /// Sleeps until the socket may have become readable or writable, an interrupt was flagged or the time is up. What happened before is not forgotten: the
-    /// selector reports it at once.
+    /// Sleeps until the socket may have become readable or writable, an interrupt was flagged or
+    /// the time is up. What happened before is not forgotten: the selector reports it at once.
     fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -176,7 +177,8 @@ impl Peer for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // What is still on its way to the client gets there, whether or not the client had more to say. A client that is gone already is no matter.
+        // What is still on its way to the client gets there, whether or not the client had more to
+        // say. A client that is gone already is no matter.
         let _ = match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
