@@ -16,7 +16,7 @@ use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
 use crate::wasm::interrupts::Interrupts;
-use crate::wasm::streams::{More, Sink, Source};
+use crate::wasm::streams::{ClientLeft, More, Sink, Source};
 
 use super::session_handle::SessionHandle;
 use super::{attach, startup};
@@ -291,6 +291,15 @@ impl Conversation {
         true
     }
 
+    /// Whether the client has left. What has come of it meanwhile is kept.
+    fn client_left(&mut self) -> ClientLeft {
+        let Some(peer) = &mut self.peer else { return ClientLeft::default() };
+        let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
+        // The rest of the input matters only if nothing is before it.
+        let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
+        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&attach::TERMINATE) }
+    }
+
     /// Sends the client a message of the server's own.
     fn tell(&mut self, message: &[u8]) {
         if let Some(peer) = &mut self.peer {
@@ -312,6 +321,10 @@ impl Source for FromClient {
             Input::Interrupt | Input::Timeout => More::Interrupt,
             Input::End => More::End,
         }
+    }
+
+    fn client_left(&mut self) -> ClientLeft {
+        self.0.lock().client_left()
     }
 }
 
@@ -379,7 +392,7 @@ mod tests {
 
     #[test]
     fn terminate_is_returned_alone() {
-        let (mut server, mut client) = pipe();
+        let (mut server, mut client) = crate::transport::pipe::pipe();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let mut bytes = BytesMut::new();
         frontend::query("X", &mut bytes).unwrap();
