@@ -16,7 +16,7 @@ use crate::programs::psql::{self, Psql};
 use crate::programs::socket::SocketDialer;
 use crate::programs::{Dump, Input, Interrupter, Login, Output, PgDumpOptions};
 
-/// A server somewhere, by its connection URI.
+/// A server, by its connection URI.
 #[derive(Debug)]
 pub struct Server {
     dialer: SocketDialer,
@@ -26,10 +26,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes a connection URI apart. Of several hosts, the first one counts.
+    /// Parses a connection URI. Of several hosts, the first one counts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is none, or names no host or user.
+    /// [`ErrorKind::Config`] if it cannot be parsed, or names no host or user.
     pub fn at(uri: &str) -> Result<Self> {
         let refused = |what: &str| Error::new(ErrorKind::Config, format!("the connection URI {what}"));
         let config: tokio_postgres::Config =
@@ -105,11 +105,11 @@ fn here(args: Vec<String>) -> Result<Psql> {
     })
 }
 
-/// Those of the signals that this program may catch: one that its parent had it ignore, as `nohup`
-/// does with SIGHUP and shells do with SIGINT for what runs in the background, stays ignored.
+/// The signals that this program may catch: those that it did not inherit as ignored. `nohup`
+/// ignores SIGHUP, and shells ignore SIGINT for background commands; such signals stay ignored.
 ///
 /// # Errors
-/// The system's, for what is no signal.
+/// Those of the system, for a number that is no signal.
 pub fn not_ignored(signals: &[i32]) -> std::io::Result<Vec<i32>> {
     let mut caught = Vec::new();
     for signal in signals {
@@ -134,7 +134,7 @@ fn is_ignored(signal: i32) -> std::io::Result<bool> {
     }
 }
 
-/// Ctrl-C cancels what a program does, as long as this value is there.
+/// Has Ctrl-C interrupt a client program until this value is dropped.
 struct OnSignal {
     handle: Handle,
     thread: Option<JoinHandle<()>>,

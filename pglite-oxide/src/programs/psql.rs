@@ -16,12 +16,12 @@ use crate::server::attach;
 use crate::transport::pipe;
 use crate::wasm::channel::Dialer;
 
-/// Where the program finds itself and its like: a place that no machine has.
+/// Where the program is installed, in its own view: a path that no machine has.
 const INSTALLATION: &str = "/.pglite-oxide";
 
 #[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
-/// Variables that are handed on from the caller's environment: the user's taste, not where the
-/// server is.
+/// Variables that are passed on from the caller's environment: the user's preferences, and nothing
+/// that chooses a server.
 const PASSED_ON: [&str; 13] = [
     "COLUMNS",
     "HOME",
@@ -43,9 +43,9 @@ const PASSED_ON: [&str; 13] = [
 pub(crate) struct Psql {
     /// Arguments, without the program's name.
     pub(crate) args: Vec<String>,
-    /// Environment: PGUSER and PGDATABASE, and what `environment` hands on.
+    /// Environment: PGUSER and PGDATABASE, and what `environment` passes on.
     pub(crate) env: Vec<(String, String)>,
-    /// What relative paths start at; `None`: a directory that is no more.
+    /// The working directory; `None`: it has been removed.
     pub(crate) working_directory: Option<PathBuf>,
     pub(crate) stdin: Input,
     pub(crate) stdout: Output,

@@ -1,5 +1,5 @@
-//! The way of a client program to the session of a database in this process. The session is one, so
-//! the first connection has it; what comes beside it can only cancel what runs there.
+//! Connects a client program to the session of a database in this process. There is one session,
+//! which the first connection gets; further connections can only cancel its statement.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,10 +13,10 @@ use crate::transport::pipe::ClientEnd;
 use crate::wasm::channel::{Channel, Dialer};
 use crate::wasm::interrupts::{Flag, Interrupts};
 
-/// Goodbye, the last message of a client that is done.
+/// The message Terminate.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
-/// Leads to one session.
+/// Dials one session.
 #[derive(Debug)]
 pub(crate) struct SessionDialer {
     end: Mutex<Option<AttachedChannel>>,
@@ -39,8 +39,8 @@ impl Dialer for SessionDialer {
     }
 }
 
-/// The connection to the session. A program that goes without a goodbye leaves nothing running
-/// there.
+/// The connection to the session. If the program ends without Terminate, the running statement is
+/// cancelled.
 #[derive(Debug)]
 struct AttachedChannel {
     inner: PipeChannel,
@@ -83,7 +83,7 @@ impl Drop for AttachedChannel {
     }
 }
 
-/// A connection while the session is taken.
+/// A further connection, while the session is in use.
 #[derive(Debug)]
 struct Beside {
     session: Arc<Interrupts>,

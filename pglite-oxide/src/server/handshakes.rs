@@ -1,6 +1,5 @@
-//! Connections whose handshake is in progress, each with a thread of its own. It owns those
-//! threads: how many there may be, and that a shutdown closes their connections and joins them.
-//! What is said in a handshake belongs to `door`.
+//! The threads of connections whose handshake is in progress: their limit, and their end. A shutdown
+//! closes their connections and joins them. The handshake itself belongs to `admission`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
