@@ -1,4 +1,5 @@
-//! Which database a command is about, and what its sessions start with: the flags for what the library's `Builder` takes.
+//! Which database a command is about, and what its sessions start with: the flags for what the
+//! library's `Builder` takes.
 
 use std::path::PathBuf;
 
@@ -39,7 +40,8 @@ struct Root {
     /// A new database in memory, gone at the end
     #[arg(long, group = "place")]
     temporary: bool,
-    /// The database of an application of this user: APPLICATION, or QUALIFIER/ORGANIZATION/APPLICATION
+    /// The database of an application of this user: APPLICATION, or
+    /// QUALIFIER/ORGANIZATION/APPLICATION
     #[arg(long, value_name = "NAME", group = "place", value_parser = application)]
     app: Option<Application>,
 }
