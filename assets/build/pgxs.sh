@@ -1,7 +1,8 @@
 #!/bin/sh
 # An extension, by PGXS: pgxs.sh NAME [MAKE-VARIABLE=VALUE ...], from the archive
-# /pgl/sources/NAME.tar or the directory /pgl/sources/NAME. What its install makes in an empty
-# directory goes to /pgl/out/install, below the paths of the server.
+# /pgl/sources/NAME.tar or the directory /pgl/sources/NAME, patched with what assets/patches/NAME has.
+# What its install makes in an empty directory goes to /pgl/out/install, below the paths of the
+# server.
 set -eu
 . /pgl/assets/build/flags.sh
 
@@ -15,14 +16,7 @@ else
 	tar -xf "/pgl/sources/$NAME.tar" --strip-components=1 -C "$SRC"
 fi
 cd "$SRC"
-for PATCH in "/pgl/assets/patches/$NAME"/*.patch; do
-	[ -e "$PATCH" ] || continue
-	echo "applying $(basename "$PATCH")"
-	if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then
-		echo "PATCH-FAILED: $(basename "$PATCH") does not apply to $NAME: the file and the hunk are named above" >&2
-		exit 1
-	fi
-done
+apply_patches "$NAME"
 make -s -j"$JOBS" all USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
 make -s install USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
 # PGXS installs below the prefix it was given; users find everything below /usr.

@@ -22,6 +22,8 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "pglite-oxide",
     "-p",
+    "pglite-oxide-runtime",
+    "-p",
     "initdb",
     "-p",
     "bench",
@@ -30,6 +32,9 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "regress",
     "--all-features",
+    // Tests that need the payload are ignored without this; here it must be there.
+    "--",
+    "--include-ignored",
 ];
 
 /// Packages whose output belongs to one checkout.
@@ -44,6 +49,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "pglite-oxide-runtime",
     "regress",
     "xtask",
 ];
@@ -87,7 +93,8 @@ impl SharedTarget {
     /// of features.
     pub(crate) fn build(&self, what: &[&str]) -> Command {
         let mut command = self.cargo();
-        command.arg("build").args(RUNTIME_TESTS.iter().skip(1)).args(what);
+        let selection = RUNTIME_TESTS.iter().skip(1).take_while(|argument| **argument != "--");
+        command.arg("build").args(selection).args(what);
         command
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::serve::Arrival;
+use super::session_loop::Arrival;
 
 /// The clients.
 #[derive(Debug, Default)]
@@ -78,6 +78,11 @@ impl Queue {
         state.waiting.drain(..).map(|(_, client)| client).collect()
     }
 
+    /// Whether it takes no client in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +91,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::pipe;
+    use crate::transport::pipe::pipe;
 
     fn client(name: &str) -> Arrival {
         Arrival { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }

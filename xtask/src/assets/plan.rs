@@ -259,8 +259,16 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         inputs: Inputs::new()
             .tree("sources", &assets.join("guest/programs"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
-            .tree("setjmp", &assets.join("guest/overlay/src/backend/port/pgl_setjmp.c"))?
+            .files(
+                "headers",
+                &assets.join("guest/overlay/src/include"),
+                ["pgl_host.h", "pgl_numbers.h", "pgl_process.h"],
+            )?
+            .files(
+                "shared sources",
+                &assets.join("guest/overlay/src/backend/port"),
+                ["pgl_dtoa.c", "pgl_locale.c", "pgl_pow5.h", "pgl_process.c", "pgl_setjmp.c", "pgl_strtod.c"],
+            )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .rust("post-link", root, ["xtask/src/wasm"])?
             .rust("step", root, ["xtask/src/assets/programs.rs"])?,
@@ -270,7 +278,9 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
-        inputs: rust_program(root, "aot-compiler")?.text("rust", &host.rust)?,
+        inputs: rust_program(root, "aot-compiler")?
+            .tree("patches", &assets.join("patches/wasmer-compiler-llvm"))?
+            .text("rust", &host.rust)?,
         after: vec![image()?],
         cost: cost(Cores::Half, 3000, 240),
     });
@@ -368,7 +378,7 @@ fn packing(root: &Path) -> Result<Inputs> {
 }
 
 /// The form of the manifests, which the runtime reads.
-const MANIFEST_FORMAT: &str = "pglite-oxide/src/manifest.rs";
+const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
 
 /// What a Rust program of the pipeline is built from: the sources of the workspace's members that
 /// it consists of, and the crates that it depends on. Comments do not count.

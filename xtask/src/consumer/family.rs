@@ -1,5 +1,5 @@
-//! Which crates belong to Wasmer's family, and whether `pglite-oxide` pins each exactly. Pure
-//! functions over the tree and the packaged manifest.
+//! Which crates belong to Wasmer's family, and whether `pglite-oxide-runtime` pins each exactly.
+//! Pure functions over the tree and the packaged manifest.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ const OWNER: &str = "wasmerio";
 const NAMES: &[&str] = &["wasmer", "virtual-fs", "virtual-mio", "virtual-net", "webc", "wai-"];
 
 /// Crates of the family that are not pinned to the version in the tree, one line each. `pins` are
-/// the requirements of `pglite-oxide` by crate.
+/// the requirements of `pglite-oxide-runtime` by crate.
 pub(super) fn unpinned(nodes: &[Node], pins: &BTreeMap<String, String>) -> Vec<String> {
     let mut lines = Vec::new();
     for node in nodes.iter().filter(|node| belongs(node)) {

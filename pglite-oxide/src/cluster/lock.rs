@@ -1,0 +1,144 @@
+//! The lock of a root: an advisory lock of the system's on a file that says who holds it. It owns that file. The lock goes with the process,
+//! however it ends; the words in the file are for people only.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Name of the lock file in a root.
+pub(crate) const LOCK: &str = "lock";
+
+/// A held lock. Dropping it lets others in.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+/// Who holds a lock.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    program: String,
+    /// Seconds since 1970.
+    since: u64,
+}
+
+impl Lock {
+    /// Takes the lock of a root, or says who has it.
+    pub(crate) fn take(root: &Path) -> Result<Self> {
+        let path = root.join(LOCK);
+        let failed = |cause| Error::new(ErrorKind::Io, format!("cannot lock {}", path.display())).with_cause(cause);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => return Err(in_use(root, &mut file)),
+            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        let mut lock = Self(file);
+        lock.write().map_err(failed)?;
+        Ok(lock)
+    }
+
+    /// Whether nobody holds the lock of a directory: it has none, or it could be taken.
+    pub(crate) fn is_free(directory: &Path) -> bool {
+        match File::open(directory.join(LOCK)) {
+            Ok(file) => file.try_lock().is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Whether this is still the lock of a directory: it could have been removed before it was locked.
+    pub(crate) fn is_of(&self, root: &Path) -> bool {
+        let still = std::fs::metadata(root.join(LOCK));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+            matches!((still.map(id), self.0.metadata().map(id)), (Ok(there), Ok(here)) if there == here)
+        }
+        #[cfg(not(unix))]
+        still.is_ok()
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        let program = std::env::current_exe().unwrap_or_default().display().to_string();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let holder = serde_json::to_vec(&Holder { pid: std::process::id(), program, since })?;
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(&holder)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is what unlocks; a name left in it would only be out of date.
+        let _ = self.0.set_len(0);
+    }
+}
+
+fn in_use(root: &Path, file: &mut File) -> Error {
+    let mut text = String::new();
+    // Some systems let nobody read a locked file, and the holder may be about to write.
+    let _ = file.read_to_string(&mut text);
+    let holder = match serde_json::from_str::<Holder>(&text) {
+        Ok(Holder { pid, program, .. }) if pid == std::process::id() => {
+            format!("by this process ({program}, pid {pid})")
+        }
+        Ok(Holder { pid, program, since }) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            format!("by {program} (pid {pid}, for {})", span(now.saturating_sub(since)))
+        }
+        Err(_) => "by another database of this machine".to_string(),
+    };
+    Error::new(ErrorKind::InUse, format!("{} is in use {holder}; close it there first", root.display()))
+}
+
+/// A number of seconds in the two largest units that it has.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let first = units.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(3);
+    let mut rest = seconds;
+    let parts: Vec<String> = units[first..]
+        .iter()
+        .take(2)
+        .map(|(unit, name)| {
+            let count = rest / unit;
+            rest %= unit;
+            format!("{count} {name}")
+        })
+        .collect();
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_units_that_people_use() {
+        let spans = [0, 59, 60, 3_725, 90_000, 864_000].map(span);
+        assert_eq!(spans, ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "1 d 1 h", "10 d 0 h"]);
+    }
+
+    #[test]
+    fn one_holder_at_a_time_and_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = Lock::take(root.path()).unwrap();
+        assert!(lock.is_of(root.path()) && !Lock::is_free(root.path()));
+        let error = Lock::take(root.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(lock);
+        assert!(Lock::is_free(root.path()));
+        // What a dead holder left in the file is not in the way.
+        std::fs::write(root.path().join(LOCK), r#"{"pid":1,"program":"gone","since":0}"#).unwrap();
+        let lock = Lock::take(root.path()).unwrap();
+        std::fs::remove_file(root.path().join(LOCK)).unwrap();
+        assert!(!lock.is_of(root.path()));
+    }
+}
