@@ -45,7 +45,7 @@ impl Options {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     // Held until the program has run, so that it is the one that was built.
     let target = SharedTarget::acquire(paths)?;
-    let built = target.cargo().args(["build", "--release", "--locked", "-p", "crash"]).status();
+    let built = target.build(&["--bin", "crash"]).status();
     let built = built.context(|| "cannot start cargo".into())?;
     if !built.success() {
         return Err(Error::new(format!("cargo build -p crash failed: {built}")));

@@ -96,7 +96,7 @@ fn measure(command: &mut Command) -> Result<()> {
 
 /// Builds the benchmark program and returns its path.
 fn build(shared: &SharedTarget) -> Result<PathBuf> {
-    let status = shared.cargo().args(["build", "--locked", "--release", "-p", "bench"]).status();
+    let status = shared.build(&["--bin", "bench"]).status();
     let status = status.context(|| "cannot start cargo".into())?;
     if status.success() {
         Ok(shared.release().join("bench"))

@@ -1,4 +1,5 @@
-//! The crates of a program as `cargo tree` prints them, and which of them a user's program must not have. Pure functions over text.
+//! The crates of a program as `cargo tree` prints them, and which of them a user's program must not
+//! have. Pure functions over text.
 
 use crate::error::{Error, Result};
 

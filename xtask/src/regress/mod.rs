@@ -103,7 +103,7 @@ fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
 }
 
 fn build(target: &SharedTarget) -> Result<PathBuf> {
-    let built = target.cargo().args(["build", "--release", "--locked", "-p", "regress"]).status();
+    let built = target.build(&["--bin", "regress"]).status();
     let built = built.context(|| "cannot start cargo".into())?;
     if built.success() {
         Ok(target.release().join("regress"))
