@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use crate::database::{PGDATA, Pglite};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, ImageFs};
 use crate::instance::Launch;
-use crate::options::Options;
+use crate::options::{ABOVE_SEGMENT, Options, SEGMENT_START};
 use crate::payload::{self, Payload};
 use crate::session::Session;
+use crate::stored_settings;
 use crate::world::World;
 
 /// An open cluster.
@@ -49,11 +50,20 @@ impl Cluster {
             Data::Image(fs) => Arc::new(fs.clone()),
             Data::Other(fs) => fs.clone(),
         };
+        let mut env = payload::environment();
+        let (fs, hidden_settings) = if self.options.ignore_stored_settings {
+            env.push((stored_settings::IGNORE_VARIABLE.to_string(), "1".to_string()));
+            let (fs, hidden) = stored_settings::hide(fs, Arc::new(ImageFs::new(self.payload.template()?)));
+            (fs, Some(hidden))
+        } else {
+            (fs, None)
+        };
         Ok(Launch {
             modules: self.payload.modules()?,
             volume: Arc::new(self.payload.volume(fs)?),
             args: self.options.args(PGDATA),
-            env: payload::environment(),
+            env,
+            hidden_settings,
             stdin: bytes::Bytes::new(),
             world: World::default(),
             memory_limit: self.options.memory_limit,
@@ -61,14 +71,58 @@ impl Cluster {
         })
     }
 
+    /// Adds to the error of a session that did not start what its user can do about it.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let limit = self.options.memory_limit;
+        if let Some(limit) = limit
+            && let Some(least) = least_memory(&error)
+            && limit < least
+        {
+            let (limit, least) = (limit >> 20, least >> 20);
+            let message = format!(
+                "memory_limit of {limit} MiB is too small: with these settings PostgreSQL needs at least {least} MiB"
+            );
+            return Error::new(ErrorKind::Config, message).with_cause(error);
+        }
+        let started = !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed);
+        // Who the client is and which database it asks for is no matter of settings.
+        let refused = error.code().is_some_and(|code| ["28", "3D", "53300"].iter().any(|c| code.code().starts_with(c)));
+        if started || refused || self.options.ignore_stored_settings {
+            return error;
+        }
+        let Ok(template) = self.payload.template() else { return error };
+        let data: &dyn FileSystem = match &self.data {
+            Data::Image(fs) => fs,
+            Data::Other(fs) => &**fs,
+        };
+        let stored = stored_settings::names(data, &ImageFs::new(template));
+        if stored.is_empty() {
+            return error;
+        }
+        error.with_advice(&format!(
+            "the database stores settings ({}); if one of them is the reason, open it with \
+             `Builder::ignore_stored_settings` (`--ignore-stored-settings`) and remove it with ALTER SYSTEM RESET",
+            stored.join(", ")
+        ))
+    }
+
     /// Opens a session as the user and in the database of the options, and creates the extensions.
     pub(crate) fn open(self) -> Result<Pglite> {
-        let session = Session::open(self.launch()?, &self.options.user, &self.options.database)?;
+        let session = Session::open(self.launch()?, &self.options.user, &self.options.database);
+        let session = session.map_err(|error| self.explain(error))?;
         // What is held goes with the session, however that ends.
-        let mut db = Pglite::new(session, self.data, self.options);
+        let mut db = Pglite::new(session, self.payload, self.data, self.options);
         for extension in db.options().extensions.clone() {
             db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
         }
         Ok(db)
     }
+}
+
+/// The memory that PostgreSQL needs, in bytes, if it said that its shared memory segment does not fit.
+fn least_memory(error: &Error) -> Option<u64> {
+    let message = error.as_db_error()?.message();
+    let size = message.strip_prefix("could not make a shared memory segment of ")?.strip_suffix(" bytes")?;
+    let least = SEGMENT_START + size.parse::<u64>().ok()? + ABOVE_SEGMENT;
+    Some(least.next_multiple_of(1 << 20))
 }

@@ -11,7 +11,7 @@ use crate::db_error::DbError;
 use crate::error::Result;
 use crate::fs::FileSystem;
 use crate::options::{Durability, Options};
-use crate::payload;
+use crate::payload::{self, Payload};
 use crate::protocol::TransactionStatus;
 use crate::root::identity::Layout;
 use crate::session::{CancelToken, Session};
@@ -35,6 +35,7 @@ pub fn preload() -> Result<()> {
 #[derive(Debug)]
 pub struct Pglite {
     pub(crate) session: Session,
+    payload: &'static Payload,
     data: Data,
     options: Options,
 }
@@ -77,7 +78,7 @@ impl Pglite {
             }
         };
         let options = Options { durability: Durability::None, ..self.options.clone() };
-        Cluster::new(payload::embedded()?, Data::Image(data), options, None).open()
+        Cluster::new(self.payload, Data::Image(data), options, None).open()
     }
 
     /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.
@@ -101,8 +102,8 @@ impl Pglite {
         self.session.checkpoint()
     }
 
-    pub(crate) fn new(session: Session, data: Data, options: Options) -> Self {
-        Self { session, data, options }
+    pub(crate) fn new(session: Session, payload: &'static Payload, data: Data, options: Options) -> Self {
+        Self { session, payload, data, options }
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -13,6 +13,7 @@ use crate::fs::Volume;
 use crate::fs::files::Files;
 use crate::interrupts::Interrupts;
 use crate::process::{Process, Return, Start};
+use crate::stored_settings::Hidden;
 use crate::streams::Streams;
 use crate::world::World;
 
@@ -28,6 +29,8 @@ pub(crate) struct Launch {
     pub(crate) world: World,
     /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub(crate) memory_limit: Option<u64>,
+    /// Settings of the data directory that are hidden until PostgreSQL has started.
+    pub(crate) hidden_settings: Option<Hidden>,
     /// What the guest's files need while it lives, like the lock of their directory. Let go when the guest ends, however it does.
     pub(crate) held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Instance {
     pump: TypedFunction<(), i32>,
     /// Flags of `abi::due`.
     due: i32,
+    hidden_settings: Option<Hidden>,
 }
 
 impl Instance {
@@ -73,13 +77,18 @@ impl Instance {
             held: launch.held,
         })?;
         let pump = process.function(export::PUMP)?;
-        Ok(Self { process, pump, due: 0 })
+        Ok(Self { process, pump, due: 0, hidden_settings: launch.hidden_settings })
     }
 
     /// Runs PostgreSQL's start-up to the point where it would read its first message.
     pub(crate) fn boot(&mut self) -> Result<Outcome> {
         match self.process.call_export(export::BOOT)? {
-            Return::Value(0) => Ok(Outcome::Drained),
+            Return::Value(0) => {
+                if let Some(hidden) = self.hidden_settings.take() {
+                    hidden.show();
+                }
+                Ok(Outcome::Drained)
+            }
             Return::Value(code) => Err(self.process.crashed(format!("start-up ended with {code}"))),
             Return::Exit(code) => Ok(Outcome::Ended(code)),
         }

@@ -43,6 +43,7 @@ mod serve;
 mod server;
 mod session;
 mod sqlstate;
+mod stored_settings;
 mod streams;
 #[doc(hidden)]
 pub mod testing;
@@ -54,8 +55,8 @@ pub use archive::Format;
 pub use builder::Builder;
 pub use client::{
     BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Column, CopyInWriter, CopyOutReader,
-    Description, IsolationLevel, Iter, Notification, Notifications, Portal, Row, RowIndex, RowIter, SimpleColumn,
-    SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction, TransactionBuilder,
+    Description, GenericClient, IsolationLevel, Iter, Notification, Notifications, Portal, Row, RowIndex, RowIter,
+    Savepoint, SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction, TransactionBuilder,
 };
 #[cfg(feature = "async")]
 pub use connect::Connection;
