@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use pglite_oxide::testing::{
+use pglite_oxide::dev::{
     self, Entry, Errno, FileSystem, Handle, LogFs, OpenOptions, Operation, RawSlice, RawSliceMut, Stat,
 };
 use pglite_oxide::{Durability, ErrorKind, Pglite};
@@ -16,7 +16,7 @@ use pglite_oxide::{Durability, ErrorKind, Pglite};
 fn a_session_whose_host_function_panicked_is_never_entered_again() {
     let mut db = Pglite::temporary().unwrap();
     let mut other = Pglite::temporary().unwrap();
-    testing::panic_in_next_output(&mut db).unwrap();
+    dev::panic_in_next_output(&mut db).unwrap();
     let panic = catch_unwind(AssertUnwindSafe(|| db.batch_execute("SELECT 1"))).unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"a panic in a host function"));
     for _ in 0..2 {
@@ -33,10 +33,10 @@ fn a_session_whose_host_function_panicked_is_never_entered_again() {
 #[test]
 fn a_disk_that_does_not_answer_delays_its_own_database_only() {
     let gate = Arc::new(Gate::default());
-    let stuck = GatedFs { inner: Arc::new(testing::template().unwrap()), gate: gate.clone() };
-    let log = LogFs::new(Arc::new(testing::template().unwrap())).unwrap();
-    let mut one = testing::open(Arc::new(stuck), Durability::Relaxed, &[]).unwrap();
-    let mut two = testing::open(Arc::new(log.clone()), Durability::Relaxed, &[]).unwrap();
+    let stuck = GatedFs { inner: Arc::new(dev::template().unwrap()), gate: gate.clone() };
+    let log = LogFs::new(Arc::new(dev::template().unwrap())).unwrap();
+    let mut one = dev::open(Arc::new(stuck), Durability::Relaxed, &[]).unwrap();
+    let mut two = dev::open(Arc::new(log.clone()), Durability::Relaxed, &[]).unwrap();
     gate.close();
     one.batch_execute("CREATE TABLE t (a int)").unwrap();
     gate.await_sync();

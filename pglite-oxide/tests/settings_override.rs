@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pglite_oxide::testing::{self, ImageFs, LogFs, Operation};
+use pglite_oxide::dev::{self, ImageFs, LogFs, Operation};
 use pglite_oxide::{Durability, Error, ErrorKind, GenericClient, Pglite, Result};
 
 const COMMITS: usize = 20;
@@ -13,7 +13,7 @@ const COMMITS: usize = 20;
 /// Syncs while transactions are committed, one after the other.
 fn syncs(disk: &ImageFs, durability: Durability) -> usize {
     let log = LogFs::new(Arc::new(disk.clone())).unwrap();
-    let mut db = testing::open(Arc::new(log.clone()), durability, &[]).unwrap();
+    let mut db = dev::open(Arc::new(log.clone()), durability, &[]).unwrap();
     db.batch_execute("CREATE TABLE IF NOT EXISTS t (a int)").unwrap();
     let before = log.len();
     for _ in 0..COMMITS {
@@ -28,7 +28,7 @@ fn syncs(disk: &ImageFs, durability: Durability) -> usize {
 /// Stores settings as a user would, each by a session of its own; those that PostgreSQL refuses are left out.
 fn store(disk: &ImageFs, settings: &[&str]) {
     for setting in settings {
-        let mut db = testing::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
+        let mut db = dev::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
         let _ = db.batch_execute(&format!("ALTER SYSTEM SET {setting}"));
         db.close().unwrap();
     }
@@ -36,7 +36,7 @@ fn store(disk: &ImageFs, settings: &[&str]) {
 
 /// Writes the file of ALTER SYSTEM, as another program could.
 fn write_auto_conf(disk: &ImageFs, text: &str) {
-    use pglite_oxide::testing::{FileSystem, OpenOptions};
+    use pglite_oxide::dev::{FileSystem, OpenOptions};
     let options = OpenOptions { write: true, create: true, truncate: true, ..OpenOptions::default() };
     let file = disk.open("postgresql.auto.conf", options, 0).unwrap();
     assert_eq!(file.write_at(0, text.as_bytes(), 0), Ok(text.len()));
@@ -48,7 +48,7 @@ fn show(db: &mut impl GenericClient, name: &str) -> String {
 
 #[test]
 fn no_stored_setting_takes_durability_away() {
-    let disk = testing::template().unwrap();
+    let disk = dev::template().unwrap();
     store(
         &disk,
         &[
@@ -60,7 +60,7 @@ fn no_stored_setting_takes_durability_away() {
         ],
     );
     assert!(syncs(&disk, Durability::Full) >= COMMITS);
-    let mut db = testing::open(Arc::new(disk), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(disk), Durability::Full, &[]).unwrap();
     let settings = ["fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "data_sync_retry"];
     assert_eq!(settings.map(|name| show(&mut db, name)), ["on", "on", "on", "fdatasync", "off"]);
 }
@@ -68,7 +68,7 @@ fn no_stored_setting_takes_durability_away() {
 #[test]
 fn each_stored_setting_alone_takes_no_durability_away() {
     for setting in ["fsync = off", "synchronous_commit = off", "wal_sync_method = 'open_datasync'"] {
-        let disk = testing::template().unwrap();
+        let disk = dev::template().unwrap();
         store(&disk, &[setting]);
         let count = syncs(&disk, Durability::Full);
         assert!(count >= COMMITS, "{setting}: {count} syncs for {COMMITS} commits");
@@ -77,13 +77,13 @@ fn each_stored_setting_alone_takes_no_durability_away() {
 
 #[test]
 fn stored_settings_that_this_crate_makes_do_not_count() {
-    let disk = testing::template().unwrap();
+    let disk = dev::template().unwrap();
     // Two of them keep a PostgreSQL that obeys them from starting, and one keeps every commit waiting.
     let stored = "shared_preload_libraries = 'nosuch'\ndata_directory = '/nowhere'\n\
                   synchronous_standby_names = 'nobody'\nexternal_pid_file = '/pgdata/pid'\narchive_mode = on\n\
                   zero_damaged_pages = on\nignore_system_indexes = on\nallow_system_table_mods = on\n";
     write_auto_conf(&disk, stored);
-    let mut db = testing::open(Arc::new(disk.clone()), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(disk.clone()), Durability::Full, &[]).unwrap();
     db.batch_execute("CREATE TABLE t AS SELECT 1 AS a").unwrap();
     for (name, value) in [
         ("shared_preload_libraries", ""),
@@ -99,7 +99,7 @@ fn stored_settings_that_this_crate_makes_do_not_count() {
     }
     db.close().unwrap();
     // What is for a repair can be asked for at an open.
-    let mut db = testing::open(Arc::new(disk), Durability::Full, &[("zero_damaged_pages", "on")]).unwrap();
+    let mut db = dev::open(Arc::new(disk), Durability::Full, &[("zero_damaged_pages", "on")]).unwrap();
     assert_eq!(show(&mut db, "zero_damaged_pages"), "on");
 }
 

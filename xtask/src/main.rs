@@ -8,7 +8,7 @@ mod consumer;
 mod crash;
 mod error;
 mod image;
-#[path = "../../pglite-oxide/src/manifest.rs"]
+#[path = "../../pglite-oxide/src/bundle/manifest.rs"]
 mod manifest;
 mod native;
 mod paths;

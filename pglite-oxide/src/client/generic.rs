@@ -6,15 +6,12 @@
 
 use postgres_types::{BorrowToSql, ToSql, Type};
 
-use crate::Pglite;
 use crate::client::{
-    CopyInWriter, CopyOutReader, Description, Notifications, Portal, Row, RowIter, Savepoint, SimpleQueryMessage,
+    CancelToken, CopyInWriter, CopyOutReader, Description, Notifications, Pglite, Portal, Row, RowIter, Savepoint, SimpleQueryMessage,
     Statement, ToStatement, Transaction,
 };
-use crate::db_error::DbError;
-use crate::error::Result;
+use crate::error::{DbError, Result};
 use crate::protocol::TransactionStatus;
-use crate::session::CancelToken;
 
 mod sealed {
     pub trait Sealed {}

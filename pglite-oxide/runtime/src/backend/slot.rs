@@ -1,0 +1,95 @@
+//! A session's guest, and the thread that makes its commits durable while no statement runs: commits that were
+//! acknowledged before they reached the disk, as `synchronous_commit = off` allows, must reach it soon, whether or
+//! not another statement follows. Each session has a thread of its own, so that a slow disk delays its own
+//! databases only. It owns who has the guest when, and the thread; what the guest does is PostgreSQL's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::backend::Instance;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::delay_queue::{Schedule, Task};
+
+/// How long an acknowledged commit may wait for the disk while its session rests: PostgreSQL's default of `wal_writer_delay`.
+pub const FLUSH_DELAY: Duration = Duration::from_millis(200);
+
+/// The guest of one session.
+#[derive(Debug, Clone)]
+pub struct Guest(Arc<Slot>);
+
+#[derive(Debug)]
+struct Slot {
+    /// `None` while a worker has it.
+    instance: Mutex<Option<Instance>>,
+    /// A flush is scheduled.
+    announced: AtomicBool,
+    /// Its thread is started by the first flush and ends with the session; `None` if it cannot be spawned.
+    flush_queue: OnceLock<Option<Schedule<FlushTask>>>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
+        self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guest {
+    pub fn new(instance: Instance) -> Self {
+        Self(Arc::new(Slot {
+            instance: Mutex::new(Some(instance)),
+            announced: AtomicBool::new(false),
+            flush_queue: OnceLock::new(),
+        }))
+    }
+
+    /// The guest, for as long as the result is held.
+    pub fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
+        self.0.lock()
+    }
+
+    /// Calls the guest, unless it is gone or with a worker.
+    pub fn with<T>(&self, call: impl FnOnce(&mut Instance) -> T) -> Result<T> {
+        let gone = || Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone");
+        self.lock().as_mut().map(call).ok_or_else(gone)
+    }
+
+    /// Takes the guest away.
+    pub fn take(&self) -> Option<Instance> {
+        self.lock().take()
+    }
+
+    /// Brings the guest back.
+    pub fn put(&self, instance: Instance) {
+        *self.lock() = Some(instance);
+    }
+
+    /// Has commits that are not durable made so in a while, by another thread. Without one, the next statement or the end of the session does it.
+    pub fn flush_later(&self) {
+        let queue = self.0.flush_queue.get_or_init(|| Schedule::start("pglite-oxide-flush"));
+        if let Some(queue) = queue
+            && !self.0.announced.swap(true, Ordering::SeqCst)
+        {
+            queue.add(Instant::now() + FLUSH_DELAY, FlushTask { guest: Arc::downgrade(&self.0) });
+        }
+    }
+}
+
+/// Makes the commits of a resting guest durable.
+#[derive(Debug)]
+struct FlushTask {
+    guest: Weak<Slot>,
+}
+
+impl Task for FlushTask {
+    fn run(self) {
+        let Some(slot) = self.guest.upgrade() else { return };
+        // What is committed from here on announces itself, and a guest that is in use is announced again when it is not: others must not wait for it.
+        slot.announced.store(false, Ordering::SeqCst);
+        let Ok(mut guest) = slot.instance.try_lock() else { return };
+        if let Some(instance) = guest.as_mut().filter(|instance| instance.is_alive() && instance.flush_due()) {
+            // Should this end the guest, the session's next statement says how.
+            let _ = instance.maintain();
+        }
+    }
+}
