@@ -45,7 +45,8 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     // Held until the programs have run, so that they are those that were built.
     let target = SharedTarget::acquire(paths)?;
     // As the check of the runtime does it: the dependencies are compiled already.
-    build(&target, &[RUNTIME_TESTS, &["--no-run"]].concat())?;
+    let (test, options) = RUNTIME_TESTS.split_at(1);
+    build(&target, &[test, &["--no-run"], options].concat())?;
     build(&target, &["test", "--locked", "--release", "-p", "examples"])?;
     let expected = native_psql(&native)?;
     for way in [Way::Tcp, Way::Unix, Way::Password] {

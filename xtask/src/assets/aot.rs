@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::guest::explain_patch;
 use super::host::Host;
 use super::modules;
 use super::plan::id;
@@ -15,6 +16,10 @@ use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
 use crate::pipeline::plan::StepId;
 
+/// The crate of the compiler that `assets/patches` changes.
+const PATCHED: &str = "wasmer-compiler-llvm";
+/// Its version, the one that the patches are for.
+const PATCHED_VERSION: &str = "7.4.2";
 /// The compiler in the output of its step.
 const COMPILER: &str = "aot-compiler";
 /// File in a target's output with the reason why there are no artifacts.
@@ -35,6 +40,12 @@ pub(crate) fn compiler(
         .repair("use a Rust installed by rustup"));
     }
     context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
+    let registry = host.cargo_home.join("registry");
+    let unpacked = unpacked(&registry)?;
+    patch(paths, &unpacked, workshop, context)?;
+    // What the registry has is replaced by the patched crate for this job only; its version and its
+    // checksum stay those of Cargo.lock.
+    let replaced = unpacked.strip_prefix(&host.cargo_home).unwrap_or(&unpacked).display().to_string();
     // Kept between builds: most of the time goes into crates that seldom change.
     let target = paths.cache.join("aot-compiler-target");
     make_dir(&target)?;
@@ -42,7 +53,8 @@ pub(crate) fn compiler(
         read_only: [
             ("checkout".to_owned(), paths.root.clone()),
             ("rust".to_owned(), host.sysroot.clone()),
-            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
+            ("cargo/registry".to_owned(), registry),
+            (format!("cargo/{replaced}"), context.work.join(PATCHED)),
         ]
         .into(),
         writable: [("target".to_owned(), target.clone())].into(),
@@ -59,9 +71,11 @@ pub(crate) fn compiler(
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
     };
-    // Every checkout is mounted at the same place, so what another one left of the program itself would pass for this one's. Its tests run here, where it can be linked.
+    // Every checkout is mounted at the same place, so what another one left of the program itself would
+    // pass for this one's; cargo does not look for changes in a crate of the registry either. The tests
+    // run here, where the program can be linked.
     let script = "set -eu; cd /pgl/checkout
-        cargo clean --quiet --release --locked --offline -p aot-compiler
+        cargo clean --quiet --release --locked --offline -p aot-compiler -p wasmer-compiler-llvm
         cargo test --quiet --release --locked --offline -p aot-compiler
         cargo build --release --locked --offline -p aot-compiler";
     workshop.run(context, &["sh", "-c", script], files)?;
@@ -69,6 +83,34 @@ pub(crate) fn compiler(
     fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
     context.tools.insert("rust".into(), host.rust.clone());
     Ok(())
+}
+
+/// The crate that is patched, as cargo unpacked it: the only one of its name that Cargo.lock allows.
+fn unpacked(registry: &Path) -> Result<PathBuf> {
+    for (_, index) in children(&registry.join("src"))? {
+        let version = format!("{PATCHED}-{PATCHED_VERSION}");
+        if index.join(&version).is_dir() {
+            return Ok(index.join(version));
+        }
+    }
+    Err(Error::new(format!("cargo did not unpack {PATCHED} {PATCHED_VERSION} below {}", registry.display()))
+        .repair("run `cargo fetch --locked`; if Cargo.lock has another version, rework assets/patches for it"))
+}
+
+/// Copies the crate into the step's scratch directory and patches the copy.
+fn patch(paths: &Paths, unpacked: &Path, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [("assets".to_owned(), paths.root.join("assets")), ("crate".to_owned(), unpacked.to_path_buf())]
+            .into(),
+        ..JobFiles::default()
+    };
+    let script = format!(
+        "set -eu; . /pgl/assets/build/flags.sh
+        cp -r /pgl/crate /pgl/work/{PATCHED}; cd /pgl/work/{PATCHED}; chmod -R u+w .; apply_patches {PATCHED}"
+    );
+    workshop
+        .run(context, &["sh", "-c", &script], files)
+        .map_err(|error| explain_patch(context, "wasmer-compiler-llvm", error))
 }
 
 /// Compiles every module that a step made, for a target.

@@ -43,6 +43,11 @@ impl Guest {
         }))
     }
 
+    /// No guest at all.
+    pub fn gone() -> Self {
+        Self(Arc::new(Slot { instance: Mutex::new(None), announced: AtomicBool::new(false) }))
+    }
+
     /// The guest, for as long as the result is held.
     pub fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
         self.0.lock()
