@@ -113,11 +113,6 @@ impl Payload {
     fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
         let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
         let (compiled, code): (AotManifest, _) = open("compiled modules", aot)?;
-        for (what, format) in [("assets", manifest.format), ("compiled modules", compiled.format)] {
-            if format != FORMAT {
-                return Err(damaged(&format!("the {what} have format {format}, this crate reads {FORMAT}")));
-            }
-        }
         if manifest.build != compiled.build {
             let (files, code) = (&manifest.build, &compiled.build);
             return Err(damaged(&format!(
@@ -214,6 +209,12 @@ const AOT: Option<&[u8]> = pglite_oxide_aot_x86_64_pc_windows_msvc::PAYLOAD;
 )))]
 const AOT: Option<&[u8]> = None;
 
+/// The field that manifests of every format have.
+#[derive(serde::Deserialize)]
+struct AnyFormat {
+    format: u32,
+}
+
 /// Splits a payload into its manifest and its other members.
 fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Members)> {
     let unreadable = |cause: std::io::Error| damaged(&format!("the {what} cannot be read")).with_cause(cause);
@@ -225,9 +226,13 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
         members.insert(path, bytes.ok_or_else(|| damaged(&format!("the {what} are cut off")))?);
     }
     let manifest = members.get(MANIFEST).ok_or_else(|| damaged(&format!("the {what} have no {MANIFEST}")))?;
-    let manifest = serde_json::from_slice(manifest)
-        .map_err(|cause| damaged(&format!("{MANIFEST} of the {what} cannot be read")).with_cause(cause))?;
-    Ok((manifest, members))
+    let unreadable = |cause| damaged(&format!("{MANIFEST} of the {what} cannot be read")).with_cause(cause);
+    // What the other fields are is the format's to say, so that it is judged before they are read.
+    let AnyFormat { format } = serde_json::from_slice(manifest).map_err(unreadable)?;
+    if format != FORMAT {
+        return Err(damaged(&format!("the {what} have format {format}, this crate reads {FORMAT}")));
+    }
+    Ok((serde_json::from_slice(manifest).map_err(unreadable)?, members))
 }
 
 /// Matches compiled modules with the modules they were made from, and compiled programs with the programs.

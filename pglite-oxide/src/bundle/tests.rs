@@ -152,6 +152,19 @@ fn code_whose_hash_is_not_the_described_one_is_refused() {
 }
 
 #[test]
+fn the_format_is_judged_before_the_fields_that_it_defines() {
+    let whole = parts();
+    let aot = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.aot).unwrap()))]).leak();
+    for json in [r#"{"format":3,"added":1}"#, r#"{"format":1}"#] {
+        let error = Payload::new(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot).unwrap_err().to_string();
+        assert!(error.contains(&format!("this crate reads {FORMAT}")), "{error}");
+    }
+    let assets = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.assets).unwrap()))]).leak();
+    let error = Payload::new(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak()).unwrap_err().to_string();
+    assert!(error.contains("the compiled modules have format 9"), "{error}");
+}
+
+#[test]
 fn damage_is_named() {
     assert_eq!(refusal(|p| drop(p.code.pop())), "artifact plpgsql: there is no member plpgsql.aot.zst");
     assert_eq!(refusal(|p| p.members.clear()), "archive template: there is no member template.tar.zst");
