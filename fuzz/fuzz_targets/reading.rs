@@ -1,4 +1,5 @@
-//! What looks at bytes before PostgreSQL does: start-up packets, the framing of messages, the state that is followed. The first byte says in which pieces the others come.
+//! What reads bytes before PostgreSQL does: start-up packets, the framing of messages, the tracking
+//! of the protocol's state. The first byte says in pieces of which size the others come.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -6,6 +6,7 @@ mod cargo;
 mod clients;
 mod consumer;
 mod crash;
+mod dependencies;
 mod error;
 mod image;
 #[path = "../../pglite-oxide/src/manifest.rs"]
@@ -50,7 +51,7 @@ enum Area {
     /// The locked inputs of the build
     #[command(subcommand)]
     Sources(sources::Verb),
-    /// Run every test
+    /// Run every check, or with --fast those that need no payload
     Test(test::Options),
 }
 

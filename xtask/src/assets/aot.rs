@@ -20,13 +20,9 @@ const COMPILER: &str = "aot-compiler";
 /// File in a target's output with the reason why there are no artifacts.
 const REFUSED: &str = "refused.txt";
 
-/// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted read-only, and there is no network.
-pub(crate) fn compiler(
-    paths: &Paths,
-    host: &Host,
-    workshop: &Workshop<'_>,
-    context: &mut StepContext<'_>,
-) -> Result<()> {
+/// What the compiler is compiled with: the checkout, the Rust toolchain and the downloaded crates,
+/// mounted read-only. There is no network.
+fn compiler_files(paths: &Paths, host: &Host, target: &Path) -> Result<JobFiles> {
     if !host.sysroot.join("bin/cargo").is_file() {
         return Err(Error::new(format!(
             "the Rust toolchain at {} has no bin/cargo that could be mounted",
@@ -34,18 +30,15 @@ pub(crate) fn compiler(
         ))
         .repair("use a Rust installed by rustup"));
     }
-    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
-    // Kept between builds: most of the time goes into crates that seldom change.
-    let target = paths.cache.join("aot-compiler-target");
-    make_dir(&target)?;
-    let files = JobFiles {
+    make_dir(target)?;
+    Ok(JobFiles {
         read_only: [
             ("checkout".to_owned(), paths.root.clone()),
             ("rust".to_owned(), host.sysroot.clone()),
             ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
         ]
         .into(),
-        writable: [("target".to_owned(), target.clone())].into(),
+        writable: [("target".to_owned(), target.to_path_buf())].into(),
         env: [
             ("PATH", "/pgl/rust/bin"),
             ("CARGO_HOME", "/pgl/cargo"),
@@ -58,8 +51,40 @@ pub(crate) fn compiler(
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
-    };
-    // Every checkout is mounted at the same place, so what another one left of the program itself would pass for this one's. Its tests run here, where it can be linked.
+    })
+}
+
+/// Where the compiler is built. Kept between builds: most of the time goes into crates that seldom
+/// change.
+fn compiler_target(paths: &Paths) -> PathBuf {
+    paths.cache.join("aot-compiler-target")
+}
+
+/// Lints the compiler in the image, which alone has the LLVM that its crates look for.
+pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Result<()> {
+    if !host.sysroot.join("bin/cargo-clippy").is_file() {
+        let error = Error::new(format!("the Rust toolchain at {} has no Clippy", host.sysroot.display()));
+        return Err(error.repair("run `rustup component add clippy`"));
+    }
+    // Another profile than that of the build: what is checked only is not compiled anew for it.
+    let script = "set -eu; cd /pgl/checkout
+        cargo clean --quiet --locked --offline -p aot-compiler
+        cargo clippy --quiet --locked --offline -p aot-compiler --all-targets -- -D warnings";
+    workshop.run_alone(&["sh", "-c", script], compiler_files(paths, host, &compiler_target(paths))?)
+}
+
+/// Builds the compiler.
+pub(crate) fn compiler(
+    paths: &Paths,
+    host: &Host,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let target = compiler_target(paths);
+    let files = compiler_files(paths, host, &target)?;
+    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
+    // Every checkout is mounted at the same place, so what another one left of the program itself
+    // would pass for this one's. Its tests run here, where it can be linked.
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --release --locked --offline -p aot-compiler
         cargo test --quiet --release --locked --offline -p aot-compiler

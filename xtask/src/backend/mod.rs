@@ -69,25 +69,60 @@ pub(crate) enum Choice {
     Sandbox,
 }
 
+/// Why a backend cannot be used.
+#[derive(Debug)]
+enum Unavailable {
+    /// This machine does not have it: a program or a daemon is missing, or what it needs is not
+    /// allowed here.
+    Absent(Error),
+    /// It is here and does not work.
+    Failing(Error),
+}
+
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Absent(error) | Unavailable::Failing(error) => error,
+        }
+    }
+}
+
 /// The chosen backend, after it has been found to work.
 pub(crate) fn select(choice: Choice) -> Result<Box<dyn Backend>> {
+    Ok(find(choice)?)
+}
+
+/// Why this machine does not have a backend; nothing if it has it. One that is here and does not
+/// work is an error.
+pub(crate) fn absence(choice: Choice) -> Result<Option<Error>> {
+    match find(choice) {
+        Ok(_) => Ok(None),
+        Err(Unavailable::Absent(error)) => Ok(Some(error)),
+        Err(Unavailable::Failing(error)) => Err(error),
+    }
+}
+
+fn find(choice: Choice) -> Result<Box<dyn Backend>, Unavailable> {
     match choice {
         Choice::Docker => Ok(Box::new(docker::Docker::connect()?)),
         Choice::Sandbox => Ok(Box::new(sandbox::Sandbox::find()?)),
         Choice::Auto => {
-            let no_docker = match docker::Docker::connect() {
-                Ok(docker) => return Ok(Box::new(docker)),
-                Err(error) => error,
+            let no_docker = match find(Choice::Docker) {
+                Err(unavailable) => unavailable,
+                docker => return docker,
             };
-            match sandbox::Sandbox::find() {
-                Ok(sandbox) => Ok(Box::new(sandbox)),
-                Err(no_sandbox) => Err(Error::new(format!(
-                    "no backend can run build jobs here\n  docker: {}\n  sandbox: {}",
-                    indented(&no_docker),
-                    indented(&no_sandbox)
-                ))
-                .repair("do one of the repairs above")),
-            }
+            let no_sandbox = match find(Choice::Sandbox) {
+                Err(unavailable) => unavailable,
+                sandbox => return sandbox,
+            };
+            let absent = matches!((&no_docker, &no_sandbox), (Unavailable::Absent(_), Unavailable::Absent(_)));
+            let error = Error::new(format!(
+                "no backend can run build jobs here\n  docker: {}\n  sandbox: {}",
+                indented(&no_docker.into()),
+                indented(&no_sandbox.into())
+            ))
+            .repair("do one of the repairs above");
+            Err(if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) })
         }
     }
 }

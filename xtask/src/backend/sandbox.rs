@@ -5,7 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::{Backend, HOSTNAME, Job, Mount};
+use super::{Backend, HOSTNAME, Job, Mount, Unavailable};
 use crate::error::{Error, Result};
 
 /// The host's own programs of the prologue; `chroot` is not in every user's PATH.
@@ -49,12 +49,14 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// The sandbox, after every kind of mount it needs has been tried.
-    pub(crate) fn find() -> Result<Self> {
+    pub(super) fn find() -> Result<Self, Unavailable> {
         if !cfg!(target_os = "linux") {
-            return Err(Error::new("the sandbox backend needs Linux").repair("start Docker and use --backend docker"));
+            let error = Error::new("the sandbox backend needs Linux").repair("start Docker and use --backend docker");
+            return Err(Unavailable::Absent(error));
         }
         let sandbox = Self { user_namespace: !rustix::process::geteuid().is_root() };
-        let directory = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
+        let directory = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e));
+        let directory = directory.map_err(Unavailable::Failing)?;
         let output = sandbox.command(&probe_script(directory.path())).stderr(Stdio::piped()).output();
         let refused = |why: String| {
             Error::new(format!("the sandbox backend does not work on this machine: {why}")).repair(
@@ -62,13 +64,20 @@ impl Sandbox {
                  kernel.apparmor_restrict_unprivileged_userns=0); inside a container give it the SYS_ADMIN capability; or use --backend docker",
             )
         };
-        match output {
-            Err(e) => Err(refused(format!("setpriv cannot be started: {e}"))),
-            Ok(output) if !output.status.success() => {
-                Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_string()))
+        let output = match output {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Unavailable::Absent(refused(format!("setpriv cannot be started: {e}"))));
             }
-            Ok(_) => Ok(sandbox),
+            Err(e) => return Err(Unavailable::Failing(refused(format!("setpriv cannot be started: {e}")))),
+            Ok(output) => output,
+        };
+        if output.status.success() {
+            return Ok(sandbox);
         }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        let absent = is_not_to_be_had(&said);
+        let error = refused(said);
+        Err(if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) })
     }
 
     /// A shell script as the first process of new namespaces.
@@ -104,6 +113,14 @@ impl Backend for Sandbox {
             .map_err(|e| Error::new("setpriv, which starts the sandbox, cannot be started").cause(e))?;
         if status.success() { Ok(()) } else { Err(job.failed(self.name(), shell_status(status))) }
     }
+}
+
+/// Whether the probe failed because this machine lacks a program or a kind of file system, or does
+/// not allow namespaces, and not for a reason of the sandbox's own.
+fn is_not_to_be_had(said: &str) -> bool {
+    ["Operation not permitted", "failed to execute", "not found", "unknown filesystem type"]
+        .iter()
+        .any(|sign| said.contains(sign))
 }
 
 /// The prologue of a job: its root file system, mount by mount, then the change into it.
@@ -193,6 +210,21 @@ mod tests {
             let script = format!("printf %s {}", quote(word));
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn a_machine_without_namespaces_is_told_from_a_sandbox_that_fails() {
+        for said in [
+            "unshare: unshare failed: Operation not permitted",
+            "setpriv: failed to execute unshare: No such file or directory",
+            "mount: a: unknown filesystem type 'overlay'.",
+            "/bin/sh: 1: mount: not found",
+        ] {
+            assert!(is_not_to_be_had(said), "{said}");
+        }
+        for said in ["mount: wrong fs type, bad option, bad superblock on overlay", "/bin/sh: Syntax error", ""] {
+            assert!(!is_not_to_be_had(said), "{said}");
         }
     }
 

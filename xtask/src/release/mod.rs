@@ -19,6 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
+use crate::test::Outcome;
 
 pub(crate) use package::{Package, requirements};
 use report::Report;
@@ -58,7 +59,10 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             Ok(())
         }
         Verb::Check { newest: false } => consumer::check(paths),
-        Verb::Check { newest: true } => consumer::fresh_resolution(paths),
+        Verb::Check { newest: true } => match consumer::fresh_resolution(paths)? {
+            Outcome::Passed => Ok(()),
+            Outcome::Skipped(reason) => Err(Error::new(reason)),
+        },
     }
 }
 
