@@ -1,4 +1,4 @@
-// pg, the client of Node: `node node-pg.mjs` with DATABASE_URL set.
+// node-postgres, the client of Node: `node node-pg.mjs` with DATABASE_URL set.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -10,7 +10,7 @@ const { rows } = await pool.query('SELECT version()')
 
 assert.match(rows[0].version, /^PostgreSQL 17/)
 
-// One connection of the pool, which has one because one session runs at a time.
+// The pool has one connection, because one session runs at a time.
 const client = await pool.connect()
 await client.query('DROP TABLE IF EXISTS item')
 await client.query(
@@ -18,7 +18,7 @@ await client.query(
     'detail jsonb, tag text[], weight float8, note text)'
 )
 
-// Values go in and come back. A numeric is a string, which is exact; a time has milliseconds.
+// Values as parameters and results. A numeric is a string, which is exact; a time has milliseconds.
 const name = 'Käse \'n\' "Öl"\t100 %\\ 🧀'
 const item = {
   id: 1,
@@ -36,7 +36,7 @@ assert.equal(inserted.rowCount, 1)
 const found = await client.query('SELECT * FROM item WHERE name = $1', [name])
 assert.deepEqual({ ...found.rows[0] }, item)
 
-// An error has an SQLSTATE, and the connection goes on.
+// An error has an SQLSTATE, and the connection remains usable.
 await assert.rejects(client.query('INSERT INTO item (id, name) VALUES (2, $1)', [name]), { code: '23505', constraint: 'item_name_key' })
 
 const count = async () => Number((await client.query('SELECT count(*) FROM item')).rows[0].count)
@@ -58,7 +58,7 @@ for (const id of [1, 2, 3]) {
 const prepared = await client.query('SELECT name FROM pg_prepared_statements')
 assert.deepEqual(prepared.rows.map(row => row.name), ['find'])
 
-// The session itself is told, which other sessions can do as well.
+// A notification to the session itself; other sessions can send it as well.
 const told = once(client, 'notification', { signal: AbortSignal.timeout(10_000) })
 await client.query('LISTEN news')
 await client.query("SELECT pg_notify('news', 'it''s new')")

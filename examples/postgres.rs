@@ -1,4 +1,4 @@
-//! postgres, the client without async: `cargo run -p examples --bin postgres` with DATABASE_URL set.
+//! postgres, the synchronous client: `cargo run -p examples --bin postgres` with DATABASE_URL set.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
          CREATE TABLE item (id int PRIMARY KEY, name text UNIQUE, price numeric(10, 2), made timestamptz, photo bytea, detail jsonb, tag text[], weight float8, note text)",
     )?;
 
-    // Values go in and come back. The client has no type for numeric: as text it is exact.
+    // Values as parameters and results. The client has no type for numeric; as text it is exact.
     let name = "Käse 'n' \"Öl\"\t100 %\\ 🧀";
     let made = datetime!(2024-02-29 12:34:56.789012 UTC);
     let photo: &[u8] = &[0, 1, 127, 128, 255];
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     ensure!(row.try_get::<_, f64>("weight")? == 0.1 + 0.2);
     ensure!(row.try_get::<_, Option<&str>>("note")?.is_none());
 
-    // An error has an SQLSTATE, and the connection goes on.
+    // An error has an SQLSTATE, and the connection remains usable.
     let twice = client.execute("INSERT INTO item (id, name) VALUES (2, $1)", &[&name]);
     let error = twice.err().context("the second item of a unique name was taken")?;
     ensure!(error.code() == Some(&SqlState::UNIQUE_VIOLATION), "{error}");
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
         ensure!(client.query_opt(&statement, &[&id])?.is_some() == (id < 3));
     }
 
-    // COPY, both ways.
+    // COPY in both directions.
     let mut copy = client.copy_in("COPY item (id, name) FROM STDIN")?;
     for id in 1000..2000 {
         writeln!(copy, "{id}\tname {id}")?;

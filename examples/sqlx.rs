@@ -1,4 +1,5 @@
-//! SQLx, with a pool. One session runs at a time, so the pool has one connection: `cargo run -p examples --bin sqlx` with DATABASE_URL set.
+//! SQLx, with a pool: `cargo run -p examples --bin sqlx` with DATABASE_URL set. One session runs at
+//! a time, so the pool has one connection.
 
 use anyhow::{Result, ensure};
 use futures_util::TryStreamExt;
@@ -24,7 +25,7 @@ async fn main() -> Result<()> {
     )
     .await?;
 
-    // Values go in and come back.
+    // Values as parameters and results.
     let name = "Käse 'n' \"Öl\"\t100 %\\ 🧀";
     let price: BigDecimal = "12345678.90".parse()?;
     let made = datetime!(2024-02-29 12:34:56.789012 UTC);
@@ -56,7 +57,7 @@ async fn main() -> Result<()> {
     ensure!(row.try_get::<f64, _>("weight")? == 0.1 + 0.2);
     ensure!(row.try_get::<Option<String>, _>("note")?.is_none());
 
-    // An error has an SQLSTATE, and the connection goes on.
+    // An error has an SQLSTATE, and the connection remains usable.
     let twice = sqlx::query("INSERT INTO item (id, name) VALUES (2, $1)").bind(name).execute(&pool).await;
     let code = twice.err().and_then(|error| error.as_database_error()?.code().map(String::from));
     ensure!(code.as_deref() == Some("23505"), "{code:?}");
@@ -72,7 +73,7 @@ async fn main() -> Result<()> {
     transaction.commit().await?;
     ensure!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await? == 2);
 
-    // Every query is a prepared statement, which the connection keeps.
+    // Every query is a prepared statement that the connection caches.
     let mut connection = pool.acquire().await?;
     connection.clear_cached_statements().await?;
     for id in 1..=3 {
@@ -82,7 +83,7 @@ async fn main() -> Result<()> {
     }
     ensure!(connection.cached_statements_size() == 1);
 
-    // COPY, both ways.
+    // COPY in both directions.
     let mut copy = connection.copy_in_raw("COPY item (id, name) FROM STDIN").await?;
     for id in 1000..2000 {
         copy.send(format!("{id}\tname {id}\n").into_bytes()).await?;

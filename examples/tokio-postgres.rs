@@ -17,12 +17,12 @@ use tokio_postgres::{AsyncMessage, NoTls};
 async fn main() -> Result<()> {
     let url = std::env::var("DATABASE_URL")?;
     let (mut client, mut connection) = tokio_postgres::connect(&url, NoTls).await?;
-    // The connection does the work; `tokio::spawn(connection)` is enough for who wants no notifications.
+    // The connection must be polled. Without notifications, `tokio::spawn(connection)` is enough.
     let (notify, mut notifications) = mpsc::unbounded_channel();
     let connection = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(notification) = message? {
-                // Nobody may be listening any more.
+                // The receiver may be gone already.
                 let _ = notify.send(notification);
             }
         }
@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
         )
         .await?;
 
-    // Values go in and come back. The client has no type for numeric: as text it is exact.
+    // Values as parameters and results. The client has no type for numeric; as text it is exact.
     let name = "Käse 'n' \"Öl\"\t100 %\\ 🧀";
     let made = datetime!(2024-02-29 12:34:56.789012 UTC);
     let photo: &[u8] = &[0, 1, 127, 128, 255];
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
     ensure!(row.try_get::<_, f64>("weight")? == 0.1 + 0.2);
     ensure!(row.try_get::<_, Option<&str>>("note")?.is_none());
 
-    // An error has an SQLSTATE, and the connection goes on.
+    // An error has an SQLSTATE, and the connection remains usable.
     let twice = client.execute("INSERT INTO item (id, name) VALUES (2, $1)", &[&name]).await;
     let error = twice.err().context("the second item of a unique name was taken")?;
     ensure!(error.code() == Some(&SqlState::UNIQUE_VIOLATION), "{error}");
@@ -77,7 +77,7 @@ async fn main() -> Result<()> {
     transaction.commit().await?;
     ensure!(client.query_one(count, &[]).await?.get::<_, i64>(0) == 2);
 
-    // A prepared statement, executed three times in one go.
+    // A prepared statement, executed three times in a pipeline.
     let statement = client.prepare("SELECT name FROM item WHERE id = $1").await?;
     let ids = [1, 2, 3];
     let find = ids.map(|id| {
@@ -87,7 +87,7 @@ async fn main() -> Result<()> {
     let found: Vec<usize> = futures_util::future::try_join_all(find).await?.iter().map(Vec::len).collect();
     ensure!(found == [1, 1, 0], "{found:?}");
 
-    // COPY, both ways.
+    // COPY in both directions.
     let mut copy = pin!(client.copy_in("COPY item (id, name) FROM STDIN").await?);
     for id in 1000..2000 {
         copy.send(Bytes::from(format!("{id}\tname {id}\n"))).await?;

@@ -21,7 +21,7 @@ async def main():
         " detail jsonb, tag text[], weight float8, note text)"
     )
 
-    # Values go in and come back. JSON is text unless a codec is set.
+    # Values as parameters and results. JSON is text unless a codec is set.
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     name = "Käse 'n' \"Öl\"\t100 %\\ 🧀"
     made = datetime(2024, 2, 29, 12, 34, 56, 789012, timezone.utc)
@@ -32,7 +32,7 @@ async def main():
     assert tuple(found) == item, found
     assert found["made"] == made
 
-    # An error has an SQLSTATE, and the connection goes on.
+    # An error has an SQLSTATE, and the connection remains usable.
     try:
         await connection.execute("INSERT INTO item (id, name) VALUES (2, $1)", name)
         raise SystemExit("the second item of a unique name was taken")
@@ -42,7 +42,7 @@ async def main():
     async def count():
         return await connection.fetchval("SELECT count(*) FROM item")
 
-    # A transaction is rolled back by an exception, and committed without.
+    # An exception rolls the transaction back; otherwise it is committed.
     try:
         async with connection.transaction():
             await connection.execute("INSERT INTO item (id) VALUES (2)")
@@ -54,7 +54,7 @@ async def main():
         await connection.execute("INSERT INTO item (id) VALUES (2)")
     assert await count() == 2
 
-    # A prepared statement; and rows that are fetched as they are wanted.
+    # A prepared statement, and rows that are fetched on demand.
     statement = await connection.prepare("SELECT name FROM item WHERE id = $1")
     assert [len(await statement.fetch(id)) for id in (1, 2, 3)] == [1, 1, 0]
     await connection.executemany("INSERT INTO item (id) VALUES ($1)", [(id,) for id in range(100, 200)])
@@ -62,14 +62,14 @@ async def main():
         ids = [row["id"] async for row in connection.cursor("SELECT id FROM item ORDER BY id", prefetch=7)]
     assert ids == [1, 2, *range(100, 200)], ids
 
-    # COPY, both ways.
+    # COPY in both directions.
     rows = [(id, f"name {id}") for id in range(1000, 2000)]
     assert await connection.copy_records_to_table("item", records=rows, columns=["id", "name"]) == "COPY 1000"
     copied = io.BytesIO()
     await connection.copy_from_query("SELECT name FROM item WHERE id >= $1 ORDER BY id", 1000, output=copied)
     assert copied.getvalue().decode().splitlines()[-1] == "name 1999"
 
-    # The session itself is told, which other sessions can do as well.
+    # A notification to the session itself; other sessions can send it as well.
     told = asyncio.get_running_loop().create_future()
     await connection.add_listener("news", lambda *notification: told.set_result(notification))
     await connection.execute("SELECT pg_notify('news', 'it''s new')")

@@ -20,7 +20,7 @@ connection.execute(
     " detail jsonb, tag text[], weight float8, note text)"
 )
 
-# Values go in and come back.
+# Values as parameters and results.
 name = "Käse 'n' \"Öl\"\t100 %\\ 🧀"
 made = datetime(2024, 2, 29, 12, 34, 56, 789012, timezone.utc)
 detail = {"colour": "blau", "sizes": [1, 2.5, None]}
@@ -31,7 +31,7 @@ for binary in (False, True):
     expected = item[:5] + (detail,) + item[6:]
     assert found == expected, found
 
-# An error has an SQLSTATE, and the connection goes on.
+# An error has an SQLSTATE, and the connection remains usable.
 try:
     connection.execute("INSERT INTO item (id, name) VALUES (2, %s)", [name])
     raise SystemExit("the second item of a unique name was taken")
@@ -43,7 +43,7 @@ def count():
     return connection.execute("SELECT count(*) FROM item").fetchone()[0]
 
 
-# A transaction is rolled back by an exception, and committed without.
+# An exception rolls the transaction back; otherwise it is committed.
 try:
     with connection.transaction():
         connection.execute("INSERT INTO item (id) VALUES (2)")
@@ -55,7 +55,7 @@ with connection.transaction():
     connection.execute("INSERT INTO item (id) VALUES (2)")
 assert count() == 2
 
-# A prepared statement, and many executions without waiting for each.
+# A prepared statement, and many executions in a pipeline.
 for id in (1, 2, 3):
     found = connection.execute("SELECT name FROM item WHERE id = %s", [id], prepare=True).fetchall()
     assert len(found) == (1 if id < 3 else 0), found
@@ -65,7 +65,7 @@ with connection.cursor() as cursor:
     cursor.executemany("INSERT INTO item (id) VALUES (%s)", [(id,) for id in range(100, 200)])
 assert count() == 102
 
-# COPY, both ways.
+# COPY in both directions.
 with connection.cursor() as cursor:
     with cursor.copy("COPY item (id, name) FROM STDIN") as copy:
         for id in range(1000, 2000):
@@ -75,7 +75,7 @@ with connection.cursor() as cursor:
         rows = list(copy.rows())
 assert len(rows) == 1000 and rows[-1] == ("1999", "name 1999"), rows[-1]
 
-# The session itself is told, which other sessions can do as well.
+# A notification to the session itself; other sessions can send it as well.
 notifications = []
 connection.add_notify_handler(notifications.append)
 connection.execute("LISTEN news")

@@ -9,6 +9,14 @@ SRC=/pgl/work/$NAME
 mkdir "$SRC"
 tar -xf "/pgl/sources/$NAME.tar" --strip-components=1 -C "$SRC"
 cd "$SRC"
+for PATCH in "/pgl/assets/patches/$NAME"/*.patch; do
+	[ -e "$PATCH" ] || continue
+	echo "applying $(basename "$PATCH")"
+	if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then
+		echo "PATCH-FAILED: $(basename "$PATCH") does not apply to $NAME: the file and the hunk are named above" >&2
+		exit 1
+	fi
+done
 make -s -j"$JOBS" all USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
 make -s install USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
 # PGXS installs below the prefix it was given; users find everything below /usr.

@@ -1,4 +1,4 @@
-//! The lines of the examples that the README quotes are the ones that run.
+//! Tests that README.md quotes the marked lines of the examples exactly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -27,7 +27,7 @@ fn the_readme_quotes_what_runs() {
     assert_eq!(quoted, ["node-pg.mjs", "sqlx.rs", "with_psycopg.py"]);
 }
 
-/// The lines between the marks, without the indentation they share.
+/// The lines between the marks, without their common indentation.
 fn marked(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let find = |mark: &str| lines.iter().position(|line| line.trim_end().ends_with(mark));
@@ -38,7 +38,7 @@ fn marked(text: &str) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// What stands in fences.
+/// The contents of all code blocks.
 fn blocks(text: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();

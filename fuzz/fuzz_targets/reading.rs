@@ -6,6 +6,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     if let Some((size, bytes)) = input.split_first() {
-        pglite_oxide::testing::read_untrusted(bytes, usize::from(*size));
+        pglite_oxide::dev::read_untrusted(bytes, usize::from(*size));
     }
 });

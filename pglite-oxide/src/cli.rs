@@ -11,9 +11,9 @@ use tokio_postgres::config::Host;
 
 use crate::Pglite;
 use crate::error::{Error, ErrorKind, Result};
-use crate::tools::psql::{self, Psql};
-use crate::tools::socket::SocketDialer;
-use crate::tools::{Dump, Input, Interrupter, Login, Output, PgDumpOptions};
+use crate::programs::psql::{self, Psql};
+use crate::programs::socket::SocketDialer;
+use crate::programs::{Dump, Input, Interrupter, Login, Output, PgDumpOptions};
 
 /// A server somewhere, by its connection URI.
 #[derive(Debug)]

@@ -9,71 +9,46 @@
 //!
 //! This crate compiles nothing and opens no network connection: PostgreSQL comes with it.
 
-mod abi;
-mod archive;
-mod artifacts;
-mod builder;
+#[cfg(feature = "async")]
+mod async_connection;
+mod bundle;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod client;
 mod cluster;
-#[cfg(feature = "async")]
-mod connect;
-mod database;
-mod db_error;
-mod engine;
-mod error;
-mod fs;
-mod guest;
-mod host;
-mod instance;
-mod interrupts;
-mod manifest;
-mod memory;
-mod options;
-mod payload;
+#[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
-pub mod pipeline;
-mod process;
-mod protocol;
-mod root;
-mod schedule;
-mod serve;
+pub mod dev;
+mod programs;
 mod server;
-mod session;
-mod sqlstate;
-mod streams;
-#[doc(hidden)]
-pub mod testing;
-mod tools;
-mod worker;
-mod world;
+mod transport;
 
-pub use archive::Format;
-pub use builder::Builder;
-pub use client::{
-    BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Column, CopyInWriter, CopyOutReader,
-    Description, IsolationLevel, Iter, Notification, Notifications, Portal, Row, RowIndex, RowIter, SimpleColumn,
-    SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction, TransactionBuilder,
-};
+// The layers below are a crate of their own, which the build pipeline runs as well.
+use pglite_oxide_runtime::{backend, error, fs, protocol, wasm};
+
 #[cfg(feature = "async")]
-pub use connect::Connection;
-pub use database::{Pglite, preload};
-pub use db_error::{DbError, ErrorPosition};
-pub use error::{Error, ErrorKind, Result};
-pub use options::Durability;
+pub use async_connection::Connection;
+pub use client::{
+    BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Builder, CancelToken, Column, CopyInWriter,
+    CopyOutReader, Description, IsolationLevel, Iter, Notifications, Pglite, Portal, Row, RowIndex, RowIter,
+    SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction,
+    TransactionBuilder, preload,
+};
+pub use cluster::archive::Format;
+pub use cluster::options::Durability;
+#[doc(inline)]
+pub use error::{DbError, Error, ErrorKind, ErrorPosition, Result, SqlState};
 /// Types of PostgreSQL and the conversions of Rust's from and to them: the crate `postgres-types`.
 pub use postgres_types as types;
 pub use postgres_types::{FromSql, ToSql, Type};
-pub use protocol::TransactionStatus;
+pub use programs::{DumpFormat, PgDumpOptions};
+#[doc(inline)]
+pub use protocol::{Notification, TransactionStatus};
 pub use server::{Listen, PgliteServer};
-pub use session::CancelToken;
-pub use sqlstate::SqlState;
 /// The client of the feature `async`: the crate `tokio-postgres`.
 #[cfg(feature = "async")]
 pub use tokio_postgres;
-pub use tools::{DumpFormat, PgDumpOptions};
 
 /// The quick start of the README is run as a test.
 #[cfg(doctest)]

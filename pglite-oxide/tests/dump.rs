@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use pglite_oxide::testing::{self, PsqlRun};
+use pglite_oxide::dev::{self, PsqlRun};
 use pglite_oxide::{DumpFormat, Error, ErrorKind, PgDumpOptions, Pglite, SqlState, TransactionStatus};
 
 /// The text is the same each time only with a key of the caller's.
@@ -14,7 +14,7 @@ fn options() -> PgDumpOptions {
 }
 
 fn psql(db: &mut Pglite, args: &[&str], input: &str) -> PsqlRun {
-    testing::psql(db, args, input.to_string(), &std::env::temp_dir()).unwrap()
+    dev::psql(db, args, input.to_string(), &std::env::temp_dir()).unwrap()
 }
 
 /// What a dump must bring back: something of everything.
@@ -279,7 +279,7 @@ fn psql_runs_scripts_files_and_meta_commands() {
     std::fs::write(at.join("script.sql"), "\\i sub/inner.sql\nSELECT count(*) FROM t;\n").unwrap();
     std::fs::write(at.join("data.csv"), "4,\"a, b\"\n5,ü\n").unwrap();
     let mut db = Pglite::temporary().unwrap();
-    let mut run = |args: &[&str], input: &str| testing::psql(&mut db, args, input.to_string(), at).unwrap();
+    let mut run = |args: &[&str], input: &str| dev::psql(&mut db, args, input.to_string(), at).unwrap();
 
     let version = run(&["--version"], "");
     assert_eq!((version.code, version.stderr.as_str()), (0, ""));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pglite_oxide::testing::{self, Class, Fault, FaultFs, ImageFs, Plan};
+use pglite_oxide::dev::{self, Class, Fault, FaultFs, ImageFs, Plan};
 use pglite_oxide::{Durability, ErrorKind, Pglite};
 
 fn state(db: &mut Pglite, sql: &str) -> String {
@@ -129,12 +129,12 @@ fn memory_has_a_limit_for_each_database() {
 
 #[test]
 fn a_dead_guest_takes_nobody_with_it() {
-    let disk = testing::template().unwrap();
+    let disk = dev::template().unwrap();
     // The first sync that fails is one of the commit below.
     let healthy = Plan { fault: Fault::Io, class: Class::Sync, at: u64::MAX, lasting: true };
     let count = |disk: &ImageFs| {
         let fault = FaultFs::new(Arc::new(disk.copy()), healthy);
-        let mut db = testing::open(Arc::new(fault.clone()), Durability::Full, &[]).unwrap();
+        let mut db = dev::open(Arc::new(fault.clone()), Durability::Full, &[]).unwrap();
         db.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
         let count = fault.count();
         db.close().unwrap();
@@ -143,7 +143,7 @@ fn a_dead_guest_takes_nobody_with_it() {
     let at = count(&disk);
     let fault = FaultFs::new(Arc::new(disk.clone()), Plan { at, ..healthy });
     let mut other = Pglite::temporary().unwrap();
-    let mut db = testing::open(Arc::new(fault), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(fault), Durability::Full, &[]).unwrap();
     db.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
     let error = db.batch_execute("INSERT INTO t VALUES (2)").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Crashed, "{error}");
@@ -153,7 +153,7 @@ fn a_dead_guest_takes_nobody_with_it() {
     is_well(&mut other);
     drop(db);
     // What was acknowledged is there after recovery; what was not may be.
-    let mut db = testing::open(Arc::new(disk), Durability::Full, &[]).unwrap();
+    let mut db = dev::open(Arc::new(disk), Durability::Full, &[]).unwrap();
     assert!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0) >= 1);
 }
 

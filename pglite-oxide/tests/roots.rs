@@ -373,11 +373,11 @@ fn a_temporary_database_on_disk_leaves_nothing() {
 /// A commit that is acknowledged has been synced; without durability nothing is.
 #[test]
 fn commits_are_synced_as_promised() {
-    use pglite_oxide::testing::{self, LogFs, Operation};
+    use pglite_oxide::dev::{self, LogFs, Operation};
     let Some(_dir) = place() else { return };
     for (durability, expected) in [(Durability::Full, true), (Durability::None, false)] {
-        let log = LogFs::new(std::sync::Arc::new(testing::template().unwrap())).unwrap();
-        let mut db = testing::open(std::sync::Arc::new(log.clone()), durability, &[]).unwrap();
+        let log = LogFs::new(std::sync::Arc::new(dev::template().unwrap())).unwrap();
+        let mut db = dev::open(std::sync::Arc::new(log.clone()), durability, &[]).unwrap();
         db.batch_execute("CREATE TABLE t (a int)").unwrap();
         for round in 0..5 {
             let before = log.len();
@@ -397,15 +397,15 @@ fn commits_are_synced_as_promised() {
 /// After a loss of power at any moment every acknowledged commit is there, if syncing works; without syncing it would not be.
 #[test]
 fn a_loss_of_power_loses_no_commit() {
-    use pglite_oxide::testing::{self, Class, Fate, Fault, FaultFs, LogFs, Plan};
+    use pglite_oxide::dev::{self, Class, Fate, Fault, FaultFs, LogFs, Plan};
     let Some(_dir) = place() else { return };
     let run = |swallow: bool| {
-        let base = testing::template().unwrap();
+        let base = dev::template().unwrap();
         let log = LogFs::new(std::sync::Arc::new(base.copy())).unwrap();
         let plan = Plan { fault: Fault::Swallowed, class: Class::Sync, at: 0, lasting: swallow };
         let at = if swallow { 0 } else { u64::MAX };
         let fault = FaultFs::new(std::sync::Arc::new(log.clone()), Plan { at, ..plan });
-        let mut db = testing::open(std::sync::Arc::new(fault), Durability::Full, &[]).unwrap();
+        let mut db = dev::open(std::sync::Arc::new(fault), Durability::Full, &[]).unwrap();
         db.batch_execute("CREATE TABLE t (a int PRIMARY KEY)").unwrap();
         let mut acknowledged = Vec::new();
         for number in 0..6 {
@@ -420,7 +420,7 @@ fn a_loss_of_power_loses_no_commit() {
             .enumerate()
             .filter(|(number, prefix)| {
                 let after = recording.rebuild(&base, **prefix, |_| Fate::Lost).unwrap();
-                let opened = testing::open(std::sync::Arc::new(after), Durability::Full, &[]);
+                let opened = dev::open(std::sync::Arc::new(after), Durability::Full, &[]);
                 opened
                     .and_then(|mut db| db.query_one("SELECT count(*) FROM t", &[]))
                     .map_or(true, |row| row.get::<_, i64>(0) != *number as i64 + 1)

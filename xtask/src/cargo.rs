@@ -19,6 +19,8 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "pglite-oxide",
     "-p",
+    "pglite-oxide-runtime",
+    "-p",
     "initdb",
     "-p",
     "bench",
@@ -42,6 +44,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
     "pglite-oxide-fuzz",
+    "pglite-oxide-runtime",
     "regress",
     "xtask",
 ];

@@ -9,7 +9,7 @@ mod crash;
 mod dependencies;
 mod error;
 mod image;
-#[path = "../../pglite-oxide/src/manifest.rs"]
+#[path = "../../pglite-oxide/src/bundle/manifest.rs"]
 mod manifest;
 mod native;
 mod paths;

@@ -9,10 +9,10 @@ use postgres_types::{Field, Kind, Type};
 use crate::Pglite;
 use crate::client::Row;
 use crate::client::query::Limit;
+use crate::client::session::Session;
 use crate::client::statement::sealed::Source;
 use crate::client::statement::{Column, RawColumn, Statement};
 use crate::error::Result;
-use crate::session::Session;
 
 /// Everything about the given types and those they are made of, one row a type.
 const LOOKUP: &str = "\

@@ -8,13 +8,13 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use crate::Pglite;
+use crate::backend::copy_thread::Event;
 use crate::client::ToStatement;
 use crate::client::query::put_bind;
+use crate::client::session::Session;
 use crate::client::statement::sealed::Source;
 use crate::client::statement::{invalid, put_parse};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Session;
-use crate::worker::Event;
 
 /// Size of a CopyData message, in bytes.
 const CHUNK: usize = 64 * 1024;

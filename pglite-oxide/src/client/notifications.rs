@@ -5,16 +5,9 @@ use std::time::{Duration, Instant};
 use postgres_protocol::message::frontend;
 
 use crate::Pglite;
+use crate::client::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Session;
-
-/// What a NOTIFY said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notification {
-    process_id: i32,
-    channel: String,
-    payload: String,
-}
+use crate::protocol::Notification;
 
 /// The notifications of a session: those that came with answers to statements, and those that come now.
 #[derive(Debug)]
@@ -66,27 +59,6 @@ impl Notifications<'_> {
     /// [`ErrorKind::Cancelled`].
     pub fn blocking_iter(&mut self) -> BlockingIter<'_> {
         BlockingIter(self.session)
-    }
-}
-
-impl Notification {
-    pub(crate) fn new(process_id: i32, channel: String, payload: String) -> Self {
-        Self { process_id, channel, payload }
-    }
-
-    /// The session that sent it.
-    pub fn process_id(&self) -> i32 {
-        self.process_id
-    }
-
-    /// Its channel.
-    pub fn channel(&self) -> &str {
-        &self.channel
-    }
-
-    /// Its payload.
-    pub fn payload(&self) -> &str {
-        &self.payload
     }
 }
 

@@ -8,11 +8,11 @@ use postgres_types::{BorrowToSql, ToSql};
 
 use crate::Pglite;
 use crate::client::query::{check_number, put_bind};
+use crate::client::session::Session;
 use crate::client::statement::sealed::Source;
 use crate::client::statement::{Garbage, invalid};
 use crate::client::{Column, Row, ToStatement, Transaction};
 use crate::error::{Error, Result};
-use crate::session::Session;
 
 /// Rows of the first portion, if the caller does not say.
 const FIRST_ROWS: i32 = 64;

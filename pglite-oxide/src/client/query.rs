@@ -9,11 +9,11 @@ use postgres_protocol::message::frontend::{self, BindError};
 use postgres_types::{BorrowToSql, ToSql, Type};
 
 use crate::Pglite;
+use crate::client::session::Session;
 use crate::client::statement::sealed::Source;
 use crate::client::statement::{RawDescription, invalid, put_parse};
 use crate::client::{Column, Row, ToStatement};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Session;
 
 /// Most parameters that a statement can have: their number has two bytes in the protocol.
 const PARAMETERS_MAX: usize = 65_535;

@@ -9,9 +9,9 @@ use postgres_protocol::message::frontend;
 
 use crate::Pglite;
 use crate::client::row::{Values, value, values};
+use crate::client::session::Session;
 use crate::client::statement::invalid;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Session;
 
 /// Part of the answer to [`Pglite::simple_query`].
 #[derive(Debug, Clone)]

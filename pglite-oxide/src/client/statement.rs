@@ -10,8 +10,8 @@ use postgres_protocol::message::frontend;
 use postgres_types::Type;
 
 use crate::Pglite;
+use crate::client::session::Session;
 use crate::error::{Error, Result};
-use crate::session::Session;
 
 /// A prepared statement of one database. Clones are the same statement; when the last one is dropped, PostgreSQL forgets it with the next
 /// statement that is run.

@@ -13,7 +13,7 @@ use mio::{Interest, Poll, Token};
 
 use super::Address;
 use crate::error::{Error, ErrorKind, Result};
-use crate::serve::socket::Stream;
+use crate::transport::socket::Stream;
 
 /// PostgreSQL's port, and the number in the name of a Unix socket if none is given.
 const PORT: u16 = 5432;

@@ -1,10 +1,13 @@
 //! The local server: a listener that takes clients in, and the threads that serve them. It owns their life, from the first bind to the last session's end. What a
 //! session is, is `serve`'s; how a client gets in, `door`'s and `queue`'s.
 
-mod door;
-mod dump;
+pub(crate) mod admission;
+pub(crate) mod attach;
 mod listen;
 mod queue;
+mod session_handle;
+pub(crate) mod session_loop;
+pub(crate) mod startup;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,16 +17,17 @@ use std::thread::JoinHandle;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::Pglite;
+use crate::client::{Builder, Pglite};
 use crate::cluster::Cluster;
+use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::serve::{self, Ended, Presence};
-use crate::sqlstate::SqlState;
+use crate::transport::pipe::ClientEnd;
 
-pub(crate) use door::check_reading;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
+use session_handle::Presence;
+use session_loop::Ended;
 
 /// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is shut down or dropped.
 ///
@@ -67,6 +71,28 @@ struct Shared {
 enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+impl Builder {
+    /// Opens the database for clients that connect to a local server. Each gets a session of its own, with the settings given here; the user and the
+    /// database given here are the ones that [`PgliteServer::connection_uri`] names, and others may exist. The server runs on threads of its own until it is
+    /// shut down or dropped.
+    ///
+    /// ```no_run
+    /// use pglite_oxide::{Listen, Pglite};
+    ///
+    /// let server = Pglite::builder().path("data/shop").extension("vector").serve(&Listen::tcp())?;
+    /// println!("{}", server.connection_uri());
+    /// # Ok::<(), pglite_oxide::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Config`] if `listen` asks for an address that strangers can reach and sets no password; [`ErrorKind::Io`] or
+    /// [`ErrorKind::InUse`] if it cannot listen there.
+    pub fn serve(&self, listen: &Listen) -> Result<PgliteServer> {
+        listen.check()?;
+        PgliteServer::start(self.cluster()?, listen)
+    }
 }
 
 impl PgliteServer {
@@ -143,6 +169,26 @@ impl PgliteServer {
         variables
     }
 
+    /// The user that [`Self::connection_uri`] names.
+    pub(crate) fn user(&self) -> &str {
+        &self.shared.cluster.options().user
+    }
+
+    /// The database that [`Self::connection_uri`] names.
+    pub(crate) fn database(&self) -> &str {
+        &self.shared.cluster.options().database
+    }
+
+    /// The password that clients have to know, if there is one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.shared.listen.password.as_deref()
+    }
+
+    /// Connects clients of this process.
+    pub(crate) fn connector(&self) -> ServerConnector {
+        ServerConnector(self.shared.clone())
+    }
+
     /// The TCP port, or the number in the name of the Unix socket.
     pub fn port(&self) -> u16 {
         match &self.shared.bound.address {
@@ -167,7 +213,7 @@ impl PgliteServer {
         let _ = close_listener.wake();
         let mut panicked = listener.join().is_err();
         self.shared.bound.remove();
-        door::turn_away(self.shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
+        admission::turn_away(self.shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
         self.shared.presences.iter().for_each(|presence| presence.close());
         // Nothing is ever sent: it is the end that is waited for.
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -177,6 +223,17 @@ impl PgliteServer {
             panicked |= session.join().is_err();
         }
         if panicked { Err(Error::new(ErrorKind::Crashed, "a thread of the server panicked")) } else { Ok(()) }
+    }
+}
+
+/// Connects clients of this process to a server, without a socket.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerConnector(Arc<Shared>);
+
+impl ServerConnector {
+    /// The client's end of a new connection.
+    pub(crate) fn connect(&self) -> Result<ClientEnd> {
+        admission::connect(&self.0)
     }
 }
 
@@ -197,7 +254,7 @@ impl Threads {
         }
         let close_listener = listener.waker();
         let shared = shared.clone();
-        let listener = spawn("listener", move || door::stand(&listener, &shared))?;
+        let listener = spawn("listener", move || admission::stand(&listener, &shared))?;
         Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener })
     }
 }
@@ -231,7 +288,7 @@ fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
     if cluster.options().extensions.is_empty() && listen.password.is_none() {
         return Ok(());
     }
-    let mut db = cluster.clone().open()?;
+    let mut db = Pglite::start(cluster.clone())?;
     if let Some(password) = &listen.password {
         let secret = postgres_protocol::password::scram_sha_256(password.as_bytes());
         let user = cluster.options().user.replace('"', "\"\"");
@@ -263,7 +320,7 @@ fn serve_sessions(shared: &Arc<Shared>, presence: &Arc<Presence>, started: mpsc:
             launch.env.push(shared.listen.authentication());
             launch
         });
-        let ended = launch.and_then(|launch| serve::attend(launch, presence.clone(), reception));
+        let ended = launch.and_then(|launch| session_loop::attend(launch, presence.clone(), reception));
         let error = match ended {
             Ok(Ended::Unused) => return,
             Ok(Ended::Served(Ok(()))) => continue,
@@ -282,7 +339,7 @@ fn serve_sessions(shared: &Arc<Shared>, presence: &Arc<Presence>, started: mpsc:
         }
         // It may be over when the next client comes; this one is told.
         let Some(client) = shared.queue.next() else { return };
-        door::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
+        admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::serve::Arrival;
+use super::session_loop::Arrival;
 
 /// The clients.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::pipe;
+    use crate::transport::pipe::pipe;
 
     fn client(name: &str) -> Arrival {
         Arrival { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }

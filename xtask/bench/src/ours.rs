@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pglite_oxide::types::ToSql;
-use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage, Statement, testing};
+use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage, Statement, dev};
 
 use crate::error::{Context as _, Error, Result};
 use crate::session::{Operation, Session};
@@ -75,7 +75,7 @@ impl Session for Ours {
     }
 
     fn sync(&mut self) -> Result<()> {
-        testing::round_trip(&mut self.db).context(|| failed("a Sync message"))
+        dev::round_trip(&mut self.db).context(|| failed("a Sync message"))
     }
 
     fn prepare(&mut self, sql: &str) -> Result<()> {

@@ -269,7 +269,7 @@ fn broken(what: &'static str) -> impl Fn(Error) -> Violation {
 mod tests {
     use std::sync::Arc;
 
-    use pglite_oxide::testing::{self, FileSystem, ImageFs, OpenOptions};
+    use pglite_oxide::dev::{self, FileSystem, ImageFs, OpenOptions};
     use pglite_oxide::{Durability, ErrorKind};
 
     use super::*;
@@ -292,14 +292,14 @@ mod tests {
     /// The test of the tests: a page that was spoiled on the disk is noticed, in a table and in an index.
     #[test]
     fn a_spoiled_page_is_found() {
-        let template = match testing::template() {
+        let template = match dev::template() {
             Err(error) if error.kind() == ErrorKind::Payload => {
                 return eprintln!("SKIPPED: {error}");
             }
             template => template.unwrap(),
         };
         let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };
-        let open = |disk: &ImageFs| testing::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
+        let open = |disk: &ImageFs| dev::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
         let mut db = open(&template);
         let mut model = Model::new(expected.seed, expected.scale);
         let mut statements = workload::schema();

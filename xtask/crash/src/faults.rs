@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
-use pglite_oxide::testing::{self, Class, Fault, FaultFs, ImageFs, Plan};
+use pglite_oxide::dev::{self, Class, Fault, FaultFs, ImageFs, Plan};
 use pglite_oxide::{Durability, Error, ErrorKind, Pglite};
 
 use crate::check::{self, Depth, Expected, Violation};
@@ -66,7 +66,7 @@ struct Seen {
 /// Tries every `stride`-th operation.
 pub(crate) fn run(stride: u64, seed: u64, only: Option<usize>) -> Result<()> {
     println!("disk faults: one in {stride} operations, seed {seed}");
-    let base = testing::template()?;
+    let base = dev::template()?;
     let mut cases = Vec::new();
     for (fault, class) in KINDS {
         // Nothing fails, everything is counted.
@@ -118,9 +118,9 @@ fn try_case(base: &ImageFs, plan: Plan, seed: u64) -> Result<Outcome, Violation>
     let mut acknowledged = outcome.acknowledged;
     // Once after the fault, and once after what recovery and more work have made of it.
     for depth in [Depth::Pages, Depth::Contents] {
-        let _ = testing::FileSystem::remove_file(&disk, "postmaster.pid", 0);
+        let _ = dev::FileSystem::remove_file(&disk, "postmaster.pid", 0);
         let mut db =
-            testing::open(Arc::new(disk.clone()), Durability::Full, &[]).map_err(broken("opening after the fault"))?;
+            dev::open(Arc::new(disk.clone()), Durability::Full, &[]).map_err(broken("opening after the fault"))?;
         let expected = Expected { seed, scale: Scale::TINY, acknowledged, may_lose: false };
         let found = check::check(&mut db, &expected, depth)?;
         let mut model = found.map(|last| Model::after(seed, Scale::TINY, last));
@@ -139,8 +139,8 @@ fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
     let mut sessions = 0;
     while outcome.errors + outcome.ends < FAILURES_MAX && !outcome.is_done() && sessions < 4 {
         sessions += 1;
-        let _ = testing::FileSystem::remove_file(fs, "postmaster.pid", 0);
-        let mut db = match testing::open(Arc::new(fs.clone()), Durability::Full, &[]) {
+        let _ = dev::FileSystem::remove_file(fs, "postmaster.pid", 0);
+        let mut db = match dev::open(Arc::new(fs.clone()), Durability::Full, &[]) {
             Ok(db) => db,
             Err(error) => {
                 is_clean(&error)?;

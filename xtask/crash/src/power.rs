@@ -1,5 +1,5 @@
 //! Loss of power: a workload is recorded write by write; then disks are made as they could be had the power gone at some moment, and each is opened
-//! and checked. It owns which moments and which losses; what a disk may lose is the recording's rule (`pglite_oxide::testing`).
+//! and checked. It owns which moments and which losses; what a disk may lose is the recording's rule (`pglite_oxide::dev`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
 use pglite_oxide::Durability;
-use pglite_oxide::testing::{
-    self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording,
-};
+use pglite_oxide::dev::{self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording};
 
 use crate::check::{self, Depth, Expected, Violation};
 use crate::sql;
@@ -117,7 +115,7 @@ fn judge(record: &Record, states: &[State], failures: &[Failure]) -> Result<()> 
 
 impl Record {
     fn make(seed: u64, promise: Promise) -> Result<Self> {
-        let base = testing::template()?;
+        let base = dev::template()?;
         let log = LogFs::new(Arc::new(base.copy())).map_err(|errno| anyhow::anyhow!("cannot record: {errno}"))?;
         let swallow = Plan { fault: Fault::Swallowed, class: Class::Sync, at: 0, lasting: true };
         let fs: Arc<dyn FileSystem> = match promise {
@@ -125,7 +123,7 @@ impl Record {
             Promise::Full | Promise::Relaxed => Arc::new(log.clone()),
         };
         let durability = if promise == Promise::Relaxed { Durability::Relaxed } else { Durability::Full };
-        let open = || testing::open(fs.clone(), durability, &[("max_wal_size", "32MB"), ("min_wal_size", "32MB")]);
+        let open = || dev::open(fs.clone(), durability, &[("max_wal_size", "32MB"), ("min_wal_size", "32MB")]);
         let mut db = open()?;
         for statement in workload::schema() {
             sql::run(&mut db, &statement.sql)?;
@@ -205,7 +203,7 @@ impl Record {
         // Twice: recovery's own result must be a database as well.
         for depth in [Depth::Everything, Depth::Contents] {
             forget_holder(&disk);
-            let mut db = testing::open(Arc::new(disk.clone()), Durability::Full, &[])
+            let mut db = dev::open(Arc::new(disk.clone()), Durability::Full, &[])
                 .map_err(|error| broken("opening", error.to_string()))?;
             let found = check::check(
                 &mut db,
@@ -227,7 +225,7 @@ impl Record {
         }
         // Once more, while it recovers from the first time.
         let log = LogFs::new(Arc::new(disk.copy())).map_err(|errno| errno.to_string())?;
-        let db = testing::open(Arc::new(log.clone()), Durability::Full, &[]).map_err(|error| error.to_string())?;
+        let db = dev::open(Arc::new(log.clone()), Durability::Full, &[]).map_err(|error| error.to_string())?;
         db.close().map_err(|error| error.to_string())?;
         let mut rng = workload::rng(state.seed, &[11]);
         let prefix = rng.usize(0..=log.len());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use pglite_oxide::pipeline::{Clock, Connection, File, Modules, Random, Start, Tree, World, run_main};
+use pglite_oxide_runtime::pipeline::{Clock, Connection, File, Modules, Random, Start, Tree, World, run_main};
 
 use script::{SHARE, STEPS, Step};
 
@@ -54,9 +54,9 @@ pub(crate) enum Error {
     #[error("bootstrap ended with exit code {code}; the guest said:\n{log}")]
     Bootstrap { code: i32, log: String },
     #[error("{step}: {cause}")]
-    Step { step: String, cause: pglite_oxide::Error },
+    Step { step: String, cause: pglite_oxide_runtime::error::Error },
     #[error(transparent)]
-    Guest(#[from] pglite_oxide::Error),
+    Guest(#[from] pglite_oxide_runtime::error::Error),
 }
 
 fn main() -> ExitCode {

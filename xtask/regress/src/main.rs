@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use pglite_oxide::{Durability, Listen, Pglite, testing};
+use pglite_oxide::{Durability, Listen, Pglite, dev};
 
 /// Options of the program.
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ fn run(options: &Options) -> Result<()> {
         builder = builder.setting(name, value);
     }
     let (point, directory) = options.mount.split_once('=').context("a mount is POINT=DIRECTORY")?;
-    let builder = testing::extend(builder, &options.modules, (point, directory.as_ref()))?;
+    let builder = dev::extend(builder, &options.modules, (point, directory.as_ref()))?;
     // psql connects anew before it closes what it had.
     let listen = Listen::unix(&options.socket).take_over_idle(true).wait_for_session(Duration::from_secs(60));
     let server = builder.serve(&listen.on_error(|error| eprintln!("session failed: {error}")))?;

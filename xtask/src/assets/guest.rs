@@ -15,7 +15,7 @@ pub(crate) const IMAGE_DIGEST: &str = "image.txt";
 pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
     workshop
         .run(context, &["sh", "/pgl/assets/build/postgresql.sh"], sources(paths, workshop)?)
-        .map_err(|error| explain_patch(context, error))?;
+        .map_err(|error| explain_patch(context, "postgresql", error))?;
     let path = context.out.join(IMAGE_DIGEST);
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
 }
@@ -56,17 +56,17 @@ pub(crate) fn pgxs(
     };
     let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", name];
     argv.extend(variables);
-    workshop.run(context, &argv, files)
+    workshop.run(context, &argv, files).map_err(|error| explain_patch(context, name, error))
 }
 
 /// Says which patch, file and hunk is meant when that is what failed.
-fn explain_patch(context: &StepContext<'_>, error: Error) -> Error {
+fn explain_patch(context: &StepContext<'_>, source: &str, error: Error) -> Error {
     let log = fs::read_to_string(&context.log).unwrap_or_default();
     match failed_patch(&log) {
         None => error,
-        Some(what) => Error::new(what).repair(
-            "rework the patch in assets/patches/postgresql against the pinned source, then run the same command again",
-        ),
+        Some(what) => Error::new(what).repair(format!(
+            "rework the patch in assets/patches/{source} against the pinned source, then run the same command again"
+        )),
     }
 }
 

@@ -107,15 +107,21 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         after: vec![],
     });
     for (name, variables) in PGXS {
+        let mut inputs = Inputs::new()
+            .text("image", image_inputs)?
+            .text("archive", archive(name)?)?
+            .tree("sysroot", &assets.join("guest/sysroot"))?
+            .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
+            .list("variables", *variables)?;
+        // Changes to the extension, applied in the order of their names.
+        let patches = assets.join("patches").join(name);
+        if patches.exists() {
+            inputs = inputs.tree("patches", &patches)?;
+        }
         steps.push(Step {
             id: id::extension(name)?,
             title: format!("building the extension {name}"),
-            inputs: Inputs::new()
-                .text("image", image_inputs)?
-                .text("archive", archive(name)?)?
-                .tree("sysroot", &assets.join("guest/sysroot"))?
-                .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
-                .list("variables", *variables)?,
+            inputs,
             after: vec![id::postgresql()?],
         });
     }
@@ -178,7 +184,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         id: id::template()?,
         title: "making the database template".into(),
         inputs: rust_program(root, "xtask/initdb", "initdb")?
-            .tree("runtime", &root.join("pglite-oxide/src"))?
+            .tree("runtime", &root.join("pglite-oxide/runtime/src"))?
             .text("rust", &host.rust)?,
         after: vec![id::postgresql()?, id::aot(&host.triple)?],
     });
@@ -206,7 +212,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
 /// What a payload is made with, besides what goes into it.
 fn packing(root: &Path) -> Result<Inputs> {
     Inputs::new()
-        .tree("manifest", &root.join("pglite-oxide/src/manifest.rs"))?
+        .tree("manifest", &root.join("pglite-oxide/src/bundle/manifest.rs"))?
         .tree("step", &root.join("xtask/src/assets/payload.rs"))
 }
 

@@ -83,7 +83,7 @@ impl<'a> Lab<'a> {
         release::run_cargo(&mut cargo)
     }
 
-    /// What `pglite-oxide` demands of its dependencies, by crate.
+    /// What `pglite-oxide-runtime` demands of its dependencies, by crate.
     pub(super) fn pins(&self) -> Result<BTreeMap<String, String>> {
         let manifest = self
             .runtime()?
@@ -204,7 +204,7 @@ impl<'a> Lab<'a> {
         self.packages
             .iter()
             .find(|p| p.krate.kind == Kind::Runtime)
-            .ok_or_else(|| Error::new("there is no crate pglite-oxide"))
+            .ok_or_else(|| Error::new("there is no crate pglite-oxide-runtime"))
     }
 
     /// A project whose dependencies come from the registry, except ours: those are not there yet.

@@ -77,11 +77,11 @@ fn audit(lab: &Lab<'_>, resolution: &Resolution, policy: &Policy) -> Result<()> 
     let unpinned = family::unpinned(&crates, &lab.pins()?);
     if !unpinned.is_empty() {
         return Err(Error::new(format!(
-            "crates of the Wasmer family are not pinned by pglite-oxide:\n  {}",
+            "crates of the Wasmer family are not pinned by pglite-oxide-runtime:\n  {}",
             unpinned.join("\n  ")
         ))
         .repair(
-            "pin each in [workspace.dependencies] and name it in the `cfg(any())` table of pglite-oxide/Cargo.toml",
+            "pin each in [workspace.dependencies] and name it in the `cfg(any())` table of pglite-oxide/runtime/Cargo.toml",
         ));
     }
     Ok(())

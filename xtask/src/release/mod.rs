@@ -142,8 +142,10 @@ pub(crate) enum Kind {
     Assets,
     /// The artifacts of a target.
     Aot(Target),
-    /// The library that users name.
+    /// Code that runs the artifacts: the internal layers of the library.
     Runtime,
+    /// The library that users name.
+    Library,
 }
 
 /// Every crate of a release, each after those it depends on. A target without artifacts has its crate too: Cargo resolves the dependencies of all targets.
@@ -151,8 +153,16 @@ pub(crate) fn crates() -> Vec<Crate> {
     let mut crates = vec![Crate { name: "pglite-oxide-assets".into(), kind: Kind::Assets }];
     crates
         .extend(TARGETS.iter().map(|t| Crate { name: format!("pglite-oxide-aot-{}", t.triple), kind: Kind::Aot(*t) }));
-    crates.push(Crate { name: "pglite-oxide".into(), kind: Kind::Runtime });
+    crates.push(Crate { name: "pglite-oxide-runtime".into(), kind: Kind::Runtime });
+    crates.push(Crate { name: "pglite-oxide".into(), kind: Kind::Library });
     crates
+}
+
+impl Kind {
+    /// Whether crates of the kind carry a payload.
+    pub(crate) fn has_payload(self) -> bool {
+        matches!(self, Self::Assets | Self::Aot(_))
+    }
 }
 
 impl Crate {
@@ -161,7 +171,7 @@ impl Crate {
         match self.kind {
             Kind::Assets => Some(stage::assets_dir(root)),
             Kind::Aot(target) => Some(stage::target_dir(root, target)),
-            Kind::Runtime => None,
+            Kind::Runtime | Kind::Library => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::{Crate, Kind};
+use super::Crate;
 use crate::assets::payload::{MANIFEST, PAYLOAD, sha256};
 use crate::error::{Context, Error, Result};
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
@@ -57,7 +57,7 @@ impl Package {
 
     /// Whether it is of a kind that carries a payload, and then whether it does.
     pub(crate) fn payload(&self) -> Option<bool> {
-        (self.krate.kind != Kind::Runtime).then(|| self.files.contains_key(&in_crate(PAYLOAD)))
+        self.krate.kind.has_payload().then(|| self.files.contains_key(&in_crate(PAYLOAD)))
     }
 
     /// A text file of the crate.
@@ -86,7 +86,7 @@ impl Package {
     /// Checks what the registry demands, what the licences demand, and that the payload is the one in the checkout.
     pub(super) fn check(&self, root: &Path) -> Result<()> {
         self.check_manifest()?;
-        let notices = (self.krate.kind != Kind::Runtime).then_some("THIRD_PARTY_NOTICES.md");
+        let notices = self.krate.kind.has_payload().then_some("THIRD_PARTY_NOTICES.md");
         for name in ["LICENSE-MIT", "LICENSE-APACHE"].into_iter().chain(notices) {
             if self.files.get(name).is_none_or(Vec::is_empty) {
                 return Err(self
@@ -213,6 +213,7 @@ fn unreadable(path: &Path) -> Error {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Kind;
     use super::*;
     use crate::assets::targets::TARGETS;
 

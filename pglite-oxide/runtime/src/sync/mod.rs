@@ -1,0 +1,3 @@
+//! Helpers for threads. They know nothing of PostgreSQL.
+
+pub mod delay_queue;

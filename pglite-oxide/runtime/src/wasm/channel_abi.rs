@@ -1,0 +1,69 @@
+//! The border between a client program and its host, beyond what it shares with the server: the Rust side of `assets/guest/programs/pgl_program.h`. Change both files
+//! together and raise `VERSION`.
+
+use std::time::Duration;
+
+use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
+
+use crate::fs::errno::{Errno, Result};
+use crate::wasm::host::{Host, with};
+
+/// Version of the border that this crate speaks.
+pub const VERSION: i32 = 1;
+
+/// The export that tells the program's.
+pub const VERSION_EXPORT: &str = "pgl_program_version";
+
+/// Adds the functions to those of module `pgl_host`.
+pub fn define(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>, exports: &mut Exports) {
+    let mut define = |name: &str, function: Function| exports.insert(name, function);
+    define("channel_open", Function::new_typed_with_env(store, env, channel_open));
+    define("channel_read", Function::new_typed_with_env(store, env, channel_read));
+    define("channel_write", Function::new_typed_with_env(store, env, channel_write));
+    define("channel_wait", Function::new_typed_with_env(store, env, channel_wait));
+    define("channel_close", Function::new_typed_with_env(store, env, channel_close));
+}
+
+fn channel_open(mut env: FunctionEnvMut<'_, Host>, path: u32, len: u32) -> i32 {
+    answer(with(&mut env, |host, memory| {
+        let path = memory.bytes(path, len)?;
+        host.channels.as_mut().ok_or(Errno::NOTSUP)?.open(path)
+    }))
+}
+
+fn channel_read(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
+    answer(with(&mut env, |host, memory| {
+        let buf = memory.bytes_mut(buf, len.min(i32::MAX as u32))?;
+        host.channels.as_ref().ok_or(Errno::BADF)?.read(channel as usize, buf)
+    }))
+}
+
+fn channel_write(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
+    answer(with(&mut env, |host, memory| {
+        let data = memory.bytes(buf, len.min(i32::MAX as u32))?;
+        host.channels.as_ref().ok_or(Errno::BADF)?.write(channel as usize, data)
+    }))
+}
+
+fn channel_wait(env: FunctionEnvMut<'_, Host>, channel: u32, events: i32, timeout_ms: i32) -> i32 {
+    let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+    let ready = match &env.data().channels {
+        Some(channels) => channels.wait(channel as usize, events, timeout),
+        None => Err(Errno::BADF),
+    };
+    answer(ready.map(|events| events as usize))
+}
+
+fn channel_close(mut env: FunctionEnvMut<'_, Host>, channel: u32) {
+    if let Some(channels) = &mut env.data_mut().channels {
+        channels.close(channel as usize);
+    }
+}
+
+/// A count, or an errno below zero.
+fn answer(result: Result<usize>) -> i32 {
+    match result {
+        Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
+        Err(errno) => -i32::from(errno.0),
+    }
+}

@@ -1,0 +1,252 @@
+//! The process's one engine and the modules loaded into it. Loaded code is never unloaded, so each module is loaded once and shared.
+//! It owns the check of an artifact against this program and machine; it never compiles: there is no compiler in this crate.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use sha2::{Digest, Sha256};
+pub use wasmer::Module;
+use wasmer::sys::{BaseTunables, NativeEngineExt, Tunables};
+use wasmer::{Engine, MemoryError, MemoryType, Pages, TableType, WASM_PAGE_SIZE};
+pub use wasmer_types::VERSION as WASMER_VERSION;
+use wasmer_types::target::{CpuFeature, Triple};
+use wasmer_types::{MemoryStyle, MetadataHeader, TableStyle};
+use wasmer_vm::{VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::wasm::artifact::{self, Artifact};
+
+/// Bytes of native stack under the guest. Compiled code keeps its frames there, which PostgreSQL's max_stack_depth does not see: it must
+/// suffice for what PostgreSQL does within the guest's own stack.
+const NATIVE_STACK: usize = 64 << 20;
+
+/// PostgreSQL and its side modules, ready to be instantiated any number of times.
+#[derive(Debug)]
+pub struct Modules {
+    main: Module,
+    /// Side modules by the SHA-256 of the file that stands for each, loaded when first asked for.
+    side: HashMap<[u8; 32], Artifact>,
+}
+
+impl Modules {
+    /// Loads the main module; side modules follow when PostgreSQL asks for them.
+    pub fn load(artifacts: Vec<Artifact>) -> Result<Self> {
+        let (main, side): (Vec<Artifact>, Vec<Artifact>) =
+            artifacts.into_iter().partition(|artifact| artifact.name == artifact::MAIN);
+        let missing = || Error::new(ErrorKind::Payload, format!("there is no artifact named {}", artifact::MAIN));
+        let main = load(main.first().ok_or_else(missing)?)?;
+        let key = |artifact: &Artifact| Sha256::digest(artifact::placeholder(&artifact.wasm_sha256)).into();
+        Ok(Self { main, side: side.into_iter().map(|artifact| (key(&artifact), artifact)).collect() })
+    }
+
+    /// The module with PostgreSQL itself.
+    pub fn main(&self) -> &Module {
+        &self.main
+    }
+
+    /// The side module that a file with this SHA-256 stands for.
+    pub fn side(&self, file_sha256: &[u8]) -> Option<Result<Module>> {
+        self.side.get(file_sha256).map(load)
+    }
+}
+
+/// The process's engine.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let mut engine = <Engine as NativeEngineExt>::headless();
+        engine.set_tunables(GuestTunables {
+            base: BaseTunables::new(),
+            vm: VMConfig { wasm_stack_size: Some(NATIVE_STACK) },
+        });
+        engine
+    })
+}
+
+/// Loads an artifact, or returns the module it was loaded as before.
+pub fn load(artifact: &Artifact) -> Result<Module> {
+    type Slot = Arc<Mutex<Option<Module>>>;
+    static LOADED: OnceLock<Mutex<HashMap<String, Slot>>> = OnceLock::new();
+    let slot = {
+        let mut loaded = LOADED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.entry(artifact.sha256.clone()).or_default().clone()
+    };
+    // Others that want the same module wait for it here; loads of different modules run side by side.
+    let mut module = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = &*module {
+        return Ok(module.clone());
+    }
+    let host = Machine {
+        target: Triple::host().to_string(),
+        has: |feature| CpuFeature::for_host().iter().any(|f| f.to_string() == feature),
+    };
+    check(artifact, &host)?;
+    let bytes = bytes::Bytes::from(artifact.verified_bytes()?);
+    // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build, and which says that Wasmer of this very
+    // version made them for this machine.
+    let loaded = unsafe { Module::deserialize(engine(), bytes) };
+    let loaded = loaded.map_err(|cause| {
+        Error::new(ErrorKind::Payload, format!("artifact {}: cannot load", artifact.name)).with_cause(cause)
+    })?;
+    Ok(module.insert(loaded).clone())
+}
+
+/// The machine to load for.
+struct Machine {
+    target: String,
+    has: fn(&str) -> bool,
+}
+
+/// Refuses an artifact made for another machine or by another compiler.
+fn check(artifact: &Artifact, machine: &Machine) -> Result<()> {
+    let needs = &artifact.needs;
+    let expect = |what: &str, found: &str, expected: &str| {
+        let differs =
+            format!("artifact {}: made for {what} {found}, but this is {expected}; it was not loaded", artifact.name);
+        if found == expected { Ok(()) } else { Err(Error::new(ErrorKind::Payload, differs)) }
+    };
+    expect("target", &needs.target, &machine.target)?;
+    expect("Wasmer", &needs.wasmer_version, wasmer_types::VERSION)?;
+    expect("artifact version", &needs.metadata_version.to_string(), &MetadataHeader::CURRENT_VERSION.to_string())?;
+    let missing: Vec<&str> =
+        needs.cpu_features.iter().map(String::as_str).filter(|feature| !(machine.has)(feature)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("artifact {}: needs a CPU with {}, which this one lacks", artifact.name, missing.join(", "));
+    Err(Error::new(ErrorKind::Payload, message))
+}
+
+thread_local! {
+    /// Largest memory of what this thread instantiates, in WebAssembly pages.
+    static MEMORY_LIMIT: Cell<Option<Pages>> = const { Cell::new(None) };
+}
+
+/// Runs `instantiate` so that the memory of the guest it makes cannot grow beyond `limit` bytes. WebAssembly itself ends at 4 GiB.
+///
+/// The limit belongs to one guest and tunables to the engine of all: an instance is made by the thread that asks for it, so it travels with the thread.
+pub fn with_memory_limit<T>(limit: Option<u64>, instantiate: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            MEMORY_LIMIT.set(None);
+        }
+    }
+    let pages = limit.map(|bytes| Pages(u32::try_from(bytes / WASM_PAGE_SIZE as u64).unwrap_or(u32::MAX)));
+    MEMORY_LIMIT.set(pages);
+    let _reset = Reset;
+    instantiate()
+}
+
+/// Wasmer's own tunables with a native stack of our size, for this engine only: the process may hold other ones.
+struct GuestTunables {
+    base: BaseTunables,
+    vm: VMConfig,
+}
+
+/// A memory type within this thread's limit. A module accepts a memory whose maximum is below the one it asks for.
+fn limited(ty: &MemoryType) -> MemoryType {
+    let mut ty = *ty;
+    if let Some(limit) = MEMORY_LIMIT.get() {
+        ty.maximum = Some(ty.maximum.map_or(limit, |maximum| maximum.min(limit)));
+    }
+    ty
+}
+
+impl Tunables for GuestTunables {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        self.base.memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
+        self.base.create_host_memory(&limited(ty), style)
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        location: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        // SAFETY: the caller's promise is passed on as it is.
+        unsafe { self.base.create_vm_memory(ty, style, location) }
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        self.base.create_host_table(ty, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        location: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        // SAFETY: the caller's promise is passed on as it is.
+        unsafe { self.base.create_vm_table(ty, style, location) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        &self.vm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::wasm::artifact::{Needs, Source};
+
+    fn artifact(change: impl FnOnce(&mut Needs)) -> Artifact {
+        let mut needs = Needs {
+            target: "here".to_string(),
+            wasmer_version: wasmer_types::VERSION.to_string(),
+            metadata_version: MetadataHeader::CURRENT_VERSION,
+            cpu_features: BTreeSet::from(["sse3".to_string()]),
+        };
+        change(&mut needs);
+        let (name, none) = (artifact::MAIN.to_string(), String::new());
+        Artifact { name, wasm_sha256: none.clone(), sha256: none, size: 1, needs, bytes: Source::Embedded(b"not zstd") }
+    }
+
+    fn refusal(change: impl FnOnce(&mut Needs)) -> String {
+        let here = Machine { target: "here".to_string(), has: |feature| feature == "sse3" };
+        check(&artifact(change), &here).map_or_else(|error| error.to_string(), |()| "accepted".to_string())
+    }
+
+    #[test]
+    fn accepts_only_what_was_made_for_this_machine_and_version() {
+        assert_eq!(refusal(|_| ()), "accepted");
+        assert_eq!(
+            refusal(|needs| needs.target = "there".to_string()),
+            "artifact postgres: made for target there, but this is here; it was not loaded"
+        );
+        assert_eq!(
+            refusal(|needs| needs.cpu_features.extend(["avx2".to_string()])),
+            "artifact postgres: needs a CPU with avx2, which this one lacks"
+        );
+        assert!(refusal(|needs| needs.wasmer_version = "7.0.0".to_string()).contains("made for Wasmer 7.0.0"));
+        assert!(refusal(|needs| needs.metadata_version = 1).contains("artifact version 1"));
+    }
+
+    #[test]
+    fn a_damaged_artifact_is_never_loaded() {
+        let damaged = artifact(|needs| {
+            needs.target = Triple::host().to_string();
+            needs.cpu_features.clear();
+        });
+        assert!(load(&damaged).unwrap_err().to_string().starts_with("artifact postgres: cannot read it"));
+    }
+
+    #[test]
+    fn there_must_be_a_main_module() {
+        assert_eq!(Modules::load(Vec::new()).unwrap_err().to_string(), "there is no artifact named postgres");
+    }
+}

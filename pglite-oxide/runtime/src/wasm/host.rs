@@ -1,0 +1,86 @@
+//! What one guest's imports work on: its files, its world, its protocol streams. It owns that state and how an import reaches it;
+//! the imports themselves are in `abi` (module `pgl_host`) and `fs::wasi` (files, clock and randomness of WASI).
+
+use std::sync::Arc;
+
+use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, RuntimeError, StoreMut, Tag};
+
+use crate::fs::errno::{Errno, Result};
+use crate::wasm::channel::Channels;
+use crate::wasm::channel_abi;
+use crate::wasm::clock::Sources;
+use crate::wasm::fd_table::Files;
+use crate::wasm::interrupts::Interrupts;
+use crate::wasm::memory::{GuestMemory, Range};
+use crate::wasm::streams::Streams;
+
+/// State behind the imports of one guest.
+#[derive(Debug)]
+pub struct Host {
+    pub files: Files,
+    pub sources: Sources,
+    pub streams: Streams,
+    pub interrupts: Arc<Interrupts>,
+    /// The network, of a client program that is running.
+    pub channels: Option<Channels>,
+    /// The segment the guest announced with `shm_map`: address and length.
+    pub shared_memory: Option<(u32, u32)>,
+    /// Known from the moment the main module's imports are prepared.
+    pub memory: Option<Memory>,
+    /// What the last call saw of the memory.
+    pub seen: Option<Range>,
+    pub jump: Jump,
+}
+
+/// What carries the guest's longjmp. Wasmer keeps every exception until its store goes and walks the whole stack for each new one, so that
+/// SQL errors would leak, and cost more the deeper they are. All of a guest's jumps can share one: they differ in memory, not in payload.
+#[derive(Debug, Default)]
+pub struct Jump {
+    /// The tag that the guest catches, known like `memory`.
+    pub tag: Option<Tag>,
+    /// The exception and its payload: an address in guest memory.
+    pub exception: Option<(u32, RuntimeError)>,
+}
+
+/// Runs the body of an import that answers with a WASI errno.
+pub fn call(
+    mut env: FunctionEnvMut<'_, Host>,
+    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<()>,
+) -> i32 {
+    match with(&mut env, body) {
+        Ok(()) => 0,
+        Err(errno) => i32::from(errno.0),
+    }
+}
+
+/// Runs the body of an import on the host's state and the guest's memory.
+pub fn with<T>(
+    env: &mut FunctionEnvMut<'_, Host>,
+    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<T>,
+) -> Result<T> {
+    let (host, store) = env.data_and_store_mut();
+    let memory = host.memory.clone().ok_or(Errno::FAULT)?;
+    let mut memory = GuestMemory::new(&memory, &store, host.seen);
+    let result = body(host, &mut memory);
+    host.seen = Some(memory.seen());
+    result
+}
+
+/// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.
+pub fn define(env: &FunctionEnv<Host>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
+    let mut abi = crate::wasm::abi::exports(env, store);
+    if env.as_ref(store).channels.is_some() {
+        channel_abi::define(env, store, &mut abi);
+    }
+    let wasi = crate::wasm::wasi::exports(env, store);
+    for import in module.imports() {
+        let ours: &Exports = match import.module() {
+            crate::wasm::abi::MODULE => &abi,
+            "wasi_snapshot_preview1" | "wasix_32v1" => &wasi,
+            _ => continue,
+        };
+        if let Ok(function) = ours.get_function(import.name()) {
+            imports.define(import.module(), import.name(), function.clone());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The feature `async`: databases opened from tasks, and clients of `tokio-postgres` for them. It owns the thin layer between tasks and a session's
+//! thread; what the thread does is `serve`'s.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::task::coop;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::server::session_loop;
+use crate::transport::pipe::ClientEnd;
+use crate::{Builder, CancelToken, Pglite};
+
+/// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that has to be polled, by a task of its own as a rule, for
+/// the client to get on. It ends when the client is dropped and all that it has asked for is done, with how the session ended:
+/// then the database is closed, with everything in its files, and may be opened again.
+///
+/// Dropped before that, the connection ends the session all the same: a statement that runs is broken off and its transaction rolled back, and a
+/// thread closes the database in a while.
+///
+/// Notices and notifications come from [`Self::poll_message`]; the future drops them.
+#[must_use = "a client gets on only while its connection is polled"]
+pub struct Connection {
+    /// `None` when there is nothing to wait for any more but the session's end.
+    inner: Option<tokio_postgres::Connection<Stream, NoTlsStream>>,
+    /// How the session ended, once it has.
+    ended: Option<oneshot::Receiver<Result<()>>>,
+    /// What went wrong with `inner`.
+    failed: Option<tokio_postgres::Error>,
+    cancel: CancelToken,
+}
+
+impl Pglite {
+    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it with its connection. No thread of the caller's is
+    /// ever blocked by PostgreSQL, whatever the runtime.
+    ///
+    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one is open. Notices and notifications that were not
+    /// taken are dropped, and so is the notice callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
+    /// What a client asks for and does not read waits in PostgreSQL, so that memory stays bounded.
+    ///
+    /// One thing differs from a connection to a server: [`Client::cancel_token`] wants to open a second connection, which there is not. Use
+    /// [`Connection::cancel_token`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let db = pglite_oxide::Pglite::builder().path("data/shop").open_async().await?;
+    /// let (client, connection) = db.connect_tokio().await?;
+    /// let connection = tokio::spawn(connection);
+    ///
+    /// let row = client.query_one("SELECT 'hello ' || $1 AS greeting", &[&"world"]).await?;
+    /// assert_eq!(row.get::<_, &str>("greeting"), "hello world");
+    ///
+    /// drop(client);
+    /// // The database is closed when this returns.
+    /// connection.await??;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over; [`ErrorKind::Io`] if there can be no thread.
+    pub async fn connect_tokio(self) -> Result<(Client, Connection)> {
+        let mut config = tokio_postgres::Config::new();
+        config.user(&self.options().user).dbname(&self.options().database);
+        let cancel = self.cancel_token();
+        let (tell, mut ended) = oneshot::channel();
+        // Nobody may want to know.
+        let end = session_loop::start(self, move |result| drop(tell.send(result)))?;
+        match config.connect_raw(Stream(end), NoTls).await {
+            Ok((client, inner)) => {
+                Ok((client, Connection { inner: Some(inner), ended: Some(ended), failed: None, cancel }))
+            }
+            Err(cause) => match (&mut ended).await {
+                // The session's own word is the better one.
+                Ok(Err(error)) => Err(error),
+                _ => Err(Error::new(ErrorKind::Closed, "cannot connect to the session").with_cause(cause)),
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// Opens the database on a thread of its own, so that no thread of the caller's waits.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_async(&self) -> impl Future<Output = Result<Pglite>> + Send + use<> {
+        let builder = self.clone();
+        async move {
+            let (tell, told) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("pglite-oxide-open".to_string());
+            thread
+                // A database that nobody waits for any more is closed here.
+                .spawn(move || drop(tell.send(builder.open())))
+                .map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))?;
+            told.await.unwrap_or_else(|_| Err(panicked()))
+        }
+    }
+
+    /// Opens the database and connects to it: [`Self::open_async`], then [`Pglite::connect_tokio`].
+    ///
+    /// # Errors
+    /// As those.
+    pub fn connect_tokio(&self) -> impl Future<Output = Result<(Client, Connection)>> + Send + use<> {
+        let open = self.open_async();
+        async move { open.await?.connect_tokio().await }
+    }
+}
+
+impl Connection {
+    /// A handle that cancels the running statement from any thread or task, as often as one wants to.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
+    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once the session has ended.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.inner.as_ref()?.parameter(name)
+    }
+
+    /// The next notice or notification; `None` when the session has ended in good order. As long as somebody polls for it, the client gets on.
+    pub fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage>>> {
+        if let Some(inner) = &mut self.inner {
+            match ready!(inner.poll_message(context)) {
+                Some(Ok(message)) => return Poll::Ready(Some(Ok(message))),
+                Some(Err(cause)) => self.failed = Some(cause),
+                None => (),
+            }
+            // It takes the stream with it: a session that still runs ends.
+            self.inner = None;
+        }
+        let Some(ended) = &mut self.ended else { return Poll::Ready(None) };
+        let result = ready!(Pin::new(ended).poll(context)).unwrap_or_else(|_| Err(panicked()));
+        self.ended = None;
+        Poll::Ready(match (result, self.failed.take()) {
+            (Ok(()), None) => None,
+            (Ok(()), Some(cause)) => {
+                Some(Err(Error::new(ErrorKind::Protocol, "the client broke the connection off").with_cause(cause)))
+            }
+            (Err(error), _) => Some(Err(error)),
+        })
+    }
+}
+
+impl Future for Connection {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while ready!(self.poll_message(context)?).is_some() {}
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("ended", &self.ended.is_none()).finish_non_exhaustive()
+    }
+}
+
+/// The client's end as tokio reads and writes.
+struct Stream(ClientEnd);
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        // A task that has much to read lets others have a turn.
+        let coop = ready!(coop::poll_proceed(context));
+        let read = self.0.poll_read(context, buf.remaining(), |bytes| buf.put_slice(bytes));
+        read.map(|_| {
+            coop.made_progress();
+            Ok(())
+        })
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let coop = ready!(coop::poll_proceed(context));
+        let written = self.0.poll_write(context, bytes);
+        written.map(|count| {
+            coop.made_progress();
+            count.ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.0.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Crashed, "the thread that ran PostgreSQL panicked")
+}

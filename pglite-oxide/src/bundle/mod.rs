@@ -1,0 +1,317 @@
+//! What this build carries: PostgreSQL's compiled modules for this machine and the files a database starts from. It owns finding, checking
+//! and unpacking them, once per process; the bytes are in the internal crates, put there by the pipeline in the form of `manifest`.
+
+pub(crate) mod manifest;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::bundle::manifest::{AotManifest, Archive, AssetsManifest, FORMAT};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
+use crate::wasm::abi;
+use crate::wasm::artifact::{self, Artifact, Needs, Source};
+use crate::wasm::engine::{self, Modules};
+
+/// Directory of the database inside the guest.
+pub(crate) const PGDATA: &str = "/pgdata";
+
+/// How to make a payload, for errors about its absence.
+const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
+
+/// Time of every file of an image: 2025-01-01, in nanoseconds since 1970.
+const IMAGE_TIME_NS: u64 = 1_735_689_600_000_000_000;
+
+/// Where archives belong in the guest, by name; every other one holds share files.
+const TEMPLATE: &str = "template";
+const SHARE_DIRECTORY: &str = "usr/share/postgresql";
+/// Where PostgreSQL looks for modules.
+const MODULE_DIRECTORY: &str = "usr/lib/postgresql";
+
+/// First member of a payload.
+const MANIFEST: &str = "manifest.json";
+
+/// PostgreSQL and its files, as bytes in the program.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    manifest: AssetsManifest,
+    members: Members,
+    artifacts: Vec<Artifact>,
+    programs: Vec<Artifact>,
+    modules: Mutex<Option<Arc<Modules>>>,
+    system: Mutex<Option<Arc<Image>>>,
+    template: Mutex<Option<Arc<Image>>>,
+    /// Directories of the machine that guests see besides, by their absolute paths there.
+    mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
+}
+
+/// Members of a payload by name.
+type Members = BTreeMap<String, &'static [u8]>;
+
+impl Payload {
+    /// The modules, loaded by the first caller.
+    pub(crate) fn modules(&self) -> Result<Arc<Modules>> {
+        once(&self.modules, || Modules::load(self.artifacts.clone()))
+    }
+
+    /// A client program, loaded by the first caller.
+    pub(crate) fn program(&self, name: &str) -> Result<engine::Module> {
+        let artifact = self.programs.iter().find(|program| program.name == name);
+        engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
+    }
+
+    /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
+    /// there, in `/tmp` for example, stays in memory and is its own.
+    pub(crate) fn volume(&self, data: Arc<dyn FileSystem>) -> Result<Volume> {
+        let volume = Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data);
+        Ok(self.mounts.iter().fold(volume, |volume, (point, fs)| volume.mount(point, fs.clone())))
+    }
+
+    /// The data directory of a new database, unpacked by the first caller.
+    pub(crate) fn template(&self) -> Result<Arc<Image>> {
+        once(&self.template, || {
+            let mut items = Vec::new();
+            for archive in self.manifest.archives.iter().filter(|archive| archive.name == TEMPLATE) {
+                unpack(&archive.name, self.archive(archive)?, "", &mut items)?;
+            }
+            image(items)
+        })
+    }
+
+    /// Everything but the data directory, unpacked by the first caller.
+    fn system(&self) -> Result<Arc<Image>> {
+        once(&self.system, || {
+            let mut items = vec![(PGDATA.to_string(), Item::Directory), ("tmp".to_string(), Item::Directory)];
+            let points = self.mounts.iter().map(|(point, _)| point.trim_start_matches('/'));
+            items.extend(points.map(|point| (point.to_string(), Item::Directory)));
+            for archive in self.manifest.archives.iter().filter(|archive| archive.name != TEMPLATE) {
+                unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
+            }
+            for module in &self.manifest.modules {
+                if let Some(path) = &module.path {
+                    items.push((path.clone(), Item::File(artifact::placeholder(&module.wasm_sha256).into())));
+                }
+            }
+            image(items)
+        })
+    }
+
+    /// Takes a payload apart and checks what can be checked without unpacking.
+    fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
+        let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
+        let (compiled, code): (AotManifest, _) = open("compiled modules", aot)?;
+        for (what, format) in [("assets", manifest.format), ("compiled modules", compiled.format)] {
+            if format != FORMAT {
+                return Err(damaged(&format!("the {what} have format {format}, this crate reads {FORMAT}")));
+            }
+        }
+        if manifest.build != compiled.build {
+            let (files, code) = (&manifest.build, &compiled.build);
+            return Err(damaged(&format!(
+                "files of build {files} and compiled modules of build {code} do not belong together"
+            )));
+        }
+        if i64::from(manifest.abi) != i64::from(abi::VERSION) {
+            let (found, expected) = (manifest.abi, abi::VERSION);
+            return Err(damaged(&format!(
+                "PostgreSQL was built for host interface version {found}, this crate has {expected}"
+            )));
+        }
+        let (artifacts, programs) = describe(&manifest, compiled, &code)?;
+        Ok(Self {
+            manifest,
+            members,
+            artifacts,
+            programs,
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::default(),
+            mounts: Vec::new(),
+        })
+    }
+
+    /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
+    pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
+        let mut manifest = self.manifest.clone();
+        manifest.modules.extend(modules.iter().map(|module| manifest::Module {
+            name: module.name.clone(),
+            path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
+            wasm_sha256: module.wasm_sha256.clone(),
+            extension: None,
+        }));
+        Self {
+            manifest,
+            members: self.members.clone(),
+            artifacts: [self.artifacts.clone(), modules].concat(),
+            programs: self.programs.clone(),
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::default(),
+            mounts,
+        }
+    }
+
+    fn archive(&self, archive: &Archive) -> Result<Bytes> {
+        let frame = self.members.get(&archive.member);
+        let frame = frame
+            .ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))?;
+        let found = artifact::sha256(frame);
+        if found != archive.sha256 {
+            return Err(damaged(&format!(
+                "archive {}: expected SHA-256 {}, found {found}",
+                archive.name, archive.sha256
+            )));
+        }
+        let size = usize::try_from(archive.unpacked).unwrap_or(usize::MAX);
+        let bytes = zstd::bulk::decompress(frame, size);
+        bytes
+            .map(Bytes::from)
+            .map_err(|cause| damaged(&format!("archive {}: cannot unpack it", archive.name)).with_cause(cause))
+    }
+}
+
+/// The payload of this build.
+pub(crate) fn embedded() -> Result<&'static Payload> {
+    static EMBEDDED: OnceLock<Payload> = OnceLock::new();
+    if let Some(payload) = EMBEDDED.get() {
+        return Ok(payload);
+    }
+    let (Some(assets), Some(aot)) = (pglite_oxide_assets::PAYLOAD, AOT) else {
+        return Err(Error::new(
+            ErrorKind::Payload,
+            format!("this build carries no PostgreSQL for this machine: {REPAIR}"),
+        ));
+    };
+    let payload = Payload::new(assets, aot)?;
+    Ok(EMBEDDED.get_or_init(|| payload))
+}
+
+/// Environment of the guest. Nothing of the program's own environment gets in.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    [("TZ", "UTC"), ("PGTZ", "UTC")].map(|(key, value)| (key.to_string(), value.to_string())).to_vec()
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+const AOT: Option<&[u8]> = pglite_oxide_aot_x86_64_unknown_linux_gnu::PAYLOAD;
+#[cfg(all(target_arch = "aarch64", target_os = "linux", target_env = "gnu"))]
+const AOT: Option<&[u8]> = pglite_oxide_aot_aarch64_unknown_linux_gnu::PAYLOAD;
+#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+const AOT: Option<&[u8]> = pglite_oxide_aot_aarch64_apple_darwin::PAYLOAD;
+#[cfg(all(target_arch = "x86_64", target_os = "windows", target_env = "msvc"))]
+const AOT: Option<&[u8]> = pglite_oxide_aot_x86_64_pc_windows_msvc::PAYLOAD;
+#[cfg(not(any(
+    all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"),
+    all(target_arch = "aarch64", target_os = "linux", target_env = "gnu"),
+    all(target_arch = "aarch64", target_os = "macos"),
+    all(target_arch = "x86_64", target_os = "windows", target_env = "msvc"),
+)))]
+const AOT: Option<&[u8]> = None;
+
+/// Splits a payload into its manifest and its other members.
+fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Members)> {
+    let unreadable = |cause: std::io::Error| damaged(&format!("the {what} cannot be read")).with_cause(cause);
+    let mut members = Members::new();
+    for entry in tar::Archive::new(Cursor::new(tar)).entries().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let bytes = range(&entry, tar.len()).map(|range| &tar[range]);
+        members.insert(path, bytes.ok_or_else(|| damaged(&format!("the {what} are cut off")))?);
+    }
+    let manifest = members.get(MANIFEST).ok_or_else(|| damaged(&format!("the {what} have no {MANIFEST}")))?;
+    let manifest = serde_json::from_slice(manifest)
+        .map_err(|cause| damaged(&format!("{MANIFEST} of the {what} cannot be read")).with_cause(cause))?;
+    Ok((manifest, members))
+}
+
+/// Matches compiled modules with the modules they were made from, and compiled programs with the programs.
+fn describe(
+    manifest: &AssetsManifest,
+    compiled: AotManifest,
+    code: &Members,
+) -> Result<(Vec<Artifact>, Vec<Artifact>)> {
+    let needs = Needs {
+        target: compiled.target,
+        wasmer_version: compiled.engine.wasmer,
+        metadata_version: compiled.engine.artifact_version,
+        cpu_features: compiled.engine.cpu_features.into_iter().collect(),
+    };
+    let mut by_name: BTreeMap<_, _> =
+        compiled.artifacts.into_iter().map(|artifact| (artifact.name.clone(), artifact)).collect();
+    let mut describe = |name: &str, wasm_sha256: &str| {
+        let found = by_name.remove(name);
+        let artifact = found.ok_or_else(|| damaged(&format!("module {name} was not compiled for this machine")))?;
+        if artifact.wasm_sha256 != wasm_sha256 {
+            let made = &artifact.wasm_sha256;
+            return Err(damaged(&format!("artifact {name}: compiled from {made}, expected {wasm_sha256}")));
+        }
+        let bytes = code.get(&artifact.member);
+        let bytes =
+            bytes.ok_or_else(|| damaged(&format!("artifact {name}: there is no member {}", artifact.member)))?;
+        Ok(Artifact {
+            name: artifact.name,
+            wasm_sha256: artifact.wasm_sha256,
+            sha256: artifact.sha256,
+            size: artifact.size,
+            needs: needs.clone(),
+            bytes: Source::Embedded(bytes),
+        })
+    };
+    let modules = manifest.modules.iter().map(|module| describe(&module.name, &module.wasm_sha256));
+    let modules = modules.collect::<Result<_>>()?;
+    let programs = manifest.programs.iter().map(|program| describe(&program.name, &program.wasm_sha256));
+    Ok((modules, programs.collect::<Result<_>>()?))
+}
+
+/// Adds the files and directories of a tar archive, below a directory. Contents stay where they are in the archive.
+fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item)>) -> Result<()> {
+    let unreadable = |cause: std::io::Error| damaged(&format!("archive {name} cannot be read")).with_cause(cause);
+    for entry in tar::Archive::new(Cursor::new(tar.clone())).entries().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = format!("{directory}/{}", String::from_utf8_lossy(&entry.path_bytes()));
+        let item = match entry.header().entry_type() {
+            tar::EntryType::Directory => Item::Directory,
+            tar::EntryType::Regular => {
+                let range =
+                    range(&entry, tar.len()).ok_or_else(|| damaged(&format!("archive {name} is cut off in {path}")))?;
+                Item::File(tar.slice(range))
+            }
+            other => {
+                return Err(damaged(&format!("archive {name}: {path} is neither file nor directory but {other:?}")));
+            }
+        };
+        items.push((path, item));
+    }
+    Ok(())
+}
+
+fn image(items: Vec<(String, Item)>) -> Result<Image> {
+    Image::new(items, IMAGE_TIME_NS)
+        .map_err(|(path, errno)| damaged(&format!("{path} does not fit into the guest's files ({errno})")))
+}
+
+/// Where an entry's contents are in its archive.
+fn range<R: std::io::Read>(entry: &tar::Entry<'_, R>, len: usize) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(entry.raw_file_position()).ok()?;
+    let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
+    (end <= len).then_some(start..end)
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::Payload, format!("the PostgreSQL in this program is damaged: {what}"))
+}
+
+/// What is in the slot, or what `make` puts there. Callers at the same time wait for the first; a failure leaves the slot empty.
+fn once<T>(slot: &Mutex<Option<Arc<T>>>, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(value) = &*slot {
+        return Ok(value.clone());
+    }
+    Ok(slot.insert(Arc::new(make()?)).clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use super::*;
+use crate::bundle::manifest;
+
+/// A payload in the making.
+#[derive(Clone)]
+struct Parts {
+    assets: AssetsManifest,
+    aot: AotManifest,
+    members: Vec<(String, Vec<u8>)>,
+    code: Vec<(String, Vec<u8>)>,
+}
+
+fn tar(entries: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, contents) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(if contents.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory });
+        header.set_size(contents.map_or(0, |contents| contents.len() as u64));
+        builder.append_data(&mut header, path, contents.unwrap_or_default()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn parts() -> Parts {
+    let files = tar(&[("base", None), ("base/1", Some(b"relation"))]);
+    let frame = zstd::bulk::compress(&files, 1).unwrap();
+    let module = |name: &str, path: Option<&str>| manifest::Module {
+        name: name.to_string(),
+        path: path.map(str::to_string),
+        wasm_sha256: format!("{name}-wasm"),
+        extension: None,
+    };
+    let artifact = |name: &str| manifest::Artifact {
+        name: name.to_string(),
+        wasm_sha256: format!("{name}-wasm"),
+        member: format!("{name}.aot.zst"),
+        sha256: artifact::sha256(b"code"),
+        size: 4,
+    };
+    let archive = Archive {
+        name: TEMPLATE.to_string(),
+        member: "template.tar.zst".to_string(),
+        sha256: artifact::sha256(&frame),
+        unpacked: files.len() as u64,
+    };
+    let engine = manifest::Engine {
+        wasmer: crate::wasm::engine::WASMER_VERSION.to_string(),
+        artifact_version: 24,
+        cpu_features: Vec::new(),
+        settings: BTreeMap::new(),
+    };
+    Parts {
+        assets: AssetsManifest {
+            format: FORMAT,
+            build: "b".to_string(),
+            postgresql: "17.11".to_string(),
+            abi: abi::VERSION as u32,
+            image: "i".to_string(),
+            toolchain: BTreeMap::new(),
+            modules: vec![module("postgres", None), module("plpgsql", Some("usr/lib/postgresql/plpgsql.so"))],
+            programs: vec![],
+            archives: vec![archive],
+        },
+        aot: AotManifest {
+            format: FORMAT,
+            build: "b".to_string(),
+            target: "t".to_string(),
+            engine,
+            artifacts: vec![artifact("postgres"), artifact("plpgsql")],
+        },
+        members: vec![("template.tar.zst".to_string(), frame)],
+        code: ["postgres.aot.zst", "plpgsql.aot.zst"]
+            .map(|name| (name.to_string(), zstd::bulk::compress(b"code", 1).unwrap()))
+            .to_vec(),
+    }
+}
+
+fn payload(parts: &Parts) -> Result<Payload> {
+    let pack = |manifest: Vec<u8>, members: &[(String, Vec<u8>)]| -> &'static [u8] {
+        let mut entries = vec![(MANIFEST, Some(&manifest[..]))];
+        entries.extend(members.iter().map(|(name, bytes)| (name.as_str(), Some(&bytes[..]))));
+        tar(&entries).leak()
+    };
+    let assets = pack(serde_json::to_vec(&parts.assets).unwrap(), &parts.members);
+    Payload::new(assets, pack(serde_json::to_vec(&parts.aot).unwrap(), &parts.code))
+}
+
+fn refusal(change: impl FnOnce(&mut Parts)) -> String {
+    let mut parts = parts();
+    change(&mut parts);
+    let error = match payload(&parts) {
+        Ok(payload) => payload.template().map(drop).unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::Payload);
+    error.to_string().trim_start_matches("the PostgreSQL in this program is damaged: ").to_string()
+}
+
+#[test]
+fn a_whole_payload_gives_modules_and_files() {
+    let payload = payload(&parts()).unwrap();
+    let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+    assert_eq!(names, ["postgres", "plpgsql"]);
+    assert_eq!(payload.artifacts[1].verified_bytes().unwrap(), b"code");
+    let volume = payload.volume(Arc::new(ImageFs::new(payload.template().unwrap()))).unwrap();
+    let contents = |path| {
+        let place = volume.place(path).unwrap();
+        crate::fs::test_support::read(&**place.fs, place.path)
+    };
+    assert_eq!(contents("/pgdata/base/1"), b"relation");
+    assert_eq!(contents("/usr/lib/postgresql/plpgsql.so"), b"pglite-oxide module sha256:plpgsql-wasm\n");
+    assert!(Arc::ptr_eq(&payload.template().unwrap(), &payload.template().unwrap()));
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    assert_eq!(
+        refusal(|p| p.aot.build = "c".to_string()),
+        "files of build b and compiled modules of build c do not belong together"
+    );
+    assert_eq!(refusal(|p| p.assets.format = 9), format!("the assets have format 9, this crate reads {FORMAT}"));
+    assert_eq!(
+        refusal(|p| p.assets.abi = 9),
+        format!("PostgreSQL was built for host interface version 9, this crate has {}", abi::VERSION)
+    );
+    assert_eq!(
+        refusal(|p| p.aot.artifacts[1].wasm_sha256 = "x".to_string()),
+        "artifact plpgsql: compiled from x, expected plpgsql-wasm"
+    );
+    assert_eq!(refusal(|p| drop(p.aot.artifacts.pop())), "module plpgsql was not compiled for this machine");
+}
+
+#[test]
+fn damage_is_named() {
+    assert_eq!(refusal(|p| drop(p.code.pop())), "artifact plpgsql: there is no member plpgsql.aot.zst");
+    assert_eq!(refusal(|p| p.members.clear()), "archive template: there is no member template.tar.zst");
+    let flipped = refusal(|p| p.members[0].1[8] ^= 1);
+    assert!(flipped.starts_with("archive template: expected SHA-256 "), "{flipped}");
+    let short = refusal(|p| p.assets.archives[0].unpacked = 10);
+    assert!(short.starts_with("archive template: cannot unpack it"), "{short}");
+    assert!(Payload::new(b"", b"").unwrap_err().to_string().contains("the assets have no manifest.json"));
+}

@@ -1,0 +1,167 @@
+//! The public face: a database in this process. It owns what a temporary database starts from and what is known of a session; what runs in one
+//! is `client`'s.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::builder::Builder;
+use crate::bundle;
+use crate::client::session::{CancelToken, Session};
+use crate::cluster::archive::{self, Format};
+use crate::cluster::control_file::Layout;
+use crate::cluster::options::{Durability, Options};
+use crate::cluster::{self, Cluster, Data};
+use crate::error::DbError;
+use crate::error::Result;
+use crate::fs::FileSystem;
+use crate::protocol::TransactionStatus;
+
+/// Loads PostgreSQL into this process now: unpacks and checks its code and files, which the first open would do otherwise. Most of the time and memory that
+/// a process pays once for all its databases is paid here. Calling it again does nothing.
+///
+/// # Errors
+/// [`ErrorKind::Payload`](crate::ErrorKind::Payload) if this build carries no PostgreSQL for this machine.
+pub fn preload() -> Result<()> {
+    let payload = bundle::embedded()?;
+    payload.modules()?;
+    let data = crate::fs::ImageFs::new(payload.template()?);
+    payload.volume(std::sync::Arc::new(data)).map(drop)
+}
+
+/// A PostgreSQL database with one session.
+#[derive(Debug)]
+pub struct Pglite {
+    pub(crate) session: Session,
+    data: Data,
+    options: Options,
+}
+
+impl Pglite {
+    /// Opens a new, empty database that lives in memory and is gone when this value is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+    pub fn temporary() -> Result<Self> {
+        Self::builder().temporary().open()
+    }
+
+    /// Opens the database in a directory, which is made if it is not there. Commits are durable: see [`Durability`](crate::Durability).
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::builder().path(path).open()
+    }
+
+    /// Says how to open a database.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Opens a new temporary database with everything that is committed in this one. The two are independent from then on. A database in memory
+    /// shares its pages with the copy until one of them writes; one in a directory is copied into memory.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`] and [`Builder::open`].
+    pub fn try_clone(&mut self) -> Result<Self> {
+        self.checkpoint()?;
+        let data = match &self.data {
+            Data::Image(fs) => fs.copy(),
+            Data::Other(fs) => {
+                let copy = cluster::empty();
+                cluster::copy(&**fs, &copy)?;
+                copy
+            }
+        };
+        let options = Options { durability: Durability::None, ..self.options.clone() };
+        Self::start(Cluster::new(bundle::embedded()?, Data::Image(data), options, None))
+    }
+
+    /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`]; [`ErrorKind::Io`] if the archive cannot be written.
+    pub fn dump_data_dir(&mut self, writer: impl Write, format: Format) -> Result<()> {
+        self.checkpoint()?;
+        let fs: &dyn FileSystem = match &self.data {
+            Data::Image(fs) => fs,
+            Data::Other(fs) => &**fs,
+        };
+        archive::dump(fs, &Layout::of(fs)?, writer, format)
+    }
+
+    /// Writes everything that is committed to its place in the files, as the statement CHECKPOINT does, in a failed transaction too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the files cannot be written; [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        self.session.checkpoint()
+    }
+
+    /// Starts a session as the user and in the database of the cluster's options, and creates the extensions.
+    pub(crate) fn start(cluster: Cluster) -> Result<Self> {
+        let options = cluster.options().clone();
+        let session = Session::open(cluster.launch()?, &options.user, &options.database)?;
+        // What the cluster holds goes with the session, however that ends.
+        let mut db = Self { session, data: cluster.data().clone(), options };
+        for extension in db.options.extensions.clone() {
+            db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
+        }
+        Ok(db)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`.
+    pub fn parameter(&mut self, name: &str) -> Option<&str> {
+        self.session.reader().parameter(name)
+    }
+
+    /// Whether a transaction is open.
+    pub fn transaction_status(&mut self) -> TransactionStatus {
+        // A session that is over has none.
+        match self.session.settle() {
+            Ok(()) => self.session.reader().status,
+            Err(_) => TransactionStatus::Idle,
+        }
+    }
+
+    /// Whether the session is over: closed, ended by PostgreSQL, or crashed. The next statement says which.
+    pub fn is_closed(&self) -> bool {
+        self.session.is_over()
+    }
+
+    /// Makes sure that PostgreSQL answers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) with the reason if the session is over.
+    pub fn is_valid(&mut self) -> Result<()> {
+        self.batch_execute("")
+    }
+
+    /// Takes the notices and warnings that came since the last time, the newest 1000.
+    pub fn take_notices(&mut self) -> Vec<DbError> {
+        self.session.reader().take_notices()
+    }
+
+    /// Has each notice and warning handed to a function from now on, while the statement that causes it is being answered, instead of keeping it for
+    /// [`Self::take_notices`].
+    pub fn on_notice(&mut self, callback: impl FnMut(DbError) + Send + 'static) {
+        self.session.reader().on_notice(Some(Box::new(callback)));
+    }
+
+    /// A handle that cancels the running statement from any thread.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.session.cancel_token()
+    }
+
+    /// Ends the session in good order. Dropping the value does the same and hides errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Crashed`](crate::ErrorKind::Crashed) if PostgreSQL stopped instead.
+    pub fn close(mut self) -> Result<()> {
+        self.session.close()
+    }
+}

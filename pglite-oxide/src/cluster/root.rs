@@ -1,0 +1,319 @@
+//! A root: the directory of a persistent database. It owns its layout, its creation in one step, its lock and the refusal of what this crate
+//! cannot open; the files below `pgdata` are PostgreSQL's.
+//!
+//! ```text
+//! ROOT/pglite-oxide.json   what it is: see `Version`
+//! ROOT/lock                who has it open
+//! ROOT/pgdata/             PostgreSQL's data directory
+//! ```
+//!
+//! A root depends on nothing outside of it. It comes into being under another name, `.ROOT.new-…` beside its place, and is renamed when it is
+//! complete: whatever has the name of a root is one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::control_file::Layout;
+use super::lock::Lock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::host::HostFs;
+
+/// Version of the layout of a root. Any other one is refused.
+const FORMAT: u32 = 1;
+
+/// The file that says what a root is. Archives begin with it.
+pub(crate) const VERSION: &str = "pglite-oxide.json";
+
+/// PostgreSQL's data directory in a root.
+pub(crate) const DATA: &str = "pgdata";
+
+/// PostgreSQL's own lock file. Its process numbers mean nothing outside the guest; `Lock` is what counts.
+pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
+
+/// Longest version file that is read, in bytes.
+pub(crate) const VERSION_MAX: usize = 64 * 1024;
+
+/// An open root. Dropping it lets others open it.
+#[derive(Debug)]
+pub(crate) struct Root {
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+/// What a root or an archive is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Version {
+    /// [`FORMAT`].
+    format: u32,
+    layout: Layout,
+}
+
+/// The part of a version file that every format has.
+#[derive(Deserialize)]
+struct AnyVersion {
+    format: u32,
+}
+
+/// What is at a path.
+enum Found {
+    Nothing,
+    Root,
+}
+
+impl Root {
+    /// Opens the root at a path, or makes it, with a data directory that `fill` fills. `layout` is what this build can open. A `durable` one
+    /// survives a loss of power from the moment this returns.
+    pub(crate) fn open(
+        path: &Path,
+        layout: &Layout,
+        durable: bool,
+        mut fill: impl FnMut(&HostFs) -> Result<()>,
+    ) -> Result<Self> {
+        loop {
+            match find(path)? {
+                Found::Root => return Self::open_existing(path, layout),
+                Found::Nothing => {
+                    if let Some(root) = Self::create(path, layout, durable, &mut fill)? {
+                        return Ok(root);
+                    }
+                    // Somebody else was faster. Theirs is complete, so the next round opens it, or says who has it.
+                }
+            }
+        }
+    }
+
+    /// Whether there is no root at a path, but could be one.
+    pub(crate) fn is_free(path: &Path) -> Result<bool> {
+        Ok(matches!(find(path)?, Found::Nothing))
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> Result<HostFs> {
+        let data = self.directory.join(DATA);
+        HostFs::open(&data).map_err(|cause| failed("cannot open", &data, cause))
+    }
+
+    fn open_existing(path: &Path, layout: &Layout) -> Result<Self> {
+        let version = path.join(VERSION);
+        let bytes = fs::read(&version).map_err(|cause| failed("cannot read", &version, cause))?;
+        Version::check(&bytes, &version.display().to_string(), layout)?;
+        let lock = Lock::take(path)?;
+        let stale = path.join(DATA).join(POSTMASTER_PID);
+        match fs::remove_file(&stale) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", &stale, cause)),
+            _ => Ok(Self { directory: path.to_path_buf(), _lock: lock }),
+        }
+    }
+
+    /// Makes a root, or returns `None` if another one came into being meanwhile.
+    fn create(
+        path: &Path,
+        layout: &Layout,
+        durable: bool,
+        fill: &mut impl FnMut(&HostFs) -> Result<()>,
+    ) -> Result<Option<Self>> {
+        let (parent, name) = split(path)?;
+        fs::create_dir_all(&parent).map_err(|cause| failed("cannot make", &parent, cause))?;
+        let prefix = format!(".{name}.new-");
+        remove_leftovers(&parent, &prefix);
+        let (mut new, lock) = New::make(&parent, &prefix)?;
+
+        let data = new.0.join(DATA);
+        make_private(&data).map_err(|cause| failed("cannot make", &data, cause))?;
+        fill(&HostFs::open(&data).map_err(|cause| failed("cannot open", &data, cause))?)?;
+        let version = new.0.join(VERSION);
+        fs::write(&version, Version::new(layout.clone()).to_json()?)
+            .map_err(|cause| failed("cannot write", &version, cause))?;
+        if durable {
+            sync_tree(&new.0).map_err(|cause| failed("cannot sync", &new.0, cause))?;
+        }
+        // Windows renames no directory in which a file is open, and none onto another one.
+        #[cfg(windows)]
+        let lock = {
+            drop(lock);
+            let _ = fs::remove_dir(path);
+            None
+        };
+        #[cfg(not(windows))]
+        let lock = Some(lock);
+        match fs::rename(&new.0, path) {
+            Ok(()) => new.0 = PathBuf::new(),
+            Err(_) if matches!(find(path), Ok(Found::Root)) => return Ok(None),
+            Err(cause) => return Err(failed("cannot make", path, cause)),
+        }
+        if durable {
+            sync_directory(&parent).map_err(|cause| failed("cannot sync", &parent, cause))?;
+        }
+        let lock = lock.map_or_else(|| Lock::take(path), Ok)?;
+        Ok(Some(Self { directory: path.to_path_buf(), _lock: lock }))
+    }
+}
+
+impl Version {
+    /// What this crate makes.
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { format: FORMAT, layout }
+    }
+
+    /// As it is written.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
+        let json = serde_json::to_vec_pretty(self);
+        json.map_err(|cause| Error::new(ErrorKind::Io, format!("cannot write {VERSION}")).with_cause(cause))
+    }
+
+    /// Refuses every version that this build cannot open, naming both.
+    pub(crate) fn check(bytes: &[u8], origin: &str, layout: &Layout) -> Result<()> {
+        let refused = |why: String| Error::new(ErrorKind::Incompatible, format!("{origin}: {why}"));
+        let unreadable = |cause| refused("not a version file of this crate".to_string()).with_cause(cause);
+        if bytes.len() > VERSION_MAX {
+            return Err(refused("not a version file of this crate: it is too long".to_string()));
+        }
+        let AnyVersion { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if format != FORMAT {
+            return Err(refused(format!("format {format}, but this version of pglite-oxide opens format {FORMAT}")));
+        }
+        let found: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if found.layout == *layout {
+            return Ok(());
+        }
+        let repair = "dump it with the version that made it and load the dump here";
+        Err(refused(format!("made by {}, but this is {layout}; {repair}", found.layout)))
+    }
+}
+
+/// A root that is not complete yet. Dropping it removes it.
+struct New(PathBuf);
+
+impl New {
+    /// Makes an empty directory with its lock held.
+    fn make(parent: &Path, prefix: &str) -> Result<(Self, Lock)> {
+        loop {
+            let mut random = [0; 8];
+            getrandom::fill(&mut random)
+                .map_err(|cause| Error::new(ErrorKind::Io, "there are no random numbers").with_cause(cause))?;
+            let path = parent.join(format!("{prefix}{}-{:016x}", std::process::id(), u64::from_le_bytes(random)));
+            make_private(&path).map_err(|cause| failed("cannot make", &path, cause))?;
+            let new = Self(path);
+            // Between the two steps somebody may have taken it for a leftover.
+            match Lock::take(&new.0) {
+                Ok(lock) if lock.is_of(&new.0) => return Ok((new, lock)),
+                Err(error) if new.0.exists() && error.kind() != ErrorKind::InUse => return Err(error),
+                _ => (),
+            }
+        }
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            remove_unfinished(&self.0);
+        }
+    }
+}
+
+fn find(path: &Path) -> Result<Found> {
+    let refuse = |why: &str| Err(Error::new(ErrorKind::Incompatible, format!("{}: {why}", path.display())));
+    let mut entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => return refuse("not a directory"),
+        Err(cause) => return Err(failed("cannot open", path, cause)),
+    };
+    if path.join(VERSION).is_file() {
+        return Ok(Found::Root);
+    }
+    match entries.next() {
+        None => Ok(Found::Nothing),
+        Some(_) if path.join("PG_VERSION").is_file() => refuse(
+            "this is the data directory of a PostgreSQL server, which has another layout; load a dump of it (pg_dump) \
+             into a new database instead",
+        ),
+        Some(_) => {
+            refuse("not empty and not a database of this crate; nothing in it was touched. Choose another directory")
+        }
+    }
+}
+
+/// Parent and name of a root.
+fn split(path: &Path) -> Result<(PathBuf, String)> {
+    let absolute = std::path::absolute(path).map_err(|cause| failed("cannot make", path, cause))?;
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent.to_path_buf(), name.to_string_lossy().into_owned())),
+        _ => Err(Error::new(ErrorKind::Incompatible, format!("{}: cannot be a database", path.display()))),
+    }
+}
+
+/// Removes what creators that died left behind.
+fn remove_leftovers(parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let path = entry.path();
+        if path.join(super::lock::LOCK).exists() {
+            // Held while it is removed, so that its creator cannot take it up again.
+            if Lock::is_free(&path)
+                && let Ok(lock) = Lock::take(&path)
+            {
+                remove_unfinished(&path);
+                drop(lock);
+            }
+        } else {
+            // Its creator has not come further than this: it goes only if it is empty.
+            let _ = fs::remove_dir(&path);
+        }
+    }
+}
+
+/// Removes a root that is not complete. The lock goes last: if this process dies here, the next one knows the rest for a leftover still.
+fn remove_unfinished(path: &Path) {
+    let _ = fs::remove_dir_all(path.join(DATA));
+    let _ = fs::remove_file(path.join(VERSION));
+    let _ = fs::remove_dir_all(path);
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes everything below a directory durable.
+fn sync_tree(directory: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // One call for all of them: a thousand single ones take a thousand turns of the disk.
+        rustix::fs::syncfs(fs::File::open(directory)?)?;
+        Ok(())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                sync_tree(&entry.path())?;
+            } else {
+                fs::OpenOptions::new().write(true).open(entry.path())?.sync_all()?;
+            }
+        }
+        sync_directory(directory)
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(windows) { Ok(()) } else { fs::File::open(directory)?.sync_all() }
+}
+
+fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{what} {}", path.display())).with_cause(cause)
+}
+
+#[cfg(test)]
+mod tests;

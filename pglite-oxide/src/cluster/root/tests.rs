@@ -1,0 +1,133 @@
+use super::*;
+use crate::fs::test_support::{read, write};
+
+fn layout() -> Layout {
+    Layout {
+        postgresql: "17".to_string(),
+        control_version: 1700,
+        catalog_version: 202_406_281,
+        pointer_bits: 32,
+        max_align: 8,
+        block_size: 8192,
+        segment_blocks: 131_072,
+        wal_block_size: 8192,
+        float8_by_value: false,
+    }
+}
+
+fn open(path: &Path) -> Result<Root> {
+    Root::open(path, &layout(), true, |data| {
+        write(data, "file", b"contents");
+        Ok(())
+    })
+}
+
+fn refusal(path: &Path) -> String {
+    let error = open(path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+    error.to_string()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_root_is_made_once_and_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/db");
+    let root = open(&path).unwrap();
+    assert_eq!(read(&root.data().unwrap(), "file"), b"contents");
+    assert_eq!(
+        (names(&path), names(path.parent().unwrap())),
+        (["lock", "pgdata", VERSION].map(String::from).to_vec(), vec!["db".to_string()])
+    );
+    assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::InUse);
+    fs::write(path.join(DATA).join(POSTMASTER_PID), "").unwrap();
+    drop(root);
+    let again = Root::open(&path, &layout(), true, |_| panic!("it is there")).unwrap();
+    assert_eq!(names(&path.join(DATA)), ["file"]);
+    drop(again);
+}
+
+#[test]
+fn an_empty_directory_is_a_place_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    assert!(dir.path().join(VERSION).is_file());
+}
+
+#[test]
+fn what_is_something_else_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("photos");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("cat.jpg"), "").unwrap();
+    assert!(refusal(&path).contains("photos: not empty and not a database"), "{}", refusal(&path));
+    assert_eq!((names(&path), names(dir.path())), (vec!["cat.jpg".to_string()], vec!["photos".to_string()]));
+    fs::write(path.join("PG_VERSION"), "17").unwrap();
+    assert!(refusal(&path).contains("data directory of a PostgreSQL server"));
+    assert!(refusal(&path.join("cat.jpg")).contains("not a directory"));
+}
+
+#[test]
+fn other_versions_are_refused_with_both_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    drop(open(&path).unwrap());
+    let version = path.join(VERSION);
+    let text = fs::read_to_string(&version).unwrap();
+    let refused = |from: &str, to: &str| {
+        fs::write(&version, text.replace(from, to)).unwrap();
+        refusal(&path)
+    };
+    assert!(
+        refused("\"format\": 1", "\"format\": 2")
+            .ends_with("format 2, but this version of pglite-oxide opens format 1")
+    );
+    let major = refused("\"17\"", "\"18\"");
+    assert!(major.contains("made by PostgreSQL 18 (") && major.contains("but this is PostgreSQL 17 ("), "{major}");
+    assert!(refused("\"pointer_bits\": 32", "\"pointer_bits\": 64").contains("64 bit"));
+    assert!(refused("{", "").contains("not a version file"));
+}
+
+#[test]
+fn a_failed_creation_leaves_nothing_and_leftovers_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let error = Root::open(&path, &layout(), false, |data| {
+        write(data, "half", b"");
+        Err(Error::new(ErrorKind::Io, "full"))
+    });
+    assert_eq!((error.unwrap_err().to_string(), names(dir.path())), ("full".to_string(), Vec::<String>::new()));
+
+    // One whose creator is gone, one whose creator is at work, one that is somebody else's.
+    let leftover = dir.path().join(".db.new-1-0");
+    fs::create_dir_all(leftover.join(DATA)).unwrap();
+    fs::write(leftover.join(crate::cluster::lock::LOCK), "").unwrap();
+    let busy = dir.path().join(".db.new-1-1");
+    fs::create_dir(&busy).unwrap();
+    let lock = Lock::take(&busy).unwrap();
+    fs::create_dir(dir.path().join(".db2.new-1-0")).unwrap();
+    drop(open(&path).unwrap());
+    assert_eq!(names(dir.path()), [".db.new-1-1", ".db2.new-1-0", "db"]);
+    drop(lock);
+}
+
+#[test]
+fn of_two_creators_one_wins_and_the_other_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    // The second one comes while the first fills.
+    let mut other = None;
+    let first = Root::open(&path, &layout(), false, |_| {
+        other.get_or_insert_with(|| open(&path).unwrap());
+        Ok(())
+    });
+    assert_eq!(first.unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(names(dir.path()), ["db"]);
+    assert_eq!(read(&other.unwrap().data().unwrap(), "file"), b"contents");
+}

@@ -1,0 +1,130 @@
+//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, the bare round trip, and `psql`. No promise of stability.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bundle;
+use crate::client::{Builder, Pglite};
+use crate::cluster::options::{Durability, Options};
+use crate::cluster::{Cluster, Data};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs;
+use crate::programs::psql::Psql;
+use crate::programs::socket::SocketDialer;
+use crate::programs::{Input, Kept};
+use crate::wasm::artifact;
+
+mod fault;
+mod fuzz;
+mod log;
+
+pub use crate::dev::fault::{Class, Fault, FaultFs, Plan};
+pub use crate::dev::log::{Fate, FileId, LogFs, Operation, Recording, SECTOR};
+pub use crate::fs::errno::Errno;
+pub use crate::fs::host::HostFs;
+pub use crate::fs::image::ImageFs;
+pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+pub use fuzz::read_untrusted;
+
+/// The data directory of a new database, in memory. Two of them share their pages until they are written.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+pub fn template() -> Result<ImageFs> {
+    Ok(ImageFs::new(bundle::embedded()?.template()?))
+}
+
+/// Contents of one file.
+///
+/// # Errors
+/// [`ErrorKind::Io`] with the path.
+pub fn read(data: &dyn FileSystem, path: &str) -> Result<Vec<u8>> {
+    let failed = |errno: Errno| Error::new(ErrorKind::Io, format!("{path}: {errno}"));
+    fs::read(&*data.open(path, OpenOptions::default(), 0).map_err(failed)?).map_err(failed)
+}
+
+/// Opens a database on any file system that holds a data directory.
+///
+/// # Errors
+/// As [`crate::Builder::open`].
+pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str, &str)]) -> Result<Pglite> {
+    let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let options = Options { durability, settings, ..Options::default() };
+    options.check()?;
+    Pglite::start(Cluster::new(bundle::embedded()?, Data::Other(data), options, None))
+}
+
+/// Has a builder's PostgreSQL find more modules, those of a directory with artifacts, and see a directory of the machine at an absolute path. Both stay
+/// loaded as long as the process runs.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if the artifacts cannot be read; [`ErrorKind::Io`] if the directory cannot be opened.
+pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<Builder> {
+    let (point, directory) = mount;
+    let failed = |cause| Error::new(ErrorKind::Io, format!("cannot open {}", directory.display())).with_cause(cause);
+    let fs = Arc::new(HostFs::open(directory).map_err(failed)?);
+    let modules = artifact::from_directory(modules)?;
+    let payload = bundle::embedded()?.extended(modules, vec![(String::leak(point.to_string()), fs)]);
+    Ok(builder.with_payload(Box::leak(Box::new(payload))))
+}
+
+/// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.
+///
+/// # Errors
+/// [`ErrorKind::Closed`] if the session is over.
+pub fn round_trip(db: &mut Pglite) -> Result<()> {
+    postgres_protocol::message::frontend::sync(db.session.begin()?);
+    db.session.send()?;
+    db.session.finish()
+}
+
+/// A run of `psql`: its exit code, and what it put out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PsqlRun {
+    /// 0, or what `psql` says about its failure (PostgreSQL documentation, `psql`, "Exit Status").
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `psql` in the session of a database, with these arguments and this input, and paths that start at this directory.
+///
+/// # Errors
+/// As the session's or the program's.
+pub fn psql(db: &mut Pglite, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    Ok(psql_run(psql.run_in(db, |_| Ok(()))?, &stdout, &stderr))
+}
+
+/// Runs `psql` against a server at a TCP address.
+///
+/// # Errors
+/// As the program's.
+pub fn psql_at(server: SocketAddr, args: &[&str], input: impl Into<Bytes>, directory: &Path) -> Result<PsqlRun> {
+    let (psql, stdout, stderr) = psql_command(args, Input::Bytes(input.into()), directory);
+    let running = psql.start(Box::new(SocketDialer::Tcp(server)))?;
+    Ok(psql_run(running.wait()?, &stdout, &stderr))
+}
+
+fn psql_command(args: &[&str], stdin: Input, directory: &Path) -> (Psql, Kept, Kept) {
+    let (stdout, stderr) = (Kept::default(), Kept::default());
+    let psql = Psql {
+        args: args.iter().map(|argument| argument.to_string()).collect(),
+        env: Vec::new(),
+        working_directory: directory.to_path_buf(),
+        stdin,
+        stdout: stdout.output(),
+        stderr: stderr.output(),
+    };
+    (psql, stdout, stderr)
+}
+
+fn psql_run(code: i32, stdout: &Kept, stderr: &Kept) -> PsqlRun {
+    let text = |kept: &Kept| String::from_utf8_lossy(&kept.take()).into_owned();
+    PsqlRun { code, stdout: text(stdout), stderr: text(stderr) }
+}

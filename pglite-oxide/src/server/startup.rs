@@ -1,0 +1,317 @@
+//! The beginning of a connection to a session that runs already: the client's start-up packet and what a server that is ready says to it (PostgreSQL
+//! documentation, chapter "Message Flow"). It owns what may be asked for and the refusal of everything else.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::Pglite;
+use crate::error::SqlState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::TransactionStatus;
+use crate::transport::{Input, Peer};
+
+/// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
+pub(crate) const PACKET_MAX: usize = 10_000;
+/// Version 3.0 of the protocol; the upper half is the major version.
+const VERSION: u32 = 3 << 16;
+/// What stands in the place of a version in a packet that asks for something else.
+pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
+pub(crate) const SSL_REQUEST: u32 = 80_877_103;
+pub(crate) const GSS_REQUEST: u32 = 80_877_104;
+
+/// What a client wants from its connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Startup {
+    user: String,
+    database: String,
+    /// Settings, in the order in which they take effect.
+    settings: Vec<(String, String)>,
+    /// Options of later versions of the protocol, which this one does not have.
+    unknown: Vec<String>,
+    /// The client speaks a later minor version.
+    newer: bool,
+}
+
+/// Lets a client in: answers its start-up packet and leaves in `received` what it sent after that. False: it left before it was in. The session is at
+/// rest then and has the settings that were asked for.
+///
+/// # Errors
+/// [`ErrorKind::Config`] or [`ErrorKind::Database`] if what the client asked for cannot be, of which it was told; [`ErrorKind::Closed`] if the session is over.
+pub(crate) fn accept(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut) -> Result<bool> {
+    let mut answer = BytesMut::new();
+    match answer_packet(db, end, received, &mut answer) {
+        Ok(true) => Ok(end.write(&mut answer)),
+        Ok(false) => Ok(false),
+        Err(error) => {
+            end.write(&mut refuse(&error));
+            Err(error)
+        }
+    }
+}
+
+fn answer_packet(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut, answer: &mut BytesMut) -> Result<bool> {
+    let Some(packet) = read_packet(end, received)? else { return Ok(false) };
+    let startup = Startup::parse(&packet)?;
+    startup.apply(db)?;
+    startup.welcome(db, answer)?;
+    Ok(true)
+}
+
+/// The packet without its length; `None`: the client is gone.
+fn read_packet(end: &mut dyn Peer, received: &mut BytesMut) -> Result<Option<BytesMut>> {
+    loop {
+        while received.len() < 8 {
+            if end.wait(received, None) == Input::End {
+                return Ok(None);
+            }
+        }
+        let len = (&received[..4]).get_u32() as usize;
+        if !(8..=PACKET_MAX).contains(&len) {
+            return Err(refusal(format!("a start-up packet of {len} bytes")));
+        }
+        while received.len() < len {
+            if end.wait(received, None) == Input::End {
+                return Ok(None);
+            }
+        }
+        let mut packet = received.split_to(len);
+        packet.advance(4);
+        match (&packet[..4]).get_u32() {
+            // There is no encryption inside a process; clients go on without.
+            SSL_REQUEST | GSS_REQUEST => {
+                if !end.write(&mut BytesMut::from(&b"N"[..])) {
+                    return Ok(None);
+                }
+            }
+            _ => return Ok(Some(packet)),
+        }
+    }
+}
+
+impl Startup {
+    fn parse(mut packet: &[u8]) -> Result<Self> {
+        let version = packet.get_u32();
+        if version >> 16 != VERSION >> 16 {
+            return Err(refusal(format!("version {}.{} of the protocol", version >> 16, version & 0xffff)));
+        }
+        let mut startup = Self { newer: version != VERSION, ..Self::default() };
+        let mut options = Vec::new();
+        loop {
+            let name = text(&mut packet)?;
+            if name.is_empty() {
+                break;
+            }
+            let value = text(&mut packet)?;
+            match name.as_str() {
+                "user" => startup.user = value,
+                "database" => startup.database = value,
+                "options" => options = parse_options(&value)?,
+                "replication" if matches!(value.as_str(), "false" | "off" | "no" | "0") => (),
+                "replication" => return Err(refusal("replication")),
+                _ if name.starts_with("_pq_.") => startup.unknown.push(name),
+                _ => startup.settings.push((name, value)),
+            }
+        }
+        if startup.database.is_empty() {
+            startup.database.clone_from(&startup.user);
+        }
+        // As in PostgreSQL, what has a name of its own in the packet counts more than what is in `options`.
+        startup.settings.splice(0..0, options);
+        Ok(startup)
+    }
+
+    /// Gives the session the settings; refuses another user or database than the session has.
+    fn apply(&self, db: &mut Pglite) -> Result<()> {
+        for (what, wanted, has) in
+            [("user", &self.user, &db.options().user), ("database", &self.database, &db.options().database)]
+        {
+            if wanted != has {
+                return Err(refusal(format!("the {what} {wanted:?}, in a session of the {what} {has:?}")));
+            }
+        }
+        for (name, value) in &self.settings {
+            // What is so already needs no statement: the session may be in a failed transaction, which takes none.
+            if db.parameter(name) != Some(value) {
+                db.execute("SELECT pg_catalog.set_config($1, $2, false)", &[name, value])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a server says until it is ready for the first statement.
+    fn welcome(&self, db: &mut Pglite, answer: &mut BytesMut) -> Result<()> {
+        if self.newer || !self.unknown.is_empty() {
+            put(b'v', answer, |body| {
+                body.put_u32(VERSION);
+                body.put_u32(self.unknown.len() as u32);
+                self.unknown.iter().for_each(|name| put_text(name, body));
+            })?;
+        }
+        put(b'R', answer, |body| body.put_u32(0))?;
+        db.session.settle()?;
+        let reader = db.session.reader();
+        let mut parameters: Vec<_> = reader.parameters().collect();
+        parameters.sort_unstable();
+        for (name, value) in parameters {
+            put(b'S', answer, |body| {
+                put_text(name, body);
+                put_text(value, body);
+            })?;
+        }
+        let secret =
+            getrandom::u32().map_err(|cause| Error::new(ErrorKind::Io, "no random numbers").with_cause(cause))?;
+        put(b'K', answer, |body| {
+            body.put_i32(reader.process_id);
+            body.put_u32(secret);
+        })?;
+        put(b'Z', answer, |body| {
+            body.put_u8(match reader.status {
+                TransactionStatus::Idle => b'I',
+                TransactionStatus::InTransaction => b'T',
+                TransactionStatus::Failed => b'E',
+            });
+        })
+    }
+}
+
+/// Settings in the way of PostgreSQL's command line: `-c name=value`, `-cname=value` or `--name=value`, with `\` before what would separate.
+fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
+    let mut words = vec![];
+    let mut word: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            _ if character.is_ascii_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("--") {
+            Some(setting) => Some(setting.to_string()),
+            None if word == "-c" => words.next(),
+            None => word.strip_prefix("-c").map(str::to_string),
+        };
+        match setting.as_deref().and_then(|setting| setting.split_once('=')) {
+            Some((name, value)) => settings.push((name.replace('-', "_"), value.to_string())),
+            None => return Err(refusal(format!("the option {word:?}; a setting is `-c name=value`"))),
+        }
+    }
+    Ok(settings)
+}
+
+/// Takes a text with its end from the front of a packet.
+fn text(packet: &mut &[u8]) -> Result<String> {
+    let damaged = || refusal("a damaged start-up packet");
+    let len = packet.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
+    let text = std::str::from_utf8(&packet[..len]).map_err(|_| damaged())?.to_string();
+    packet.advance(len + 1);
+    Ok(text)
+}
+
+fn refusal(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("the client asked for {what}"))
+}
+
+/// An ErrorResponse that ends the connection.
+pub(crate) fn fatal(code: &SqlState, message: &str, hint: Option<&str>) -> BytesMut {
+    let mut answer = BytesMut::new();
+    // No message is too long for the protocol that fits into memory with this.
+    let message = message.get(..64 * 1024).unwrap_or(message);
+    let fields =
+        [(b'S', Some("FATAL")), (b'V', Some("FATAL")), (b'C', Some(code.code())), (b'M', Some(message)), (b'H', hint)];
+    let put = put(b'E', &mut answer, |body| {
+        for (field, value) in fields {
+            if let Some(value) = value {
+                body.put_u8(field);
+                put_text(&value.replace('\0', " "), body);
+            }
+        }
+        body.put_u8(0);
+    });
+    debug_assert!(put.is_ok());
+    answer
+}
+
+/// What a client is told of an error that keeps it out.
+fn refuse(error: &Error) -> BytesMut {
+    match error.as_db_error() {
+        Some(error) => fatal(error.code(), error.message(), error.hint()),
+        None => fatal(&SqlState::SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION, &error.to_string(), None),
+    }
+}
+
+/// Adds a message.
+fn put(tag: u8, answer: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) -> Result<()> {
+    answer.put_u8(tag);
+    let at = answer.len();
+    answer.put_u32(0);
+    body(answer);
+    let len = u32::try_from(answer.len() - at)
+        .map_err(|cause| Error::new(ErrorKind::Protocol, "a message is too long").with_cause(cause))?;
+    answer[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    Ok(())
+}
+
+fn put_text(text: &str, body: &mut BytesMut) {
+    body.put_slice(text.as_bytes());
+    body.put_u8(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(version: u32, pairs: &[(&str, &str)]) -> Vec<u8> {
+        let mut packet = version.to_be_bytes().to_vec();
+        for (name, value) in pairs {
+            packet.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        }
+        packet.push(0);
+        packet
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn a_packet_says_who_wants_what() {
+        let wanted = [("user", "ada"), ("work_mem", "8MB"), ("options", "-c work_mem=1MB --geqo=off"), ("_pq_.x", "1")];
+        let startup = Startup::parse(&packet(VERSION + 2, &wanted)).unwrap();
+        assert_eq!((startup.user.as_str(), startup.database.as_str(), startup.newer), ("ada", "ada", true));
+        assert_eq!(startup.settings, pairs(&[("work_mem", "1MB"), ("geqo", "off"), ("work_mem", "8MB")]));
+        assert_eq!(startup.unknown, ["_pq_.x"]);
+    }
+
+    #[test]
+    fn options_are_words_with_escapes() {
+        let options = parse_options(r"-ca=1  -c b=x\ y\\z --log-min-messages=error ").unwrap();
+        assert_eq!(options, pairs(&[("a", "1"), ("b", r"x y\z"), ("log_min_messages", "error")]));
+        for wrong in ["-c", "-c a", "-d 1", "a=1", "--a"] {
+            assert_eq!(parse_options(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused() {
+        let damaged = &packet(VERSION, &[("user", "ada")])[..12];
+        for wrong in [damaged, &packet(2 << 16, &[]), &packet(VERSION, &[("replication", "database")])] {
+            assert_eq!(Startup::parse(wrong).unwrap_err().kind(), ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_why_it_is_refused() {
+        let mut answer = refuse(&refusal("too much"));
+        let message = postgres_protocol::message::backend::Message::parse(&mut answer).unwrap().unwrap();
+        let postgres_protocol::message::backend::Message::ErrorResponse(body) = message else {
+            panic!("another message")
+        };
+        let error = crate::DbError::parse(body.fields()).unwrap();
+        assert_eq!((error.severity(), error.code().code()), ("FATAL", "08004"));
+        assert_eq!(error.message(), "the client asked for too much");
+    }
+}
