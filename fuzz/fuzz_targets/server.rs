@@ -18,8 +18,8 @@ use postgres::{Client, NoTls};
 
 /// After so many inputs another client has to be served.
 const CHECK_INTERVAL: u32 = 16;
-/// A server that neither answers nor closes the connection for so long hangs. What a statement takes
-/// is bounded by `statement_timeout`.
+/// A server that neither answers nor closes the connection for so long hangs. What a statement
+/// takes is bounded by `statement_timeout`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 const STARTUP: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";

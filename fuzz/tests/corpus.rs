@@ -19,8 +19,34 @@ fn run(target: &str, program: &str) {
 }
 
 #[test]
-fn reading() {
-    run("reading", env!("CARGO_BIN_EXE_reading"));
+fn startup() {
+    run("startup", env!("CARGO_BIN_EXE_startup"));
+}
+
+#[test]
+fn messages() {
+    run("messages", env!("CARGO_BIN_EXE_messages"));
+}
+
+#[test]
+fn archive() {
+    run("archive", env!("CARGO_BIN_EXE_archive"));
+}
+
+/// Otherwise every input would be rejected before it is read.
+#[test]
+fn a_whole_archive_is_accepted_and_others_are_not() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/archive");
+    let accepted = |name: &str| pglite_oxide::dev::load_archive(&std::fs::read(directory.join(name)).unwrap());
+    assert!(accepted("good.tar"));
+    for name in ["no-end.tar", "outside.tar", "absolute.tar", "link.tar", "twice.tar", "other-format.tar"] {
+        assert!(!accepted(name), "{name}");
+    }
+}
+
+#[test]
+fn paths() {
+    run("paths", env!("CARGO_BIN_EXE_paths"));
 }
 
 #[test]

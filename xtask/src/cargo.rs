@@ -108,6 +108,16 @@ impl SharedTarget {
     }
 }
 
+/// Runs a cargo command to its end; what it says goes where this program's output goes.
+pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
+    let status = cargo.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    if status.success() {
+        return Ok(());
+    }
+    let arguments = cargo.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    Err(Error::new(format!("cargo {arguments} failed: {status}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

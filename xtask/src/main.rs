@@ -1,4 +1,5 @@
-//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing else happens here.
+//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing
+//! else happens here.
 
 mod assets;
 mod backend;

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use crate::assets::{self, BuildOptions, Verb, reproduce};
 use crate::backend::{self, Choice};
-use crate::cargo::{RUNTIME_TESTS, SharedTarget};
+use crate::cargo::{RUNTIME_TESTS, SharedTarget, succeed};
 use crate::dependencies::{self, Policy};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
@@ -273,22 +273,13 @@ fn ignored_tests(paths: &Paths, filter: &str) -> Result<Outcome> {
 
 /// Runs cargo in the checkout's own target directory.
 fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
-    finish(Command::new("cargo").current_dir(&paths.root), args)
+    passed(succeed(Command::new("cargo").args(args).current_dir(&paths.root)))
 }
 
 /// Runs cargo in the target directory that all checkouts share: what it compiles is the runtime.
 fn cargo_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     let target = SharedTarget::acquire(paths)?;
-    finish(&mut target.cargo(), args)
-}
-
-fn finish(command: &mut Command, args: &[&str]) -> Result<Outcome> {
-    let status = command.args(args).status().context(|| "cannot start cargo".into())?;
-    if status.success() {
-        Ok(Outcome::Passed)
-    } else {
-        Err(Error::new(format!("cargo {} failed: {status}", args.join(" "))))
-    }
+    passed(succeed(target.cargo().args(args)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Jobs as containers of a Docker daemon. It owns the image's import, the containers and their removal, also of those that a killed run left behind.
-//! A daemon on this machine is needed, since jobs mount host directories.
+//! Jobs as containers of a Docker daemon. It owns the image's import, the containers and their
+//! removal, also of those that a killed run left behind. A daemon on this machine is needed, since
+//! jobs mount host directories.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -47,7 +48,8 @@ const SHM_BYTES: i64 = 1 << 30;
 pub(crate) struct Docker(());
 
 impl Docker {
-    /// The backend, after the daemon has answered. Containers of ours whose run was killed are removed.
+    /// The backend, after the daemon has answered. Containers of ours whose run was killed are
+    /// removed.
     pub(super) fn connect() -> Result<Self, Unavailable> {
         let runtime = runtime().map_err(Unavailable::Failing)?;
         let client = runtime.block_on(client())?;
@@ -109,7 +111,8 @@ async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut 
     }
 }
 
-/// What Docker is asked for. The job's environment and directory are part of its command line, since Docker would add to them.
+/// What Docker is asked for. The job's environment and directory are part of its command line,
+/// since Docker would add to them.
 fn container(job: &Job<'_>, image: &str) -> Result<ContainerCreateBody> {
     let log = fs::canonicalize(&job.log).map_err(|e| Error::io("find", &job.log, e))?;
     let mounts = job.mounts_in_order().into_iter().map(|mount| DockerMount {
@@ -186,7 +189,8 @@ fn tar_stream(rootfs: &Path) -> Result<impl futures_util::Stream<Item = io::Resu
                 .and_then(|entries| image::write_tar(&rootfs, &entries, SOURCE_DATE_EPOCH, &mut out))
                 .and_then(|()| out.flush().context(|| "cannot send the image".into()));
             if let Err(error) = packed {
-                // An error in the stream is what keeps the daemon from taking a part for the whole. Nobody may be listening any more.
+                // An error in the stream is what keeps the daemon from taking a part for the whole.
+                // Nobody may be listening any more.
                 let _ = sender.blocking_send(Err(io::Error::other(error)));
             }
         })

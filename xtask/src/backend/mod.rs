@@ -1,5 +1,6 @@
-//! Where a job runs: the one description of a job, and the choice between the two ways to run it, which give the same bytes.
-//! It owns the environment a job sees and how a failed one is reported; what jobs there are is the pipeline's business.
+//! Where a job runs: the one description of a job, and the choice between the two ways to run it,
+//! which give the same bytes. It owns the environment a job sees and how a failed one is reported;
+//! what jobs there are is the pipeline's business.
 
 mod docker;
 mod interrupt;
@@ -20,7 +21,8 @@ const TAIL_LINES: usize = 30;
 /// Bytes of the log searched for those lines.
 const TAIL_BYTES_MAX: u64 = 64 << 10;
 
-/// One command in an image, without network, on a file system that is read-only but for `/tmp` and the writable mounts.
+/// One command in an image, without network, on a file system that is read-only but for `/tmp` and
+/// the writable mounts.
 #[derive(Debug, Clone)]
 pub(crate) struct Job<'a> {
     /// The root file system.
@@ -128,7 +130,8 @@ fn find(choice: Choice) -> Result<Box<dyn Backend>, Unavailable> {
 }
 
 impl Job<'_> {
-    /// The command line, environment and directory included, that both backends start with nothing else in its environment.
+    /// The command line, environment and directory included, that both backends start with nothing
+    /// else in its environment.
     fn command(&self) -> Vec<String> {
         let epoch = SOURCE_DATE_EPOCH.to_string();
         let fixed = [
@@ -201,7 +204,8 @@ impl Job<'_> {
         Ok(Log(log))
     }
 
-    /// The error of a job that ended with this status, in the shell's way of counting: 128 and the signal for a killed one.
+    /// The error of a job that ended with this status, in the shell's way of counting: 128 and the
+    /// signal for a killed one.
     fn failed(&self, backend: &str, status: i64) -> Error {
         let tail = tail(&self.log).unwrap_or_else(|e| format!("(the log cannot be read: {e})"));
         let tail = tail.lines().map(|line| format!("\n    {line}")).collect::<String>();
@@ -220,7 +224,8 @@ struct Log(File);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // Closing is not enough: a process that another thread is just starting may hold a copy of the handle for a moment.
+        // Closing is not enough: a process that another thread is just starting may hold a copy of
+        // the handle for a moment.
         let _ = self.0.unlock();
     }
 }

@@ -1,5 +1,6 @@
-//! Jobs in namespaces of this Linux machine, with nothing but util-linux: `unshare` makes the namespaces, a short shell prologue the mounts.
-//! It isolates builds from the machine's state, for equal results. It is no defence against a hostile job.
+//! Jobs in namespaces of this Linux machine, with nothing but util-linux: `unshare` makes the
+//! namespaces, a short shell prologue the mounts. It isolates builds from the machine's state, for
+//! equal results. It is no defence against a hostile job.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -7,11 +8,10 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use super::{Backend, HOSTNAME, Job, Mount, Unavailable};
 use crate::error::{Error, Result};
+use crate::native::HOST_PATH;
 
-/// The host's own programs of the prologue; `chroot` is not in every user's PATH.
-const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Head of the prologue. A user namespace may not drop flags that the host's own mount has, hence the three attempts at a read-only bind.
+/// Head of the prologue. A user namespace may not drop flags that the host's own mount has, hence
+/// the three attempts at a read-only bind.
 const FUNCTIONS: &str = r#"set -eu
 umask 022
 trap 'echo "sandbox: setting it up failed, see above" >&2' EXIT
@@ -26,7 +26,8 @@ bind() {
         mount -o remount,bind,ro,nosuid,nodev,noatime "$2"
 }"#;
 
-/// The root: the image below a layer with the mount points it lacks, so that nothing is ever written to the image.
+/// The root: the image below a layer with the mount points it lacks, so that nothing is ever
+/// written to the image.
 const ROOT_MOUNTS: &str = "\
 mount -t overlay -o ro,lowerdir=points:image overlay root
 mount -t proc -o nosuid,nodev,noexec proc root/proc
@@ -82,7 +83,8 @@ impl Sandbox {
 
     /// A shell script as the first process of new namespaces.
     fn command(&self, script: &str) -> Command {
-        // setpriv ties unshare's life to this process, unshare ties the job's to its own: killing any of them, even with -9, leaves nothing.
+        // setpriv ties unshare's life to this process, unshare ties the job's to its own: killing
+        // any of them, even with -9, leaves nothing.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--net"]);
         if self.user_namespace {
@@ -134,7 +136,8 @@ fn job_script(job: &Job<'_>) -> String {
             "mount -t tmpfs -o mode=0755 tmpfs {stage}\ncd {stage}\nmkdir image points root\nmount --rbind {image} image"
         ),
     ];
-    // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh tmpfs.
+    // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh
+    // tmpfs.
     let in_tmp = |mount: &&&Mount| mount.target.starts_with("/tmp");
     let outermost: Vec<_> = mounts
         .iter()
@@ -169,7 +172,8 @@ fn probe_script(directory: &Path) -> String {
     )
 }
 
-/// In a user namespace the file is not writable, so the system call is tried first; not every machine has the program for it.
+/// In a user namespace the file is not writable, so the system call is tried first; not every
+/// machine has the program for it.
 fn set_hostname() -> String {
     format!("hostname {HOSTNAME} 2>/dev/null || echo {HOSTNAME} > /proc/sys/kernel/hostname")
 }

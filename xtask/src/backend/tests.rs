@@ -1,5 +1,5 @@
-//! Jobs: their command lines, what is refused, how failures are reported, and what a job sees in each
-//! backend.
+//! Jobs: their command lines, what is refused, how failures are reported, and what a job sees in
+//! each backend.
 
 use std::fs;
 use std::io::Write as _;

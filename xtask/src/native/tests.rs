@@ -1,5 +1,5 @@
-//! A native server that starts, answers and stops. The tests need the native PostgreSQL in the cache;
-//! the check `native PostgreSQL` puts it there and runs them.
+//! A native server that starts, answers and stops. The tests need the native PostgreSQL in the
+//! cache; the check `native PostgreSQL` puts it there and runs them.
 
 use std::fs;
 use std::path::Path;
