@@ -69,9 +69,11 @@ impl Policy {
             lines.extend(of_crate.map(|ban| format!("{} {}: {}", node.name, node.version, ban.reason)));
             for ban in self.bans.features.iter().filter(|ban| ban.name == node.name) {
                 let found = ban.deny.iter().filter(|feature| node.features.contains(feature));
-                lines.extend(found.map(|feature| {
-                    format!("{} {} with feature `{feature}`: {}", node.name, node.version, ban.reason)
-                }));
+                lines.extend(
+                    found.map(|feature| {
+                        format!("{} {} with feature `{feature}`: {}", node.name, node.version, ban.reason)
+                    }),
+                );
             }
         }
         if lines.is_empty() {

@@ -87,9 +87,7 @@ const CHECKS: &[Check] = &[
     check("unit tests of the runtime", Runs::Fast, &[], |paths| {
         cargo(paths, &["test", "--locked", "-p", "pglite-oxide", "--lib", "--all-features"])
     }),
-    check("assets build", Runs::Full, &["sources"], |paths| {
-        passed(assets::build(paths, &BuildOptions::default()))
-    }),
+    check("assets build", Runs::Full, &["sources"], |paths| passed(assets::build(paths, &BuildOptions::default()))),
     check("assets build, nothing changed", Runs::Full, &["assets build"], nothing_changed),
     check("assets verify", Runs::Full, &["assets build"], |paths| passed(assets::run(paths, Verb::Verify))),
     check("lints of the AOT compiler", Runs::Full, &["assets build"], |paths| passed(assets::lint_compiler(paths))),
@@ -135,11 +133,16 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     if let Some(name) = options.may_skip.iter().find(|name| !CHECKS.iter().any(|check| check.name == *name)) {
         return Err(Error::new(format!("--may-skip {name}: no check is called that")));
     }
-    let mut results = Vec::new();
+    let mut results: Vec<(&str, String, Result<Outcome>)> = Vec::new();
     for check in chosen {
         println!("== {}", check.name);
         let start = Instant::now();
-        let result = (check.run)(paths);
+        // What is not there would be found missing again, in other words.
+        let failed = |name: &str| results.iter().any(|(other, _, result)| *other == name && result.is_err());
+        let result = match check.needs.iter().find(|need| failed(need)) {
+            Some(need) => Ok(Outcome::Skipped(format!("it needs {need}, which failed"))),
+            None => (check.run)(paths),
+        };
         match &result {
             Ok(Outcome::Passed) => {}
             Ok(Outcome::Skipped(reason)) => eprintln!("SKIPPED: {}: {reason}", check.name),

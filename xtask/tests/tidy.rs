@@ -137,7 +137,8 @@ fn imports_of_the_runtime_go_down() {
         // What leads up to the crate's root: once from `mod.rs` and `lib.rs`, and once more for
         // each directory below.
         let inside = &file[directory.len() + 1..];
-        let ups = inside.matches('/').count() + usize::from(!inside.ends_with("mod.rs")).min(inside.matches('/').count());
+        let ups =
+            inside.matches('/').count() + usize::from(!inside.ends_with("mod.rs")).min(inside.matches('/').count());
         for to in imported(&text).into_iter().chain(above(&text, ups.max(1), &allowed)) {
             let to = roots.get(&to).cloned().unwrap_or(to);
             if to != from && !allowed.get(from.as_str()).is_some_and(|allowed| allowed.contains(to.as_str())) {
@@ -173,9 +174,9 @@ fn no_file_names_a_registry_or_a_place_of_one_machine() {
 
 /// Fails for what no entry of the list excuses, and for entries that excuse nothing.
 fn judge(what: &str, found: Vec<(String, String)>, not_yet: &[&str]) {
-    let is_below = |file: &str, entry: &str| file.strip_prefix(entry).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with('/') || entry.ends_with('/')
-    });
+    let is_below = |file: &str, entry: &str| {
+        file.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || entry.ends_with('/'))
+    };
     let mut problems: Vec<_> = found
         .iter()
         .filter(|(file, _)| !not_yet.iter().any(|entry| is_below(file, entry)))
@@ -293,7 +294,8 @@ fn exports(directory: &str) -> BTreeMap<String, String> {
 /// What a file names of its crate's root or of the runtime crate, tests at its end apart.
 fn imported(text: &str) -> BTreeSet<String> {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
     let mut names = BTreeSet::new();
     for prefix in ["crate::", "pglite_oxide_runtime::"] {
         for (at, _) in code.match_indices(prefix) {

@@ -253,9 +253,9 @@ async fn client() -> Result<bollard::Docker, Unavailable> {
         // A daemon that is named is expected to be there.
         let absent = named.is_err() && nothing_listens(&cause);
         let host = named.unwrap_or_else(|_| "its default socket".into());
-        let error = Error::new(format!("no Docker daemon answers at {host}")).cause(cause).repair(
-            "start Docker (as root on Debian, scripts/ci-setup does it), or use --backend sandbox",
-        );
+        let error = Error::new(format!("no Docker daemon answers at {host}"))
+            .cause(cause)
+            .repair("start Docker (as root on Debian, scripts/ci-setup does it), or use --backend sandbox");
         if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) }
     };
     let client = bollard::Docker::connect_with_defaults().map_err(unreachable)?;

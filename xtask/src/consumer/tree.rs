@@ -5,17 +5,8 @@ use crate::error::{Error, Result};
 
 /// How `cargo tree` is told to print a crate, for every target: name and version, features,
 /// repository.
-pub(crate) const ARGUMENTS: [&str; 9] = [
-    "--offline",
-    "--target",
-    "all",
-    "--edges",
-    "normal,build",
-    "--prefix",
-    "none",
-    "--format",
-    "{p}|{f}|{r}",
-];
+pub(crate) const ARGUMENTS: [&str; 9] =
+    ["--offline", "--target", "all", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}|{r}"];
 
 /// A crate in the tree of a program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
