@@ -14,3 +14,28 @@ WASM_CC="clang $WASM_TARGET $WASM_FEATURES $WASM_MODEL $WASM_EMULATION $WASM_EXC
 WASM_LIBDIR=/usr/lib/wasm32-wasi
 WASM_BUILTINS=/usr/lib/llvm-22/lib/clang/22/lib/wasi/libclang_rt.builtins-wasm32.a
 WASM_LIBS="-L$WASM_LIBDIR -lc -lwasi-emulated-mman -lwasi-emulated-getpid $WASM_BUILTINS"
+
+# A main module, the server's and each program's: at a fixed base, with its own memory layout, made
+# loadable by the post-link step. The exception tag of longjmp comes from the loader; nothing else may
+# stay undefined. The stack is 1 KiB larger than the loader's 8 MiB, which it rounds up to: see there.
+echo __c_longjmp >/pgl/work/undefined.txt
+WASM_MAIN="--no-entry --allow-undefined-file=/pgl/work/undefined.txt --strip-debug \
+	--import-memory --shared-memory --max-memory=4294967296 --import-table --growable-table \
+	--no-stack-first --global-base=1024 -z stack-size=8389632 \
+	--export=__wasm_call_ctors --export=__global_base --export=__stack_low --export=__stack_high \
+	--export=__heap_base \
+	--export-if-defined=__tls_size --export-if-defined=__tls_align --export-if-defined=__tls_base \
+	--export-if-defined=__wasm_init_tls --export-if-defined=__wasm_signal"
+
+# apply_patches NAME: the patches of assets/patches/NAME, in the order of their names, to the tree in the
+# current directory.
+apply_patches() {
+	for PATCH in /pgl/assets/patches/"$1"/*.patch; do
+		[ -e "$PATCH" ] || return 0
+		echo "applying $(basename "$PATCH")"
+		if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then
+			echo "PATCH-FAILED: $(basename "$PATCH") does not apply to $1: the file and the hunk are named above" >&2
+			exit 1
+		fi
+	done
+}

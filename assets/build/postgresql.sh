@@ -13,13 +13,8 @@ OUT=/pgl/out
 mkdir "$SRC" "$BUILD" "$NATIVE"
 tar -xf /pgl/sources/postgresql.tar --strip-components=1 -C "$SRC"
 cd "$SRC"
-for PATCH in /pgl/assets/patches/postgresql/*.patch; do
-	echo "applying $(basename "$PATCH")"
-	if ! patch -p1 --fuzz=0 --no-backup-if-mismatch --batch <"$PATCH"; then
-		echo "PATCH-FAILED: $(basename "$PATCH") does not apply to PostgreSQL: the file and the hunk are named above" >&2
-		exit 1
-	fi
-done
+sh /pgl/assets/patches/postgresql/postmaster-uses.sh /pgl/work
+apply_patches postgresql
 cp -r /pgl/assets/guest/overlay/. .
 
 # The time zone compiler runs on the build machine. Both configure scripts use one core each, so they run side by side.

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::session_loop;
 use crate::transport::pipe::ClientEnd;
-use crate::{Builder, CancelToken, Pglite};
+use crate::{Builder, CancelToken, Listen, Pglite, PgliteServer};
 
 /// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that has to be polled, by a task of its own as a rule, for
 /// the client to get on. It ends when the client is dropped and all that it has asked for is done, with how the session ended:
@@ -84,22 +84,66 @@ impl Pglite {
     }
 }
 
+impl Pglite {
+    /// Ends the session in good order on a thread of its own, so that no thread of the caller's waits. The database may be opened again when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::close`].
+    pub fn close_async(self) -> impl Future<Output = Result<()>> + Send + use<> {
+        on_thread("close", move || self.close())
+    }
+}
+
+impl PgliteServer {
+    /// Stops the server on a thread of its own, so that no thread of the caller's waits: [`Self::shutdown`] says how.
+    ///
+    /// # Errors
+    /// As [`Self::shutdown`].
+    pub fn shutdown_async(self) -> impl Future<Output = Result<()>> + Send + use<> {
+        on_thread("shutdown", move || self.shutdown())
+    }
+}
+
+/// Does something on a thread of its own. A result that nobody waits for any more is dropped there.
+async fn on_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(format!("pglite-oxide-{name}"))
+        .spawn(move || drop(tell.send(work())))
+        .map_err(|cause| Error::new(ErrorKind::Io, "cannot spawn a thread").with_cause(cause))?;
+    told.await.unwrap_or_else(|_| Err(panicked()))
+}
+
 impl Builder {
-    /// Opens the database on a thread of its own, so that no thread of the caller's waits.
+    /// Opens the database on a thread of its own, so that no thread of the caller's waits. A database that was opened like this and is dropped is closed on a thread of
+    /// its own, too: use [`Pglite::close_async`] to wait for that, and to open it again.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_async(&self) -> impl Future<Output = Result<Pglite>> + Send + use<> {
         let builder = self.clone();
-        async move {
-            let (tell, told) = oneshot::channel();
-            let thread = std::thread::Builder::new().name("pglite-oxide-open".to_string());
-            thread
-                // A database that nobody waits for any more is closed here.
-                .spawn(move || drop(tell.send(builder.open())))
-                .map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))?;
-            told.await.unwrap_or_else(|_| Err(panicked()))
-        }
+        on_thread("open", move || {
+            let mut db = builder.open()?;
+            db.session.closes_on_thread = true;
+            Ok(db)
+        })
+    }
+
+    /// Opens the database for clients that connect to a local server, on a thread of its own: [`Self::serve`] says how. A server that was started like this and is
+    /// dropped stops on a thread of its own, too: use [`PgliteServer::shutdown_async`] to wait for that.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub fn serve_async(&self, listen: &Listen) -> impl Future<Output = Result<PgliteServer>> + Send + use<> {
+        let (builder, listen) = (self.clone(), listen.clone());
+        on_thread("serve", move || {
+            let mut server = builder.serve(&listen)?;
+            server.stops_on_thread = true;
+            Ok(server)
+        })
     }
 
     /// Opens the database and connects to it: [`Self::open_async`], then [`Pglite::connect_tokio`].

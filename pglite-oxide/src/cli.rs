@@ -86,8 +86,12 @@ pub fn psql(db: &mut Pglite, args: Vec<String>) -> Result<i32> {
 
 /// With this process's streams, environment and working directory.
 fn here(args: Vec<String>) -> Result<Psql> {
-    let failed = |cause| Error::new(ErrorKind::Io, "there is no working directory").with_cause(cause);
-    let working_directory: PathBuf = std::env::current_dir().map_err(failed)?;
+    let working_directory: Option<PathBuf> = match std::env::current_dir() {
+        Ok(directory) => Some(directory),
+        // Somebody has removed it. As natively, nothing is amiss as long as paths are absolute.
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
+        Err(cause) => return Err(Error::new(ErrorKind::Io, "cannot find the working directory").with_cause(cause)),
+    };
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let is_terminal = stdin.is_terminal();
     Ok(Psql {
@@ -100,6 +104,34 @@ fn here(args: Vec<String>) -> Result<Psql> {
     })
 }
 
+/// Those of the signals that this program may catch: one that its parent had it ignore, as `nohup` does
+/// with SIGHUP and shells do with SIGINT for what runs in the background, stays ignored.
+///
+/// # Errors
+/// The system's, for what is no signal.
+pub fn not_ignored(signals: &[i32]) -> std::io::Result<Vec<i32>> {
+    let mut caught = Vec::new();
+    for signal in signals {
+        #[cfg(unix)]
+        if is_ignored(*signal)? {
+            continue;
+        }
+        caught.push(*signal);
+    }
+    Ok(caught)
+}
+
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> std::io::Result<bool> {
+    // SAFETY: a `sigaction` of zeros is a value of its type.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action, the call only writes the present one to the pointer, which is valid.
+    match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
+        0 => Ok(action.sa_sigaction == libc::SIG_IGN),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// Ctrl-C cancels what a program does, as long as this value is there.
 struct OnSignal {
     handle: Handle,
@@ -109,7 +141,7 @@ struct OnSignal {
 impl OnSignal {
     fn interrupt(interrupter: Interrupter) -> Result<Self> {
         let failed = |cause| Error::new(ErrorKind::Io, "cannot catch signals").with_cause(cause);
-        let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+        let mut signals = not_ignored(&[SIGINT]).and_then(Signals::new).map_err(failed)?;
         let handle = signals.handle();
         let thread = std::thread::Builder::new().name("pglite-oxide-signals".to_string());
         let thread = thread.spawn(move || signals.forever().for_each(|_| interrupter.interrupt())).map_err(failed)?;

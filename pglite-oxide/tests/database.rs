@@ -1,19 +1,14 @@
-//! A temporary database through the public API, on the payload this build carries. Without one these tests say so and pass.
+//! A temporary database through the public API: its life, errors, time limits, and several of them
+//! side by side.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage};
 
-/// A database, or `None`, loudly, in a checkout where PostgreSQL has not been built.
-fn open() -> Option<Pglite> {
-    if pglite_oxide_assets::PAYLOAD.is_none() {
-        eprintln!("SKIPPED: there is no PostgreSQL in this build; `cargo xtask assets build` makes it");
-        return None;
-    }
-    Some(Pglite::temporary().unwrap())
+fn open() -> Pglite {
+    Pglite::temporary().unwrap()
 }
 
 fn value(db: &mut Pglite, sql: &str) -> String {
@@ -32,27 +27,17 @@ fn failure(db: &mut Pglite, sql: &str) -> String {
 }
 
 #[test]
-fn without_a_payload_the_error_names_the_repair() {
-    if pglite_oxide_assets::PAYLOAD.is_none() {
-        let error = Pglite::temporary().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Payload);
-        assert!(error.to_string().contains("cargo xtask assets build"), "{error}");
-    }
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn preloading_may_be_repeated_before_a_database_is_opened() {
+    pglite_oxide::preload().unwrap();
+    pglite_oxide::preload().unwrap();
+    assert_eq!(value(&mut open(), "SELECT 1"), "1");
 }
 
 #[test]
-fn loading_early_changes_nothing_but_the_time() {
-    if open().is_none() {
-        return;
-    }
-    pglite_oxide::preload().unwrap();
-    pglite_oxide::preload().unwrap();
-    assert_eq!(value(&mut open().unwrap(), "SELECT 1"), "1");
-}
-
-#[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_database_can_move_between_threads() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     db.batch_execute("CREATE TABLE moved (a int)").unwrap();
     let mut db = thread::spawn(move || {
         assert_eq!(failure(&mut db, "SELECT 1/0"), "22012");
@@ -66,8 +51,9 @@ fn a_database_can_move_between_threads() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn rows_tags_and_settings() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     let sql = "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, NULL); SELECT * FROM t";
     let answer = db.simple_query(sql).unwrap();
     let expected = ["0", "2", "a b", "1 x", "2 NULL", "2"];
@@ -87,8 +73,9 @@ fn rows_tags_and_settings() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn errors_have_their_fields_and_the_session_goes_on() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     db.batch_execute("CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1)").unwrap();
     let error = db.batch_execute("INSERT INTO k VALUES (1)").unwrap_err();
     let details = error.as_db_error().unwrap();
@@ -104,8 +91,9 @@ fn errors_have_their_fields_and_the_session_goes_on() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn plpgsql_catches_errors_and_reports_notices() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     let block =
         "DO $$ BEGIN PERFORM 1/0; EXCEPTION WHEN division_by_zero THEN RAISE NOTICE 'caught %', SQLSTATE; END $$";
     db.batch_execute(block).unwrap();
@@ -113,8 +101,9 @@ fn plpgsql_catches_errors_and_reports_notices() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn modules_are_loaded_when_they_are_needed() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     assert_eq!(value(&mut db, "SELECT to_tsvector('english', 'the quick foxes jumped')"), "'fox':3 'jump':4 'quick':2");
     assert_eq!(value(&mut db, "SELECT convert_to('é', 'LATIN1')"), "\\xe9");
     db.batch_execute("CREATE EXTENSION pg_trgm").unwrap();
@@ -123,8 +112,9 @@ fn modules_are_loaded_when_they_are_needed() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn deep_recursion_is_an_sql_error() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     db.batch_execute("CREATE FUNCTION down(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN down(i + 1); END'")
         .unwrap();
     assert_eq!(failure(&mut db, "SELECT down(1)"), "54001");
@@ -136,28 +126,29 @@ fn deep_recursion_is_an_sql_error() {
 }
 
 #[test]
-fn timeouts_end_a_statement_not_the_session() {
-    let Some(mut db) = open() else { return };
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_statement_timeout_ends_the_statement_and_not_the_session() {
+    let mut db = open();
     db.batch_execute("SET statement_timeout = '30ms'").unwrap();
-    let before = Instant::now();
     assert_eq!(failure(&mut db, "SELECT pg_sleep(60)"), "57014");
     assert_eq!(failure(&mut db, "SELECT count(*) FROM generate_series(1, 10000000000)"), "57014");
     db.batch_execute("RESET statement_timeout").unwrap();
-    assert!(before.elapsed() < Duration::from_secs(20));
     assert_eq!(value(&mut db, "SELECT 1"), "1");
 }
 
 #[test]
-fn copy_from_stdin_fails_without_harm() {
-    let Some(mut db) = open() else { return };
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn copy_from_stdin_without_data_is_an_error_and_the_session_goes_on() {
+    let mut db = open();
     db.batch_execute("CREATE TABLE c (a int)").unwrap();
     assert_eq!(failure(&mut db, "COPY c FROM STDIN"), "57014");
     assert_eq!(value(&mut db, "SELECT count(*) FROM c"), "0");
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn an_ended_session_says_so() {
-    let Some(mut db) = open() else { return };
+    let mut db = open();
     let error = db.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert_eq!(*error.code().unwrap(), "57P01");
@@ -166,19 +157,21 @@ fn an_ended_session_says_so() {
 }
 
 #[test]
-fn databases_are_independent_and_open_side_by_side() {
-    if open().is_none() {
-        return;
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn databases_opened_in_parallel_are_independent_while_all_are_open() {
+    let opening: Vec<_> = (0..4).map(|_| thread::spawn(open)).collect();
+    let databases: Vec<Pglite> = opening.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let work = |(number, mut db): (usize, Pglite)| {
+        thread::spawn(move || {
+            let sql = format!("CREATE TABLE mine AS SELECT g FROM generate_series(1, {number} * 100) g");
+            db.batch_execute(&sql).unwrap();
+            db
+        })
+    };
+    let working: Vec<_> = databases.into_iter().enumerate().map(work).collect();
+    for (number, thread) in working.into_iter().enumerate() {
+        let mut db = thread.join().unwrap();
+        assert_eq!(value(&mut db, "SELECT count(*) FROM mine"), (number * 100).to_string());
+        db.close().unwrap();
     }
-    thread::scope(|scope| {
-        for number in 0..4 {
-            scope.spawn(move || {
-                let mut db = Pglite::temporary().unwrap();
-                db.batch_execute(&format!("CREATE TABLE mine AS SELECT g FROM generate_series(1, {number} * 100) g"))
-                    .unwrap();
-                assert_eq!(value(&mut db, "SELECT count(*) FROM mine"), (number * 100).to_string());
-                db.close().unwrap();
-            });
-        }
-    });
 }

@@ -5,17 +5,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use pglite_oxide::dev::{self, Class, Fault, FaultFs, ImageFs, Plan};
-use pglite_oxide::{Durability, ErrorKind, Pglite};
+use pglite_oxide::{Durability, ErrorKind, Pglite, Result};
 
 fn state(db: &mut Pglite, sql: &str) -> String {
-    let error = db.batch_execute(sql).unwrap_err();
+    sqlstate(db.batch_execute(sql), sql)
+}
+
+fn sqlstate(result: Result<()>, sql: &str) -> String {
+    let error = result.unwrap_err();
     error.code().unwrap_or_else(|| panic!("{sql}: {error}")).code().to_owned()
 }
 
-/// The SQLSTATE of a statement that another thread cancels again and again until it has ended: a cancel that comes before the statement counts for nothing.
+/// The SQLSTATE of a statement that another thread cancels until it has ended. The request is
+/// repeated because one that comes before the statement has no effect.
 fn cancelled(db: &mut Pglite, sql: &str) -> String {
     let ended = AtomicBool::new(false);
     let token = db.cancel_token();
@@ -26,9 +30,9 @@ fn cancelled(db: &mut Pglite, sql: &str) -> String {
                 thread::yield_now();
             }
         });
-        let state = state(db, sql);
+        let result = db.batch_execute(sql);
         ended.store(true, Ordering::SeqCst);
-        state
+        sqlstate(result, sql)
     })
 }
 
@@ -37,6 +41,7 @@ fn is_well(db: &mut Pglite) {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute(
@@ -44,16 +49,18 @@ fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
          CREATE FUNCTION endless(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN endless(i + 1); END'",
     )
     .unwrap();
-    // A native 17 comes to 915 with its default of max_stack_depth; `cargo xtask perf query` measures both.
+    // A native 17 reaches 915 with its default of max_stack_depth; `cargo xtask perf query`
+    // measures both.
     db.batch_execute("SELECT down(1000)").unwrap();
     assert_eq!(state(&mut db, "SELECT endless(1)"), "54001");
     assert_eq!(state(&mut db, &format!("SELECT {}1", "1+".repeat(100_000))), "54001");
     is_well(&mut db);
-    // As deep as the stack allows, in a statement that must be undone.
+    // With the greatest depth that can be set, in a statement that must be undone.
     db.batch_execute("SET max_stack_depth = '7MB'; CREATE TABLE t (a int)").unwrap();
     assert_eq!(state(&mut db, "INSERT INTO t VALUES (1); SELECT endless(1)"), "54001");
     assert_eq!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 0);
-    // Functions that keep nothing in linear memory have no depth there but what PostgreSQL's check takes.
+    // Functions that keep nothing in linear memory use no stack there except for PostgreSQL's
+    // check of the depth.
     for text in ["[", "{\"a\":", "{\"a\":["] {
         let sql = format!("SELECT repeat('{text}', 10000000)::json");
         assert_eq!(state(&mut db, &sql), "54001", "{sql}");
@@ -63,12 +70,11 @@ fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
 }
 
 #[test]
-fn cancelling_and_timeouts_end_work_and_waits() {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn cancel_requests_and_timeouts_end_statements_that_compute_and_that_wait() {
     let mut db = Pglite::temporary().unwrap();
     for sql in ["SELECT count(*) FROM generate_series(1, 1000000000000)", "SELECT pg_sleep(1000)"] {
-        let start = Instant::now();
         assert_eq!(cancelled(&mut db, sql), "57014");
-        assert!(start.elapsed() < Duration::from_secs(10), "{sql}");
         db.batch_execute("SET statement_timeout = '20ms'").unwrap();
         assert_eq!(state(&mut db, sql), "57014");
         db.batch_execute("RESET statement_timeout").unwrap();
@@ -77,6 +83,7 @@ fn cancelling_and_timeouts_end_work_and_waits() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn lock_timeout_ends_a_wait_for_a_prepared_transaction() {
     let mut db = Pglite::builder().setting("max_prepared_transactions", "2").open().unwrap();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -90,18 +97,12 @@ fn lock_timeout_ends_a_wait_for_a_prepared_transaction() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn idle_and_long_transactions_end_their_session() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute("SET idle_in_transaction_session_timeout = '10ms'; BEGIN").unwrap();
-    let start = Instant::now();
-    let error = loop {
-        // Resting is what the timeout is about.
-        thread::sleep(Duration::from_millis(50));
-        match db.batch_execute("SELECT 1") {
-            Ok(()) => assert!(start.elapsed() < Duration::from_secs(20), "the transaction may idle for ever"),
-            Err(error) => break error,
-        }
-    };
+    // The session is idle in its transaction until the timeout ends the wait.
+    let error = db.notifications().blocking_iter().next().unwrap().unwrap_err();
     assert_eq!((error.kind(), error.code().unwrap().code()), (ErrorKind::Closed, "25P03"));
     assert!(db.is_closed());
 
@@ -113,6 +114,7 @@ fn idle_and_long_transactions_end_their_session() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn memory_has_a_limit_for_each_database() {
     let mut small = Pglite::builder().memory_limit(320 << 20).open().unwrap();
     let mut large = Pglite::temporary().unwrap();
@@ -128,7 +130,8 @@ fn memory_has_a_limit_for_each_database() {
 }
 
 #[test]
-fn a_dead_guest_takes_nobody_with_it() {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
     let disk = dev::template().unwrap();
     // The first sync that fails is one of the commit below.
     let healthy = Plan { fault: Fault::Io, class: Class::Sync, at: u64::MAX, lasting: true };
@@ -149,15 +152,17 @@ fn a_dead_guest_takes_nobody_with_it() {
     assert_eq!(error.kind(), ErrorKind::Crashed, "{error}");
     assert!(error.to_string().contains("PANIC"), "{error}");
     assert!(db.is_closed());
-    assert_ne!(db.batch_execute("SELECT 1").unwrap_err().kind(), ErrorKind::Database);
+    assert_eq!(db.batch_execute("SELECT 1").unwrap_err().kind(), ErrorKind::Crashed);
     is_well(&mut other);
     drop(db);
-    // What was acknowledged is there after recovery; what was not may be.
+    // Recovery brings back what was acknowledged, and perhaps the row that was not.
     let mut db = dev::open(Arc::new(disk), Durability::Full, &[]).unwrap();
-    assert!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0) >= 1);
+    let rows: Vec<i32> = db.query("SELECT a FROM t ORDER BY a", &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(rows == [1] || rows == [1, 2], "{rows:?}");
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn transactions_that_fail_leave_the_right_state() {
     use pglite_oxide::TransactionStatus::{Failed, Idle, InTransaction};
     let mut db = Pglite::temporary().unwrap();

@@ -4,7 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use pglite_oxide::{ErrorKind, Listen, Pglite, PgliteServer};
 use postgres::error::SqlState;
@@ -12,8 +13,25 @@ use postgres::{Client, NoTls, SimpleQueryMessage};
 
 type Test = Result<(), Box<dyn std::error::Error>>;
 
+/// What has not happened after this time never happens. Less than the minute that a client has for
+/// its start-up packet.
+const FOREVER: Duration = Duration::from_secs(45);
+
 fn connect(server: &PgliteServer) -> Client {
     Client::connect(&server.connection_uri(), NoTls).unwrap()
+}
+
+/// A client whose notices arrive at a receiver.
+fn connect_with_notices(server: &PgliteServer) -> (Client, mpsc::Receiver<String>) {
+    let (sender, notices) = mpsc::channel();
+    let mut config: postgres::Config = server.connection_uri().parse().unwrap();
+    config.notice_callback(move |notice| drop(sender.send(notice.message().to_string())));
+    (config.connect(NoTls).unwrap(), notices)
+}
+
+/// A statement that says "begun" in a notice and then does this.
+fn announced(work: &str) -> String {
+    format!("DO $$ BEGIN RAISE NOTICE 'begun'; PERFORM {work}; END $$")
 }
 
 /// A start-up packet as user and database `postgres`.
@@ -27,16 +45,20 @@ fn startup() -> Vec<u8> {
 
 fn raw(server: &PgliteServer) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(FOREVER)).unwrap();
     stream
 }
 
 /// Everything the server sends until it closes the connection.
 fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
-    // A reset is an end, too.
-    let _ = stream.read_to_end(&mut rest);
-    rest
+    match stream.read_to_end(&mut rest) {
+        // The server may have closed it while bytes of the client were unread.
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => {
+            panic!("the server does not close the connection: {error}")
+        }
+        _ => rest,
+    }
 }
 
 /// Reads up to the first message with this tag and returns it.
@@ -54,7 +76,8 @@ fn read_to(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
 }
 
 #[test]
-fn clients_come_one_after_the_other_and_find_what_was_committed() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_client_finds_what_others_committed_and_nothing_of_their_sessions() -> Test {
     let server = PgliteServer::temporary()?;
     assert!(server.connection_uri().starts_with("postgresql://postgres@127.0.0.1:"));
     let mut client = connect(&server);
@@ -74,7 +97,8 @@ fn clients_come_one_after_the_other_and_find_what_was_committed() -> Test {
 }
 
 #[test]
-fn postgresql_itself_judges_who_wants_what() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn postgresql_judges_role_database_and_options_of_a_client() -> Test {
     let server = PgliteServer::temporary()?;
     let refusal = |parameters: &str| {
         let uri = server.connection_uri();
@@ -102,6 +126,7 @@ fn postgresql_itself_judges_who_wants_what() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_second_client_waits_for_its_turn_and_is_told_if_there_is_none() -> Test {
     let server = Pglite::builder().serve(&Listen::tcp().wait_for_session(Duration::from_millis(300)))?;
     let mut first = connect(&server);
@@ -112,18 +137,18 @@ fn a_second_client_waits_for_its_turn_and_is_told_if_there_is_none() -> Test {
     assert!(error.hint().unwrap().contains("one session"), "{error:?}");
     assert!(!first.is_closed());
     first.batch_execute("SELECT 1")?;
-    // The turn comes.
+    // It is served when the first client leaves, which comes after its start-up packet.
     let patient = Pglite::builder().serve(&Listen::tcp().wait_for_session(Duration::from_secs(60)))?;
     let first = connect(&patient);
-    std::thread::scope(|scope| {
-        let second = scope.spawn(|| connect(&patient).query_one("SELECT 2", &[]).unwrap().get::<_, i32>(0));
-        first.close().unwrap();
-        assert_eq!(second.join().unwrap(), 2);
-    });
+    let mut second = raw(&patient);
+    second.write_all(&startup())?;
+    first.close()?;
+    read_to(&mut second, b'Z');
     Ok(())
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_client_may_take_over_an_idle_session_but_no_transaction() -> Test {
     let listen = Listen::tcp().take_over_idle(true).wait_for_session(Duration::from_millis(500));
     let server = Pglite::builder().serve(&listen)?;
@@ -139,6 +164,7 @@ fn a_client_may_take_over_an_idle_session_but_no_transaction() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_client_that_vanishes_is_not_waited_for() -> Test {
     let server = PgliteServer::temporary()?;
     let mut gone = raw(&server);
@@ -147,7 +173,7 @@ fn a_client_that_vanishes_is_not_waited_for() -> Test {
     gone.write_all(b"Q\0\0\0\x19SELECT pg_sleep(1000)\0")?;
     drop(gone);
     assert_eq!(connect(&server).query_one("SELECT 1", &[])?.get::<_, i32>(0), 1);
-    // In the middle of a large result, likewise.
+    // The same in the middle of a large result.
     let mut gone = raw(&server);
     gone.write_all(&startup())?;
     read_to(&mut gone, b'Z');
@@ -160,39 +186,39 @@ fn a_client_that_vanishes_is_not_waited_for() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn cancel_requests_and_timeouts_end_a_statement_and_nothing_else() -> Test {
     let server = PgliteServer::temporary()?;
-    let mut client = connect(&server);
-    for statement in ["SELECT pg_sleep(1000)", "SELECT count(*) FROM generate_series(1, 1000000000000)"] {
-        let token = client.cancel_token();
-        let (sent, wait) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                // Repeated, since a request that comes before its statement cancels nothing.
-                while wait.recv_timeout(Duration::from_millis(20)).is_err() {
-                    token.cancel_query(NoTls).unwrap();
-                }
-            });
-            let cancelled = client.batch_execute(statement).unwrap_err();
-            sent.send(()).unwrap();
-            assert_eq!(cancelled.code(), Some(&SqlState::QUERY_CANCELED), "{statement}");
+    let (mut client, notices) = connect_with_notices(&server);
+    let cancel = client.cancel_token();
+    for work in ["pg_sleep(1000)", "count(*) FROM generate_series(1, 1000000000000)"] {
+        let cancelled = std::thread::scope(|scope| {
+            let statement = scope.spawn(|| client.batch_execute(&announced(work)));
+            notices.recv_timeout(FOREVER).unwrap();
+            cancel.cancel_query(NoTls).unwrap();
+            statement.join().unwrap().unwrap_err()
         });
-        // A request may still be on its way to a session that rests.
-        while client.batch_execute("SELECT 1").is_err() {}
+        assert_eq!(cancelled.code(), Some(&SqlState::QUERY_CANCELED), "{work}");
         client.batch_execute("SET statement_timeout = 50")?;
-        assert_eq!(client.batch_execute(statement).unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
+        let timed_out = client.batch_execute(&format!("SELECT {work}")).unwrap_err();
+        assert_eq!(timed_out.code(), Some(&SqlState::QUERY_CANCELED), "{work}");
         client.batch_execute("RESET statement_timeout")?;
     }
-    // With a wrong key, nothing happens.
-    let mut stranger = raw(&server);
-    stranger.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4])?;
-    assert!(rest(stranger).is_empty());
-    client.batch_execute("SELECT pg_sleep(0.05)")?;
+    // With a wrong key, nothing happens to the statement that runs.
+    std::thread::scope(|scope| {
+        let statement = scope.spawn(|| client.batch_execute(&announced("pg_sleep(0.3)")));
+        notices.recv_timeout(FOREVER).unwrap();
+        let mut stranger = raw(&server);
+        stranger.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4]).unwrap();
+        assert!(rest(stranger).is_empty());
+        statement.join().unwrap().unwrap();
+    });
     Ok(())
 }
 
 #[test]
-fn a_password_keeps_out_who_does_not_know_it() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_password_is_asked_of_every_role_and_needed_for_other_addresses_than_the_loopback() -> Test {
     let listen = Listen::tcp().password("se:cret/%");
     let server = Pglite::builder().serve(&listen)?;
     assert!(server.connection_uri().contains(":se%3Acret%2F%25@"));
@@ -219,6 +245,7 @@ fn a_password_keeps_out_who_does_not_know_it() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -236,18 +263,16 @@ fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
     drop(client);
     drop(server);
 
-    // A statement gets the grace period, and no more.
+    // A statement that runs longer than the grace period is ended.
     let server = Pglite::builder().path(&path).serve(&Listen::tcp().grace(Duration::from_millis(100)))?;
-    let mut client = connect(&server);
+    let (mut client, notices) = connect_with_notices(&server);
     let port = server.port();
     std::thread::scope(|scope| {
-        let (started, start) = std::sync::mpsc::channel();
         let statement = scope.spawn(move || {
             client.batch_execute("INSERT INTO t VALUES (3)").unwrap();
-            started.send(()).unwrap();
-            client.batch_execute("SELECT pg_sleep(1000)")
+            client.batch_execute(&announced("pg_sleep(1000)"))
         });
-        start.recv().unwrap();
+        notices.recv_timeout(FOREVER).unwrap();
         server.shutdown().unwrap();
         assert_eq!(statement.join().unwrap().unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));
     });
@@ -258,22 +283,24 @@ fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_shutdown_does_not_wait_for_clients_that_say_nothing() -> Test {
-    let server = PgliteServer::temporary()?;
+    // The grace period is for statements, and there are none.
+    let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_secs(100_000)))?;
     let silent = raw(&server);
     let mut half = raw(&server);
     half.write_all(&startup()[..20])?;
     let idle = connect(&server);
-    let start = Instant::now();
-    server.shutdown()?;
-    // The grace period is for statements: there is none.
-    assert!(start.elapsed() < Duration::from_secs(4));
+    let (sender, result) = mpsc::channel();
+    std::thread::spawn(move || sender.send(server.shutdown()));
+    result.recv_timeout(FOREVER).expect("the shutdown waits for none of them")?;
     drop((silent, half, idle));
     Ok(())
 }
 
 #[cfg(unix)]
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_unix_socket_is_named_as_postgresql_does_and_goes_with_the_server() -> Test {
     let directory = tempfile::Builder::new().prefix("a b%").tempdir()?;
     let server = Pglite::builder().serve(&Listen::unix(directory.path()))?;
@@ -286,7 +313,8 @@ fn a_unix_socket_is_named_as_postgresql_does_and_goes_with_the_server() -> Test 
 }
 
 #[test]
-fn copy_goes_both_ways_and_statements_after_it_are_not_delayed() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn copy_goes_both_ways_may_fail_and_is_followed_by_statements() -> Test {
     let server = PgliteServer::temporary()?;
     let mut client = connect(&server);
     client.batch_execute("CREATE TABLE t (id int, name text)")?;
@@ -312,6 +340,7 @@ fn copy_goes_both_ways_and_statements_after_it_are_not_delayed() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn notifications_notices_and_several_results_arrive() -> Test {
     use fallible_iterator::FallibleIterator;
 
@@ -330,9 +359,9 @@ fn notifications_notices_and_several_results_arrive() -> Test {
 }
 
 #[test]
-fn a_thousand_connections_that_come_and_go_leave_a_server_that_serves() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_server_serves_after_a_thousand_connections_that_were_broken_off() -> Test {
     let server = PgliteServer::temporary()?;
-    let mut sent = 0;
     for number in 0..1000u32 {
         let mut stream = raw(&server);
         match number % 4 {
@@ -341,21 +370,20 @@ fn a_thousand_connections_that_come_and_go_leave_a_server_that_serves() -> Test 
             2 => stream.write_all(&startup()[..9])?,
             _ => stream.write_all(&number.to_be_bytes().repeat(20))?,
         }
-        sent += 1;
     }
-    assert_eq!(sent, 1000);
     assert_eq!(connect(&server).query_one("SELECT 1", &[])?.get::<_, i32>(0), 1);
     Ok(())
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn hostile_beginnings_are_answered_or_closed() -> Test {
     let server = PgliteServer::temporary()?;
     for len in [0u32, 3, 7, 10_001, 1 << 31, u32::MAX] {
         let mut stream = raw(&server);
         stream.write_all(&[&len.to_be_bytes()[..], &[0; 100]].concat())?;
         let answer = rest(stream);
-        assert!(answer.is_empty() || answer.windows(5).any(|code| code == b"08P01"), "{len}: {answer:?}");
+        assert!(answer.is_empty(), "{len}: {answer:?}");
     }
     let mut old = raw(&server);
     old.write_all(&[0, 0, 0, 8, 0, 2, 0, 0])?;
@@ -376,6 +404,45 @@ fn hostile_beginnings_are_answered_or_closed() -> Test {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_request_for_encryption_is_declined_and_the_client_goes_on() -> Test {
+    let server = PgliteServer::temporary()?;
+    // SSLRequest and GSSENCRequest.
+    for request in [[0, 0, 0, 8, 4, 210, 22, 47], [0, 0, 0, 8, 4, 210, 22, 48]] {
+        let mut stream = raw(&server);
+        let mut answer = [0];
+        stream.write_all(&request)?;
+        stream.read_exact(&mut answer)?;
+        assert_eq!(answer, *b"N");
+        stream.write_all(&startup())?;
+        read_to(&mut stream, b'Z');
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn vectors_are_created_inserted_queried_and_compared_by_clients() -> Test {
+    let server = Pglite::builder().extension("vector").serve(&Listen::tcp())?;
+    let mut client = connect(&server);
+    client.batch_execute(
+        "CREATE TABLE item (id int, at vector(3));
+         INSERT INTO item SELECT i, ARRAY[i, i % 7, i % 3]::vector FROM generate_series(1, 500) i;
+         CREATE INDEX ON item USING hnsw (at vector_l2_ops); SET enable_seqscan = off",
+    )?;
+    let nearest = "SELECT id, at <-> $1::text::vector FROM item ORDER BY at <-> $1::text::vector LIMIT 1";
+    let row = client.query_one(nearest, &[&"[250,5,0.5]"])?;
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, f64>(1)), (250, 0.5));
+    let distances = client.query_one("SELECT '[1,2,3]'::vector <=> '[1,2,3]', '[1,2]'::vector <#> '[3,4]'", &[])?;
+    assert_eq!((distances.get::<_, f64>(0), distances.get::<_, f64>(1)), (0.0, -11.0));
+    let error = client.query("SELECT '[1,2]'::vector <-> '[1,2,3]'::vector", &[]).unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DATA_EXCEPTION));
+    client.batch_execute("SELECT 1")?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn a_client_that_never_reads_is_not_in_the_way_of_a_shutdown() -> Test {
     let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_millis(50)))?;
     let mut stream = raw(&server);
@@ -390,7 +457,8 @@ fn a_client_that_never_reads_is_not_in_the_way_of_a_shutdown() -> Test {
 }
 
 #[test]
-fn a_servers_database_is_dumped_in_a_session_of_its_own() -> Test {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn a_dump_of_a_server_waits_for_a_session_of_its_own() -> Test {
     use pglite_oxide::{DumpFormat, PgDumpOptions};
 
     let directory = tempfile::tempdir()?;

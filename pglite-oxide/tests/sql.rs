@@ -1,6 +1,7 @@
-//! PostgreSQL through the public API, with the staged payload. Without one every test here fails and names the command that makes it.
+//! What PostgreSQL itself does in this build: errors, PL/pgSQL, text search, extensions, and the
+//! cluster that the template holds.
 
-// A helper of a test fails the test.
+// A panic in a helper fails the test, as it should.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use pglite_oxide::{ErrorKind, ErrorPosition, Pglite, Result, SimpleQueryMessage};
@@ -25,15 +26,22 @@ fn sqlstate<T: std::fmt::Debug>(result: Result<T>) -> String {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn it_is_the_pinned_postgresql() {
+    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../sources.lock");
+    let lock = std::fs::read_to_string(lock).unwrap();
+    let (_, source) = lock.split_once("[[source]]\nname = \"postgresql\"\nversion = \"").unwrap();
+    let (version, _) = source.split_once('"').unwrap();
     let mut db = open();
-    assert!(value(&mut db, "SELECT version()").starts_with("PostgreSQL 17.11 on wasm32-unknown-wasi"));
-    assert_eq!(db.parameter("server_version"), Some("17.11"));
+    let found = value(&mut db, "SELECT version()");
+    assert!(found.starts_with(&format!("PostgreSQL {version} on wasm32-unknown-wasi")), "{found}");
+    assert_eq!(db.parameter("server_version"), Some(version));
     db.close().unwrap();
 }
 
 #[test]
-fn rows_columns_nulls_and_tags() {
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+fn rows_columns_and_nulls() {
     let mut db = open();
     let rows = db.query("SELECT 1 AS one, NULL AS nothing, 'zwölf' AS text UNION ALL SELECT 2, 'x', ''", &[]).unwrap();
     assert_eq!(rows[0].columns().iter().map(|column| column.name()).collect::<Vec<_>>(), ["one", "nothing", "text"]);
@@ -42,6 +50,7 @@ fn rows_columns_nulls_and_tags() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn an_error_has_its_sqlstate_and_the_session_goes_on() {
     let mut db = open();
     let error = db.batch_execute("SELECT 1/0").unwrap_err();
@@ -63,6 +72,7 @@ fn an_error_has_its_sqlstate_and_the_session_goes_on() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -77,6 +87,7 @@ fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn plpgsql_catches_errors_nested_and_in_loops() {
     let mut db = open();
     db.batch_execute(
@@ -101,13 +112,14 @@ fn plpgsql_catches_errors_nested_and_in_loops() {
     )
     .unwrap();
     assert_eq!(value(&mut db, "SELECT attempts(100)"), "50 50 P0042");
-    // Uncaught, from inside a function.
+    // An error that no function catches.
     db.batch_execute("CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1/0; END'").unwrap();
     assert_eq!(sqlstate(db.batch_execute("SELECT boom()")), "22012");
     assert_eq!(value(&mut db, "SELECT attempts(2)"), "1 1 P0042");
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn text_search_has_its_dictionaries() {
     let mut db = open();
     assert_eq!(
@@ -118,6 +130,7 @@ fn text_search_has_its_dictionaries() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn extensions_load_and_work() {
     let mut db = open();
     db.batch_execute("CREATE EXTENSION vector; CREATE EXTENSION pg_trgm").unwrap();
@@ -138,6 +151,7 @@ fn extensions_load_and_work() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn the_cluster_is_what_initdb_makes() {
     let mut db = open();
     let databases = "SELECT string_agg(format('%s %s %s %s %s', datname, pg_encoding_to_char(encoding), datlocprovider, datlocale, datallowconn), ', ' ORDER BY oid) FROM pg_database";
@@ -145,7 +159,7 @@ fn the_cluster_is_what_initdb_makes() {
         value(&mut db, databases),
         "template1 UTF8 b C.UTF-8 t, template0 UTF8 b C.UTF-8 f, postgres UTF8 b C.UTF-8 t"
     );
-    assert_eq!(value(&mut db, "SELECT upper('straße ärger')"), "STRASSE ÄRGER".replace("STRASSE", "STRAßE"));
+    assert_eq!(value(&mut db, "SELECT upper('straße ärger')"), "STRAßE ÄRGER");
     assert_eq!(value(&mut db, "SHOW timezone"), "UTC");
     assert_eq!(value(&mut db, "SELECT '2025-07-01 12:00 Europe/Berlin'::timestamptz"), "2025-07-01 10:00:00+00");
     assert_eq!(value(&mut db, "SELECT count(*) > 700 FROM information_schema.sql_features"), "t");
@@ -166,35 +180,11 @@ fn the_cluster_is_what_initdb_makes() {
 }
 
 #[test]
+#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
 fn objects_of_clients_have_numbers_of_their_own_range() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
     // FirstNormalObjectId: what is below counts as part of the system, for pg_dump too.
     assert_eq!(value(&mut db, "SELECT 't'::regclass::oid >= 16384"), "t");
     assert_eq!(value(&mut db, "SELECT max(oid) < 16384 FROM pg_class WHERE relname <> 't'"), "t");
-}
-
-#[test]
-fn databases_are_independent_and_open_in_parallel() {
-    let threads: Vec<_> = (0..4)
-        .map(|n| {
-            std::thread::spawn(move || {
-                let mut db = open();
-                db.batch_execute(&format!("CREATE TABLE t AS SELECT {n} AS n FROM generate_series(1, 1000)")).unwrap();
-                let sum = value(&mut db, "SELECT sum(n) FROM t");
-                db.close().unwrap();
-                sum
-            })
-        })
-        .collect();
-    let sums: Vec<String> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-    assert_eq!(sums, ["0", "1000", "2000", "3000"]);
-}
-
-#[test]
-fn copy_without_data_is_an_error_and_the_session_goes_on() {
-    let mut db = open();
-    db.batch_execute("CREATE TABLE t (a int)").unwrap();
-    assert!(sqlstate(db.batch_execute("COPY t FROM STDIN")).starts_with("57"));
-    assert_eq!(value(&mut db, "SELECT count(*) FROM t"), "0");
 }

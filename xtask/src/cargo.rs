@@ -29,6 +29,9 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "-p",
     "regress",
     "--all-features",
+    // Tests that need the payload are ignored without this; here it must be there.
+    "--",
+    "--include-ignored",
 ];
 
 /// Packages whose output belongs to one checkout.

@@ -259,7 +259,8 @@ fn fuzz_corpus(paths: &Paths) -> Result<Outcome> {
     }
     // The packages of the runtime's tests, so that their dependencies are not compiled once more
     // with other features.
-    cargo_shared(paths, &[RUNTIME_TESTS, &["-p", "pglite-oxide-fuzz", "--test", "corpus"]].concat())
+    let (test, options) = RUNTIME_TESTS.split_at(1);
+    cargo_shared(paths, &[test, &["-p", "pglite-oxide-fuzz", "--test", "corpus"], options].concat())
 }
 
 /// Runs tests of this program that need what an earlier check has made.

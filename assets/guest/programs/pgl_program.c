@@ -10,13 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <wasi/api.h>
 
+#include "pgl_process.h"
 #include "pgl_program.h"
 
 /* Exit code of a process that a signal ended, as a shell shows it. */
@@ -41,10 +41,6 @@ void		pg_strong_random_init(void);
 bool		pg_strong_random(void *buf, size_t len);
 
 static PglInterrupts flags;
-static void (*handlers[NSIG]) (int);
-
-/* What setitimer was asked for, in microseconds. */
-static int64_t timer_interval;
 
 /* Start-up of the C library. Loaders call it once or twice. */
 void
@@ -94,54 +90,20 @@ pgl_main(void)
 /*
  * Signals.
  *
- * They are calls: what the host has flagged is looked at wherever the program waits.
+ * They are calls (see pgl_process.c): what the host has flagged is looked at
+ * wherever the program waits.
  */
-int
-sigaction(int signo, const struct sigaction *new_action, struct sigaction *old_action)
+void
+pgl_default_action(int signo)
 {
-	if (signo <= 0 || signo >= NSIG)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	if (old_action)
-	{
-		memset(old_action, 0, sizeof(*old_action));
-		old_action->sa_handler = handlers[signo];
-	}
-	if (new_action)
-		handlers[signo] = new_action->sa_handler;
-	return 0;
+	if (signo != SIGALRM && signo != SIGCHLD)
+		_Exit(EXIT_BY_SIGNAL + signo);
 }
 
 int
 raise(int signo)
 {
-	void		(*handler) (int);
-
-	if (signo <= 0 || signo >= NSIG)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	handler = handlers[signo];
-	if (handler != SIG_DFL && handler != SIG_IGN)
-		handler(signo);
-	else if (handler == SIG_DFL && signo != SIGALRM && signo != SIGCHLD)
-		_Exit(EXIT_BY_SIGNAL + signo);
-	return 0;
-}
-
-/* The only process this one knows is itself. */
-int
-kill(pid_t pid, int signo)
-{
-	if (pid != getpid())
-	{
-		errno = ESRCH;
-		return -1;
-	}
-	return signo == 0 ? 0 : raise(signo);
+	return kill(getpid(), signo);
 }
 
 /* Takes back a flag of the host's; true if it was set. */
@@ -156,28 +118,11 @@ pgl_dispatch_signals(void)
 {
 	taken(&flags.pending);
 	if (taken(&flags.alarm))
-	{
-		pgl_host_timer_set(timer_interval);
-		raise(SIGALRM);
-	}
+		pgl_timer_expired();
 	if (taken(&flags.die))
 		raise(SIGTERM);
 	if (taken(&flags.cancel))
 		raise(SIGINT);
-}
-
-/* One timer, run by the host. */
-int
-setitimer(int which, const struct itimerval *new_value, struct itimerval *old_value)
-{
-	if (which != ITIMER_REAL || old_value != NULL)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	timer_interval = new_value->it_interval.tv_sec * INT64_C(1000000) + new_value->it_interval.tv_usec;
-	pgl_host_timer_set(new_value->it_value.tv_sec * INT64_C(1000000) + new_value->it_value.tv_usec);
-	return 0;
 }
 
 /* Waits for one of the signals that a timer, Ctrl-C or the end of the program sends, without its handler. */
@@ -190,7 +135,7 @@ sigwait(const sigset_t *set, int *signo)
 		taken(&flags.pending);
 		if (sigismember(set, SIGALRM) && taken(&flags.alarm))
 		{
-			pgl_host_timer_set(timer_interval);
+			pgl_timer_rearm();
 			*signo = SIGALRM;
 			return 0;
 		}

@@ -9,6 +9,7 @@ mod notifications;
 mod pglite;
 mod portal;
 mod query;
+mod raw;
 mod row;
 pub(crate) mod session;
 mod simple;

@@ -34,6 +34,10 @@ pub(crate) struct Session {
     outgoing: BytesMut,
     /// The server has answered all that was sent.
     ready: bool,
+    /// What is not answered was sent by `exchange`, which goes on with it.
+    raw: bool,
+    /// Dropped, the session is closed on a thread of its own.
+    pub(crate) closes_on_thread: bool,
     /// Why no statement is possible any more.
     over: Option<Over>,
     /// Statements and portals that nobody holds any more.
@@ -81,6 +85,8 @@ impl Session {
             reader: Reader::default(),
             outgoing: BytesMut::new(),
             ready: false,
+            raw: false,
+            closes_on_thread: false,
             over: None,
             garbage: Arc::default(),
             types: TypeCache::default(),
@@ -171,6 +177,35 @@ impl Session {
         if let Some(worker) = &mut self.worker {
             worker.end_input();
         }
+    }
+
+    /// Sends a caller's messages as they are, and returns what has come of the answer as it is.
+    pub(crate) fn exchange(&mut self, messages: &[u8]) -> Result<Vec<u8>> {
+        let goes_on = self.raw && !self.ready && self.over.is_none();
+        if !goes_on {
+            // What was dropped is closed here: the answer to that is no part of the caller's.
+            frontend::sync(self.begin()?);
+            self.send()?;
+            self.finish()?;
+        }
+        self.raw = true;
+        let (outcome, answer) = {
+            let mut guest = self.guest.lock();
+            let Some(instance) = guest.as_mut() else {
+                drop(guest);
+                return Err(self.over_error());
+            };
+            self.ready = false;
+            instance.streams().send(&mut messages.into());
+            let outcome = instance.pump();
+            // The end of the answer before may be there, if the server has not sent all of it yet.
+            let before = self.reader.unread.len();
+            instance.streams().receive(&mut self.reader.unread);
+            (outcome, self.reader.unread[before..].to_vec())
+        };
+        self.receive(outcome)?;
+        self.skip()?;
+        Ok(answer)
     }
 
     /// The next message of the answer. An error of the server's ends the answer: the session is ready then.
@@ -365,6 +400,7 @@ impl Session {
             return Err(self.over_error());
         };
         self.ready = false;
+        self.raw = false;
         let streams = instance.streams();
         if !closes.is_empty() {
             streams.send(&mut closes);
@@ -488,8 +524,38 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Takes the session out, and leaves one that is over.
+    fn take(&mut self) -> Self {
+        let over = Self {
+            guest: Guest::gone(),
+            worker: None,
+            interrupts: Arc::default(),
+            cancellations: Arc::default(),
+            reader: Reader::default(),
+            outgoing: BytesMut::new(),
+            ready: false,
+            raw: false,
+            closes_on_thread: false,
+            over: Some(Over { message: "it was dropped".to_string(), database: None }),
+            garbage: Arc::default(),
+            types: TypeCache::default(),
+            names: 0,
+        };
+        std::mem::replace(self, over)
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.closes_on_thread && self.over.is_none() {
+            self.closes_on_thread = false;
+            let session = self.take();
+            let thread = std::thread::Builder::new().name("pglite-oxide-close".to_string());
+            // Without a thread, the session is dropped, and closed, right here.
+            let _ = thread.spawn(move || drop(session));
+            return;
+        }
         // Whoever wants to know calls `close`.
         let _ = self.close();
     }

@@ -89,15 +89,41 @@ fn in_use(root: &Path, file: &mut File) -> Error {
         Ok(Holder { pid, program, .. }) if pid == std::process::id() => {
             format!("by this process ({program}, pid {pid})")
         }
-        Ok(Holder { pid, program, since }) => format!("by {program} (pid {pid}, since {since} s after 1970)"),
+        Ok(Holder { pid, program, since }) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            format!("by {program} (pid {pid}, for {})", span(now.saturating_sub(since)))
+        }
         Err(_) => "by another database of this machine".to_string(),
     };
     Error::new(ErrorKind::InUse, format!("{} is in use {holder}; close it there first", root.display()))
 }
 
+/// A number of seconds in the two largest units that it has.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let first = units.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(3);
+    let mut rest = seconds;
+    let parts: Vec<String> = units[first..]
+        .iter()
+        .take(2)
+        .map(|(unit, name)| {
+            let count = rest / unit;
+            rest %= unit;
+            format!("{count} {name}")
+        })
+        .collect();
+    parts.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_told_in_units_that_people_use() {
+        let spans = [0, 59, 60, 3_725, 90_000, 864_000].map(span);
+        assert_eq!(spans, ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "1 d 1 h", "10 d 0 h"]);
+    }
 
     #[test]
     fn one_holder_at_a_time_and_by_name() {

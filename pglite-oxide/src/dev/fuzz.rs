@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ use crate::protocol::Follower;
 use crate::server::admission::Packet;
 use crate::server::session_loop::{UNKNOWN_MESSAGE_MAX, whole};
 use crate::server::startup::PACKET_MAX;
-use crate::transport::{Input, Peer, Watch};
+use crate::transport::{Closer, Input, Peer, Watch};
 use crate::wasm::fd_table::{Files, ROOT_FD};
 use crate::wasm::interrupts::Interrupts;
 
@@ -134,7 +134,7 @@ impl Peer for Pieces<'_> {
         Input::Bytes
     }
 
-    fn write(&mut self, bytes: &mut BytesMut) -> bool {
+    fn write(&mut self, bytes: &mut BytesMut, _: Option<Instant>) -> bool {
         self.answer.extend_from_slice(bytes);
         bytes.advance(bytes.len());
         true
@@ -146,6 +146,10 @@ impl Peer for Pieces<'_> {
 
     fn watch(&self) -> Option<Watch> {
         None
+    }
+
+    fn closer(&self) -> Closer {
+        Box::new(|| ())
     }
 }
 
@@ -164,7 +168,7 @@ fn check_reading(peer: &mut Pieces<'_>) {
     let told = peer.answer.iter().position(|byte| *byte != b'N').unwrap_or(peer.answer.len());
     let rest = &peer.answer[told..];
     assert!(rest.is_empty() || rest[0] == b'E', "an answer that is none: {rest:?}");
-    assert!(told <= peer.taken().len() / 8, "more answers about encryption than requests");
+    assert!(told <= 2.min(peer.taken().len() / 8), "more answers about encryption than requests");
 }
 
 /// For fuzzing: what is handed on does not depend on how bytes were cut on their way.

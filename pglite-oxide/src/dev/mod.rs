@@ -116,7 +116,7 @@ fn psql_command(args: &[&str], stdin: Input, directory: &Path) -> (Psql, Kept, K
     let psql = Psql {
         args: args.iter().map(|argument| argument.to_string()).collect(),
         env: Vec::new(),
-        working_directory: directory.to_path_buf(),
+        working_directory: Some(directory.to_path_buf()),
         stdin,
         stdout: stdout.output(),
         stderr: stderr.output(),

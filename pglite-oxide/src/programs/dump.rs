@@ -294,7 +294,7 @@ impl Dump {
             args: options.arguments()?,
             env: login.environment(),
             volume: Volume::new(Arc::new(installation("usr/bin/pg_dump")?)),
-            working_directory: "/".to_string(),
+            working_directory: Some("/".to_string()),
             stdin: Input::Bytes(bytes::Bytes::new()),
             stdout: stdout.output(),
             stderr: stderr.output(),

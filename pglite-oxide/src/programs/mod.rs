@@ -40,8 +40,8 @@ struct Command {
     /// Added to what leads to the server.
     env: Vec<(String, String)>,
     volume: Volume,
-    /// An absolute path in the volume.
-    working_directory: String,
+    /// An absolute path in the volume; `None`: a directory that is no more.
+    working_directory: Option<String>,
     stdin: Input,
     stdout: Output,
     stderr: Output,
@@ -132,7 +132,10 @@ impl Command {
         let volume = Arc::new(self.volume);
         let unusable = |errno| Error::new(ErrorKind::Io, format!("{program} cannot use its files: {errno}"));
         let mut files = Files::new(volume.clone(), bytes::Bytes::new()).map_err(unusable)?;
-        files.change_directory(&self.working_directory).map_err(unusable)?;
+        match &self.working_directory {
+            Some(directory) => files.change_directory(directory).map_err(unusable)?,
+            None => files.lose_directory(),
+        }
         files.set_streams([self.stdin.stream(&interrupts).map_err(io)?, self.stdout.stream(), self.stderr.stream()]);
         let mut env: Vec<(String, String)> =
             [("PGHOST", channel::HOST), ("PGPORT", channel::PORT), ("TZ", "UTC"), ("PGCLIENTENCODING", "UTF8")]

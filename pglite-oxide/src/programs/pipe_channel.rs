@@ -74,7 +74,7 @@ mod tests {
             scope.spawn(|| {
                 let mut bytes = bytes::BytesMut::new();
                 assert_eq!(server.wait(&mut bytes, None), Input::Bytes);
-                assert!(server.write(&mut bytes));
+                assert!(server.write(&mut bytes, None));
             });
             assert_eq!(channels.wait(0, READ, None), Ok(READ));
         });

@@ -20,14 +20,16 @@ const INSTALLATION: &str = "/.pglite-oxide";
 
 #[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
 /// Variables that are handed on from the caller's environment: the user's taste, not where the server is.
-const PASSED_ON: [&str; 11] = [
+const PASSED_ON: [&str; 13] = [
     "COLUMNS",
     "HOME",
     "LINES",
     "PGAPPNAME",
     "PGCLIENTENCODING",
     "PGDATESTYLE",
+    "PGGEQO",
     "PGOPTIONS",
+    "PGTZ",
     "PSQLRC",
     "PSQL_HISTORY",
     "TERM",
@@ -41,8 +43,8 @@ pub(crate) struct Psql {
     pub(crate) args: Vec<String>,
     /// Environment: PGUSER and PGDATABASE, and what `environment` hands on.
     pub(crate) env: Vec<(String, String)>,
-    /// What relative paths start at.
-    pub(crate) working_directory: PathBuf,
+    /// What relative paths start at; `None`: a directory that is no more.
+    pub(crate) working_directory: Option<PathBuf>,
     pub(crate) stdin: Input,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
@@ -54,7 +56,7 @@ impl Psql {
     /// # Errors
     /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the working directory is not there, or the system refuses a thread.
     pub(crate) fn start(self, dialer: Box<dyn Dialer>) -> Result<Running> {
-        let working_directory = guest_path(&self.working_directory)?;
+        let working_directory = self.working_directory.as_deref().map(guest_path).transpose()?;
         let volume = Volume::new(Arc::new(MachineFs)).mount(INSTALLATION, Arc::new(installation("bin/psql")?));
         // There is no program to page through output with.
         let mut env: Vec<(String, String)> =
@@ -162,7 +164,7 @@ mod tests {
         let psql = Psql {
             args: vec!["-X".to_string()],
             env: environment(),
-            working_directory: std::env::temp_dir(),
+            working_directory: Some(std::env::temp_dir()),
             stdin: Input::Reader { reader: Box::new(Typed(typed)), is_terminal: true },
             stdout: Output { is_terminal: true, ..screen.output() },
             stderr: screen.output(),

@@ -1,33 +1,37 @@
 //! How a client gets to a session: it is accepted, says what it wants, waits for its turn, and is told if there is none for it. A client that is slow, silent or no
-//! client at all costs a thread for a while and nothing else. What it says to PostgreSQL is not looked at.
+//! client at all costs a thread for a while and nothing else. What it says to PostgreSQL is not looked at, but for the name of `pg_isready`.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::handshakes::{Reading, Refused};
 use super::listen::Listener;
 use super::session_loop::Arrival;
-use super::startup::fatal;
-use super::{SHUTTING_DOWN, Shared, spawn};
+use super::startup::{self, CANCEL_REQUEST, Encryption, GSS_REQUEST, PACKET_MAX, SSL_REQUEST, fatal};
+use super::{SHUTTING_DOWN, Shared};
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::CancelKey;
-use crate::server::startup::{CANCEL_REQUEST, GSS_REQUEST, PACKET_MAX, SSL_REQUEST};
 use crate::transport::pipe::{ClientEnd, pipe};
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::{Input, Peer};
 
 /// How long a client may take for its start-up packet: PostgreSQL's default of `authentication_timeout`.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Clients at the door at a time. What they cost is bounded by this.
-const CLIENTS_MAX: usize = 100;
+/// How long a client that gets no session may take to read why. The answer fits into the buffers of
+/// a connection, so that only a client that sends requests and reads no answers needs any of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a client that waits looks whether the one that has the session is still there.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the listener waits when the system has no room for another connection.
 const SHORTAGE: Duration = Duration::from_millis(50);
+/// What `pg_isready` calls itself in its start-up packet, unless `PGAPPNAME` says otherwise.
+const PROBE: &str = "pg_isready";
 
 /// Accepts clients until the listener is to be closed.
 pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
@@ -40,7 +44,7 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
             Socket::new(stream)
         });
         match result {
-            Ok(socket) => receive(shared, socket),
+            Ok(socket) => receive(shared, Box::new(socket)),
             Err(cause) if is_clients_fault(&cause) => (),
             Err(cause) => {
                 shared.listen.report(Error::new(ErrorKind::Io, "cannot accept a connection").with_cause(cause));
@@ -55,8 +59,7 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
 /// Lets a client of this process in, and returns its end of the connection.
 pub(super) fn connect(shared: &Arc<Shared>) -> Result<ClientEnd> {
     let (server, client) = pipe();
-    let shared = shared.clone();
-    spawn("client", move || let_in(&shared, Box::new(server)))?;
+    receive(shared, Box::new(server));
     Ok(client)
 }
 
@@ -68,38 +71,58 @@ pub(super) fn turn_away(
     hint: Option<&str>,
 ) {
     for mut client in clients {
-        client.peer.write(&mut fatal(code, message, hint));
+        refuse(&mut *client.peer, code, message, hint);
     }
+}
+
+fn refuse(peer: &mut dyn Peer, code: &SqlState, message: &str, hint: Option<&str>) {
+    peer.write(&mut fatal(code, message, hint), Some(Instant::now() + ANSWER_TIMEOUT));
 }
 
 /// Gives a client a thread of its own.
-fn receive(shared: &Arc<Shared>, mut socket: Socket) {
-    if shared.at_the_door.fetch_add(1, Ordering::SeqCst) >= CLIENTS_MAX {
-        shared.leave_the_door();
-        // It fits into the socket's buffer: nobody is waited for.
-        socket.write(&mut fatal(&SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already", None));
-        return;
-    }
+fn receive(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     let task = shared.clone();
-    let thread = spawn("client", move || {
-        let_in(&task, Box::new(socket));
-        task.leave_the_door();
-    });
-    if let Err(error) = thread {
-        shared.leave_the_door();
-        shared.listen.report(error);
+    let handshake = move |peer: Box<dyn Peer>, reading: &Reading| {
+        // The connection goes with the panic, and nothing else does.
+        if catch_unwind(AssertUnwindSafe(|| let_in(&task, peer, reading))).is_err() {
+            task.listen.report(Error::new(ErrorKind::Crashed, "the thread of a client that connects panicked"));
+        }
+    };
+    match shared.handshakes.start(peer, handshake) {
+        Ok(()) => (),
+        Err(Refused::Full(mut peer)) => {
+            refuse(&mut *peer, &SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already", None);
+        }
+        Err(Refused::Closed(mut peer)) => refuse(&mut *peer, &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None),
+        Err(Refused::Failed(error)) => shared.listen.report(error),
     }
 }
 
-fn let_in(shared: &Shared, mut peer: Box<dyn Peer>) {
-    match Packet::read(&mut *peer) {
+fn let_in(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
+    let packet = Packet::read(&mut *peer);
+    reading.done();
+    match packet {
         Some(Packet::Cancel(key)) => {
             // No answer: whoever guesses learns nothing.
             let _ = shared.presences.iter().any(|presence| presence.cancel(key));
         }
+        Some(Packet::Startup { startup, .. }) if startup::application_name(&startup) == Some(PROBE) => {
+            answer_probe(shared, &mut *peer);
+        }
         Some(Packet::Startup { startup, received }) => wait_for_session(shared, Arrival { peer, startup, received }),
         None => (),
     }
+}
+
+/// Tells `pg_isready` whether the server takes clients. For it, every error but 57P03 means yes. A
+/// session for it would take the place of a client's.
+fn answer_probe(shared: &Shared, peer: &mut dyn Peer) {
+    if shared.failing.load(Ordering::SeqCst) {
+        return refuse(peer, &SqlState::CANNOT_CONNECT_NOW, "the database system is not accepting connections", None);
+    }
+    let code = &SqlState::SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION;
+    let hint = "A client whose application_name is pg_isready gets this answer instead of a session.";
+    refuse(peer, code, "the database system is accepting connections", Some(hint));
 }
 
 fn wait_for_session(shared: &Shared, client: Arrival) {
@@ -113,7 +136,7 @@ fn wait_for_session(shared: &Shared, client: Arrival) {
         // A client that has its session by now must not end it as one that is idle.
         shared.queue.while_waiting(ticket, || {
             if shared.presences.iter().all(|presence| presence.is_taken()) {
-                shared.presences.iter().for_each(|presence| presence.end_if_idle(!shared.listen.take_over_idle));
+                shared.presences.iter().for_each(|presence| presence.make_room(shared.listen.take_over_idle));
             }
         });
         if shared.queue.wait(ticket, left.min(LOOK)) {
@@ -140,25 +163,28 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// Reads it; `None` if the client leaves, takes too long, or sends something else.
+    /// Reads it; `None` if the client leaves, takes too long, or sends something else. As PostgreSQL does it, bytes that are no packet get no answer: whoever sent
+    /// them does not speak the protocol.
     pub(crate) fn read(peer: &mut dyn Peer) -> Option<Self> {
         let deadline = Instant::now() + PATIENCE;
         let mut received = BytesMut::new();
+        // PostgreSQL answers one request of each kind.
+        let mut encryption = Encryption::default();
         loop {
             fill(peer, &mut received, 8, deadline)?;
             let len = (&received[..4]).get_u32() as usize;
             if !(8..=PACKET_MAX).contains(&len) {
-                peer.write(&mut fatal(&SqlState::PROTOCOL_VIOLATION, "invalid length of startup packet", None));
                 return None;
             }
             fill(peer, &mut received, len, deadline)?;
             let packet = &received[4..len];
             match (packet, (&packet[..4]).get_u32()) {
-                // There is no encryption on one machine; clients that can do without go on. What came before the answer cannot be meant for anybody.
-                (_, SSL_REQUEST | GSS_REQUEST) if received.len() > len => return None,
-                (_, SSL_REQUEST | GSS_REQUEST) => {
+                (_, code @ (SSL_REQUEST | GSS_REQUEST)) => {
+                    let ahead = received.len() > len;
                     received.clear();
-                    peer.write(&mut BytesMut::from(&b"N"[..])).then_some(())?;
+                    // There is no encryption on one machine; clients that can do without go on.
+                    let (mut answer, goes_on) = encryption.answer(code, ahead);
+                    (peer.write(&mut answer, Some(deadline)) && goes_on).then_some(())?;
                 }
                 ([_, _, _, _, key @ ..], CANCEL_REQUEST) => {
                     let (mut process_id, mut secret) = key.split_at_checked(4)?;
@@ -227,7 +253,41 @@ mod tests {
     #[test]
     fn bytes_that_came_ahead_of_the_answer_about_encryption_end_the_connection() {
         let (packet, answer) = read(&[&[0, 0, 0, 8], &SSL_REQUEST.to_be_bytes(), b"x"]);
-        assert!(packet.is_none() && answer.is_empty());
+        assert!(packet.is_none());
+        assert!(answer.windows(5).any(|code| code == b"08P01"), "{answer:?}");
+    }
+
+    #[test]
+    fn one_request_for_encryption_of_each_kind_is_answered() {
+        let request = |code: u32| [8u32.to_be_bytes(), code.to_be_bytes()].concat();
+        let (ssl, gss) = (request(SSL_REQUEST), request(GSS_REQUEST));
+        for (first, second, version) in [(&ssl, &gss, "1234.5679"), (&gss, &ssl, "1234.5680")] {
+            let (mut server, mut client) = pipe();
+            let mut context = Context::from_waker(Waker::noop());
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(move || Packet::read(&mut server));
+                for request in [first, second, first] {
+                    assert!(client.poll_write(&mut context, request).is_ready());
+                    // The next request must not come ahead of the answer.
+                    let mut answer = Vec::new();
+                    while client
+                        .poll_read(&mut context, usize::MAX, |bytes| answer.extend_from_slice(bytes))
+                        .is_pending()
+                    {
+                        std::thread::yield_now();
+                    }
+                    if answer != b"N" {
+                        let answer = String::from_utf8_lossy(&answer).into_owned();
+                        let expected = format!("unsupported frontend protocol {version}: server supports 3.0 to 3.0");
+                        assert!(answer.contains("C0A000") && answer.contains(&expected), "{answer}");
+                        client.finish();
+                        assert!(reader.join().unwrap().is_none());
+                        return;
+                    }
+                }
+                panic!("a third request was answered");
+            });
+        }
     }
 
     #[test]
@@ -240,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packet_is_refused() {
+    fn what_is_no_packet_gets_no_answer() {
         for len in [0u32, 7, 10_001, 1 << 31, u32::MAX] {
             let (packet, answer) = read(&[&len.to_be_bytes(), &[0; 8]]);
             assert!(packet.is_none());
-            assert!(answer.starts_with(b"E") && answer.windows(5).any(|code| code == b"08P01"));
+            assert_eq!(answer, b"");
         }
-        assert!(read(&[&[0, 0]]).0.is_none());
+        assert!(matches!(read(&[&[0, 0]]), (None, answer) if answer.is_empty()));
     }
 }

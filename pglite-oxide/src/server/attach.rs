@@ -4,10 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-use super::session_loop::Conversation;
+use super::session_loop::{Conversation, before_goodbye};
 use super::startup;
 use crate::Pglite;
 use crate::backend::slot::FLUSH_DELAY;
@@ -21,7 +21,7 @@ use crate::wasm::interrupts::{Flag, Interrupts};
 use crate::wasm::streams::{More, Sink, Source};
 
 /// Tag of the message with which a client says goodbye.
-const TERMINATE: u8 = b'X';
+pub(super) const TERMINATE: u8 = b'X';
 
 /// Serves a client until it says goodbye or is gone, on this thread, and returns the last error that it was told. The session goes on after it as it is then: in a
 /// transaction if the client left one open.
@@ -154,7 +154,7 @@ impl Sink for ToBorrower {
         let taken = {
             let mut client = borrower.lock();
             client.follower.follow(output);
-            client.peer.as_mut().is_some_and(|peer| peer.write(output))
+            client.peer.as_mut().is_some_and(|peer| peer.write(output, None))
         };
         let goodbye = borrower.gone.load(Ordering::SeqCst);
         if !taken && !goodbye && !borrower.gone.swap(true, Ordering::SeqCst) {
@@ -167,16 +167,10 @@ impl Sink for ToBorrower {
 
 /// Takes off a goodbye among whole messages, with whatever follows it. True: there was one.
 fn cut_at_goodbye(messages: &mut BytesMut) -> bool {
-    let mut at = 0;
-    while let Some(mut head) = messages.get(at..at + 5) {
-        if head.get_u8() == TERMINATE {
-            messages.truncate(at);
-            return true;
-        }
-        // What cannot be a message is PostgreSQL's to refuse.
-        at = at.saturating_add(1).saturating_add(head.get_u32() as usize);
-    }
-    false
+    let len = before_goodbye(messages);
+    let cut = len < messages.len();
+    messages.truncate(len);
+    cut
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 #[cfg(unix)]
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use mio::{Interest, Poll, Token};
 
 use super::Address;
+#[cfg(unix)]
+use super::socket_lock::SocketLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::socket::Stream;
 
@@ -111,7 +114,7 @@ impl Listen {
     }
 
     /// Has a function called with what goes wrong while no caller and no client is there to be told, like a session that crashed. It is called on threads of the
-    /// server. Default: nobody is told.
+    /// server, which outlive a panic of it. Default: nobody is told.
     #[must_use]
     pub fn on_error(mut self, callback: impl Fn(Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(callback));
@@ -143,9 +146,10 @@ impl Listen {
         self.port.unwrap_or(PORT)
     }
 
+    /// Calls the function for errors. If that panics, nothing of the server ends: the panic's message has been printed, and there is nothing else to do about it.
     pub(super) fn report(&self, error: Error) {
         if let Some(callback) = &self.on_error {
-            callback(error);
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(error)));
         }
     }
 
@@ -196,8 +200,25 @@ enum Socket {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) address: Address,
-    /// The Unix socket's file.
-    file: Option<PathBuf>,
+    #[cfg(unix)]
+    file: std::sync::Mutex<Option<SocketFile>>,
+}
+
+/// A Unix socket's file with its lock. Dropped, both are removed.
+#[cfg(unix)]
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Removed after the socket.
+    _lock: SocketLock,
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have done it.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 impl Listener {
@@ -271,9 +292,15 @@ impl Listener {
 impl Bound {
     /// Takes the socket's file away.
     pub(super) fn remove(&self) {
-        if let Some(file) = &self.file {
-            // Somebody else may have done it.
-            let _ = std::fs::remove_file(file);
+        #[cfg(unix)]
+        drop(self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    }
+
+    fn tcp(address: SocketAddr) -> Self {
+        Self {
+            address: Address::Tcp(address),
+            #[cfg(unix)]
+            file: std::sync::Mutex::default(),
         }
     }
 }
@@ -287,7 +314,7 @@ fn bind_tcp(address: SocketAddr) -> Result<(Socket, Bound)> {
     };
     let socket = mio::net::TcpListener::bind(address).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
-    Ok((Socket::Tcp(socket), Bound { address: Address::Tcp(address), file: None }))
+    Ok((Socket::Tcp(socket), Bound::tcp(address)))
 }
 
 #[cfg(unix)]
@@ -297,30 +324,23 @@ fn bind_unix(directory: &Path, number: u16, mode: u32) -> Result<(Socket, Bound)
     let file = directory.join(format!(".s.PGSQL.{number}"));
     let failed =
         |cause: io::Error| Error::new(ErrorKind::Io, format!("cannot listen at {}", file.display())).with_cause(cause);
-    let socket = match mio::net::UnixListener::bind(&file) {
-        Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
-            // A server that was killed leaves its file behind.
-            match std::os::unix::net::UnixStream::connect(&file) {
-                Ok(_) => {
-                    let message =
-                        format!("{}: another server listens there; use another directory or port", file.display());
-                    return Err(Error::new(ErrorKind::InUse, message));
-                }
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(&file).map_err(failed)?;
-                    mio::net::UnixListener::bind(&file)
-                }
-                Err(_) => Err(cause),
-            }
-        }
-        other => other,
-    };
-    let socket = socket.map_err(failed)?;
-    let bound = Bound { address: Address::Unix(directory), file: Some(file.clone()) };
-    if let Err(cause) = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)) {
-        bound.remove();
-        return Err(failed(cause));
+    let lock = SocketLock::acquire(&file, &directory, number).map_err(|error| match error.kind() {
+        ErrorKind::Io => Error::new(ErrorKind::Io, format!("cannot listen at {}", file.display())).with_cause(error),
+        _ => error,
+    })?;
+    // With the lock, a socket that is there is nobody's, unless a server listens at it that knows no lock files.
+    if std::os::unix::net::UnixStream::connect(&file).is_ok() {
+        let message = format!("{}: another server listens there; use another directory or port", file.display());
+        return Err(Error::new(ErrorKind::InUse, message));
     }
+    match std::fs::remove_file(&file) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
+        _ => (),
+    }
+    let socket = mio::net::UnixListener::bind(&file).map_err(failed)?;
+    let socket_file = SocketFile { path: file.clone(), _lock: lock };
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    let bound = Bound { address: Address::Unix(directory), file: std::sync::Mutex::new(Some(socket_file)) };
     Ok((Socket::Unix(socket), bound))
 }
 
@@ -347,16 +367,20 @@ mod tests {
     #[test]
     fn a_socket_that_a_dead_server_left_is_taken_over_and_a_living_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(".s.PGSQL.5432");
         let listen = Listen::unix(directory.path());
+        // A server without a lock file, and what is left of it.
+        let other = std::os::unix::net::UnixListener::bind(&file).unwrap();
+        assert_eq!(Listener::bind(&listen).unwrap_err().kind(), ErrorKind::InUse);
+        drop(other);
         let (first, bound) = Listener::bind(&listen).unwrap();
         assert_eq!(Listener::bind(&listen).unwrap_err().kind(), ErrorKind::InUse);
-        drop(first);
-        let (second, _) = Listener::bind(&listen).unwrap();
-        let mode = std::fs::metadata(bound.file.as_ref().unwrap()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert!(directory.path().join(".s.PGSQL.5432.lock").exists());
         bound.remove();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        drop(second);
+        drop(first);
         let far = directory.path().join("x".repeat(120));
         assert!(Listener::bind(&Listen::unix(far)).unwrap_err().to_string().contains("cannot listen at"));
     }

@@ -3,26 +3,32 @@
 
 pub(crate) mod admission;
 pub(crate) mod attach;
+mod connection_info;
+mod handshakes;
 mod listen;
 mod queue;
 mod session_handle;
 pub(crate) mod session_loop;
+#[cfg(unix)]
+mod socket_lock;
 pub(crate) mod startup;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
+use crate::backend::{Instance, Launch};
 use crate::client::{Builder, Pglite};
 use crate::cluster::Cluster;
+use crate::cluster::options::Options;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::pipe::ClientEnd;
 
+use handshakes::Handshakes;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
@@ -40,30 +46,34 @@ use session_loop::Ended;
 /// ```
 #[derive(Debug)]
 pub struct PgliteServer {
+    options: Options,
     shared: Arc<Shared>,
     threads: Option<Threads>,
+    /// Dropped, the server stops on a thread of its own.
+    pub(crate) stops_on_thread: bool,
 }
 
 #[derive(Debug)]
 struct Threads {
     listener: JoinHandle<()>,
-    sessions: Vec<JoinHandle<()>>,
+    sessions: Vec<JoinHandle<Result<()>>>,
     /// At its end when all sessions' threads are.
     ended: Mutex<mpsc::Receiver<()>>,
     close_listener: Arc<mio::Waker>,
 }
 
-/// What the server's threads share.
+/// What the server's threads share. The database is not in it: only the threads of sessions hold it,
+/// so that it is closed when they have ended.
 #[derive(Debug)]
 struct Shared {
-    cluster: Cluster,
     listen: Listen,
     bound: Bound,
     queue: Queue,
     /// One for each session that can run at a time.
     presences: Vec<Arc<Presence>>,
-    /// Clients that are being let in, each with a thread.
-    at_the_door: AtomicUsize,
+    handshakes: Handshakes,
+    /// The last session could not start.
+    failing: AtomicBool,
 }
 
 /// Where a server listens.
@@ -115,68 +125,27 @@ impl PgliteServer {
     pub(crate) fn start(cluster: Cluster, listen: &Listen) -> Result<Self> {
         prepare(&cluster, listen)?;
         let (listener, bound) = Listener::bind(listen)?;
+        let options = cluster.options().clone();
         let shared = Arc::new(Shared {
-            cluster,
             listen: listen.clone(),
             bound,
             queue: Queue::default(),
             presences: vec![Arc::default()],
-            at_the_door: AtomicUsize::new(0),
+            handshakes: Handshakes::default(),
+            failing: AtomicBool::new(false),
         });
-        let threads = Threads::start(&shared, listener).inspect_err(|_| {
-            // What has started ends by itself.
-            shared.queue.close();
-            shared.bound.remove();
-        })?;
-        Ok(Self { shared, threads: Some(threads) })
-    }
-
-    /// The connection URI for clients, with user, database and the password if there is one; percent-encoded.
-    ///
-    /// ```text
-    /// postgresql://postgres@127.0.0.1:54321/postgres
-    /// postgresql://postgres@%2Frun%2Fshop:5432/postgres
-    /// ```
-    pub fn connection_uri(&self) -> String {
-        let options = self.shared.cluster.options();
-        let encode = |text: &str| utf8_percent_encode(text, URI_PART).to_string();
-        let password = self.shared.listen.password.as_ref().map(|password| format!(":{}", encode(password)));
-        let host = match &self.shared.bound.address {
-            Address::Tcp(address) if address.is_ipv6() => format!("[{}]", reachable(*address).ip()),
-            Address::Tcp(address) => reachable(*address).ip().to_string(),
-            Address::Unix(directory) => encode(&directory.to_string_lossy()),
-        };
-        let (user, database) = (encode(&options.user), encode(&options.database));
-        format!("postgresql://{user}{}@{host}:{}/{database}", password.unwrap_or_default(), self.port())
-    }
-
-    /// The environment variables that PostgreSQL's own programs and libraries connect with: `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`; and
-    /// `DATABASE_URL` with [`Self::connection_uri`].
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let options = self.shared.cluster.options();
-        let host = match &self.shared.bound.address {
-            Address::Tcp(address) => reachable(*address).ip().to_string(),
-            Address::Unix(directory) => directory.to_string_lossy().into_owned(),
-        };
-        let mut variables = vec![
-            ("DATABASE_URL", self.connection_uri()),
-            ("PGHOST", host),
-            ("PGPORT", self.port().to_string()),
-            ("PGUSER", options.user.clone()),
-            ("PGDATABASE", options.database.clone()),
-        ];
-        variables.extend(self.shared.listen.password.clone().map(|password| ("PGPASSWORD", password)));
-        variables
+        let threads = Threads::start(&shared, &cluster, listener).inspect_err(|_| shared.bound.remove())?;
+        Ok(Self { options, shared, threads: Some(threads), stops_on_thread: false })
     }
 
     /// The user that [`Self::connection_uri`] names.
     pub(crate) fn user(&self) -> &str {
-        &self.shared.cluster.options().user
+        &self.options.user
     }
 
     /// The database that [`Self::connection_uri`] names.
     pub(crate) fn database(&self) -> &str {
-        &self.shared.cluster.options().database
+        &self.options.database
     }
 
     /// The password that clients have to know, if there is one.
@@ -189,40 +158,14 @@ impl PgliteServer {
         ServerConnector(self.shared.clone())
     }
 
-    /// The TCP port, or the number in the name of the Unix socket.
-    pub fn port(&self) -> u16 {
-        match &self.shared.bound.address {
-            Address::Tcp(address) => address.port(),
-            Address::Unix(_) => self.shared.listen.socket_number(),
-        }
-    }
-
     /// Stops the server: it takes no more clients in; a running statement may end, and is cancelled after the grace period ([`Listen::grace`]); sessions end, open
     /// transactions are rolled back. Then everything is in the database's files, and it may be opened again.
     ///
     /// # Errors
-    /// [`ErrorKind::Crashed`] if a thread of the server panicked.
+    /// What the last session ended with, if it crashed or could not start and none has started since: the files may need recovery, which the next open does.
+    /// [`ErrorKind::Crashed`] if a thread of the server panicked. The server is stopped all the same.
     pub fn shutdown(mut self) -> Result<()> {
-        self.stop()
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        let Some(threads) = self.threads.take() else { return Ok(()) };
-        let Threads { listener, sessions, ended, close_listener } = threads;
-        // It cannot fail while the listener is there, and it must not be waited for if it is not.
-        let _ = close_listener.wake();
-        let mut panicked = listener.join().is_err();
-        self.shared.bound.remove();
-        admission::turn_away(self.shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
-        self.shared.presences.iter().for_each(|presence| presence.close());
-        // Nothing is ever sent: it is the end that is waited for.
-        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let _ = ended.recv_timeout(self.shared.listen.grace);
-        self.shared.presences.iter().for_each(|presence| presence.end());
-        for session in sessions {
-            panicked |= session.join().is_err();
-        }
-        if panicked { Err(Error::new(ErrorKind::Crashed, "a thread of the server panicked")) } else { Ok(()) }
+        self.threads.take().map_or(Ok(()), |threads| threads.stop(&self.shared))
     }
 }
 
@@ -238,50 +181,87 @@ impl ServerConnector {
 }
 
 impl Threads {
-    /// Starts everything and waits until the first sessions wait for clients.
-    fn start(shared: &Arc<Shared>, listener: Listener) -> Result<Self> {
+    /// Starts everything and waits until the first sessions wait for clients. After an error, nothing of it runs any more.
+    fn start(shared: &Arc<Shared>, cluster: &Cluster, listener: Listener) -> Result<Self> {
         let (alive, ended) = mpsc::channel();
-        let mut sessions = Vec::new();
-        for presence in &shared.presences {
-            let (started, start) = mpsc::sync_channel(1);
-            let (shared, presence, alive) = (shared.clone(), presence.clone(), alive.clone());
-            sessions.push(spawn("session", move || {
-                let _alive = alive;
-                serve_sessions(&shared, &presence, started);
-            })?);
-            // A session that cannot even start is an error of the caller's, and what it has to say is the reason.
-            start.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
-        }
         let close_listener = listener.waker();
-        let shared = shared.clone();
-        let listener = spawn("listener", move || admission::stand(&listener, &shared))?;
-        Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener })
+        let mut sessions = Vec::new();
+        let start = || {
+            for presence in &shared.presences {
+                let (started, start) = mpsc::sync_channel(1);
+                let (shared, presence, alive) = (shared.clone(), presence.clone(), alive.clone());
+                let cluster = cluster.clone();
+                sessions.push(spawn("session", move || {
+                    let _alive = alive;
+                    let started = Arc::new(Start::new(started));
+                    Sessions { shared, cluster, presence, started, prepared: Mutex::default() }.serve()
+                })?);
+                // A session that cannot even start is an error of the caller's, and what it has to say is the reason.
+                start
+                    .recv()
+                    .unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
+            }
+            let shared = shared.clone();
+            spawn("listener", move || admission::stand(&listener, &shared))
+        };
+        match start() {
+            Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener }),
+            Err(error) => {
+                shared.queue.close();
+                // What they say is not why the server does not start.
+                sessions.into_iter().for_each(|session| drop(session.join()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops everything, and waits until it has.
+    fn stop(self, shared: &Shared) -> Result<()> {
+        let Self { listener, sessions, ended, close_listener } = self;
+        let panicked = || Error::new(ErrorKind::Crashed, "a thread of the server panicked");
+        // It cannot fail while the listener is there, and it must not be waited for if it is not.
+        let _ = close_listener.wake();
+        let mut result = listener.join().map_err(|_| panicked());
+        shared.bound.remove();
+        admission::turn_away(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
+        shared.handshakes.close();
+        shared.presences.iter().for_each(|presence| presence.close());
+        // Nothing is ever sent: it is the end that is waited for.
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(shared.listen.grace);
+        shared.presences.iter().for_each(|presence| presence.end());
+        for session in sessions {
+            result = result.and(session.join().unwrap_or_else(|_| Err(panicked())));
+        }
+        result
     }
 }
 
 impl Drop for PgliteServer {
     fn drop(&mut self) {
+        let Some(threads) = self.threads.take() else { return };
+        let shared = self.shared.clone();
         // Nobody is there to be told.
-        let _ = self.stop();
+        if !self.stops_on_thread {
+            let _ = threads.stop(&shared);
+            return;
+        }
+        // The thread is handed what it stops when it is there: without one, this thread stops it.
+        let (hand_over, handed_over) = mpsc::sync_channel::<Threads>(1);
+        let stop = move || {
+            if let Ok(threads) = handed_over.recv() {
+                let _ = threads.stop(&shared);
+            }
+        };
+        match spawn("shutdown", stop) {
+            Ok(_) => drop(hand_over.send(threads)),
+            Err(_) => drop(threads.stop(&self.shared)),
+        }
     }
 }
 
 /// PostgreSQL's words.
 const SHUTTING_DOWN: &str = "the database system is shutting down";
-
-/// Everything but what a URI never encodes.
-const URI_PART: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// An address to connect to: one that stands for all of a machine's is reached at loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
-}
 
 /// Does in a session of its own what has to be done before clients come. Most servers need none.
 fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
@@ -297,60 +277,128 @@ fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
     db.close()
 }
 
-/// Serves one client after the other. Each session is started before its client comes.
-fn serve_sessions(shared: &Arc<Shared>, presence: &Arc<Presence>, started: mpsc::SyncSender<Result<()>>) {
-    let started = Arc::new(Mutex::new(Some(started)));
-    let tell = move |result| {
-        let first = started.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            // Whoever started the server waits for this.
-            Some(first) => first.send(result).map_err(|_| None),
-            None => Err(result.err()),
-        }
-    };
-    loop {
-        let reception = {
-            let (shared, tell) = (shared.clone(), tell.clone());
-            Box::new(move || {
-                let _ = tell(Ok(()));
-                shared.queue.next()
-            })
-        };
-        let launch = shared.cluster.launch().map(|mut launch| {
-            launch.env.push(shared.listen.authentication());
-            launch
-        });
-        let ended = launch.and_then(|launch| session_loop::attend(launch, presence.clone(), reception));
-        let error = match ended {
-            Ok(Ended::Unused) => return,
-            Ok(Ended::Served(Ok(()))) => continue,
-            // PostgreSQL told its client what it ended the session for.
-            Ok(Ended::Served(Err(error))) if error.as_db_error().is_some() => continue,
-            Ok(Ended::Served(Err(error))) => {
-                shared.listen.report(error);
-                continue;
+/// One session after the other, each with a thread's time to itself.
+struct Sessions {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    presence: Arc<Presence>,
+    started: Arc<Start>,
+    /// The next session's process in the making.
+    prepared: Mutex<Option<JoinHandle<Result<Instance>>>>,
+}
+
+/// What is known of the start of sessions.
+struct Start {
+    /// Waits for the first one.
+    starter: Mutex<Option<mpsc::SyncSender<Result<()>>>>,
+    /// Why the last one crashed or could not start.
+    error: Mutex<Option<Error>>,
+}
+
+impl Sessions {
+    /// Serves one client after the other, until the queue of clients is closed. Each session is started before its client comes. An error is the last session's,
+    /// if it crashed or could not start.
+    fn serve(&self) -> Result<()> {
+        loop {
+            let error = match catch_unwind(AssertUnwindSafe(|| self.serve_one())) {
+                Ok(Ok(Ended::Unused)) => break,
+                Ok(Ok(Ended::Served(Ok(())))) => continue,
+                // PostgreSQL told its client what it ended the session for.
+                Ok(Ok(Ended::Served(Err(error)))) if error.kind() != ErrorKind::Crashed && error.code().is_some() => {
+                    continue;
+                }
+                Ok(Ok(Ended::Served(Err(error)))) => {
+                    self.fail(error);
+                    continue;
+                }
+                Ok(Err(error)) => error,
+                Err(_) => Error::new(ErrorKind::Crashed, "a session's thread panicked"),
+            };
+            self.presence.leave();
+            let message = error.to_string();
+            if !self.fail(error) {
+                break;
             }
-            Err(error) => error,
-        };
-        let message = error.to_string();
-        match tell(Err(error)) {
-            Ok(()) | Err(None) => return,
-            Err(Some(error)) => shared.listen.report(error),
+            self.shared.failing.store(true, Ordering::SeqCst);
+            // It may be over when the next client comes; this one is told.
+            let Some(client) = self.shared.queue.next() else { break };
+            admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
         }
-        // It may be over when the next client comes; this one is told.
-        let Some(client) = shared.queue.next() else { return };
-        admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
+        // It holds the database as well.
+        let prepared = lock(&self.prepared).take();
+        drop(prepared.map(JoinHandle::join));
+        lock(&self.started.error).take().map_or(Ok(()), Err)
+    }
+
+    fn serve_one(&self) -> Result<Ended> {
+        let (shared, started) = (self.shared.clone(), self.started.clone());
+        let reception = Box::new(move || {
+            shared.failing.store(false, Ordering::SeqCst);
+            started.succeeded();
+            shared.queue.next()
+        });
+        let prepared = lock(&self.prepared).take().and_then(|thread| thread.join().ok()?.ok());
+        let instance = match prepared {
+            Some(instance) => instance,
+            None => Instance::new(self.launch()?)?,
+        };
+        session_loop::attend(instance, self.presence.clone(), reception, &mut || self.prepare())
+    }
+
+    fn launch(&self) -> Result<Launch> {
+        let mut launch = self.cluster.launch()?;
+        launch.env.push(self.shared.listen.authentication());
+        Ok(launch)
+    }
+
+    /// Makes the next session's process on a thread of its own, while PostgreSQL ends this session: none of its code has run then, and nothing of the database was
+    /// touched. Where it cannot be made, for want of a thread or of address space, the next session makes its own.
+    fn prepare(&self) {
+        let mut prepared = lock(&self.prepared);
+        if prepared.is_none()
+            && !self.shared.queue.is_closed()
+            && let Ok(launch) = self.launch()
+        {
+            *prepared = spawn("prepare", move || Instance::new(launch)).ok();
+        }
+    }
+
+    /// Reports an error and keeps it for the shutdown. False: it is the first session's, and whoever started the server was told.
+    fn fail(&self, error: Error) -> bool {
+        if let Some(starter) = lock(&self.started.starter).take() {
+            // Nobody has given up: the starter waits for this.
+            let _ = starter.send(Err(error));
+            return false;
+        }
+        let mut copy = Error::new(error.kind(), error.to_string());
+        if let Some(database) = error.as_db_error() {
+            copy = copy.with_database(database.clone());
+        }
+        *lock(&self.started.error) = Some(copy);
+        self.shared.listen.report(error);
+        true
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+impl Start {
+    fn new(starter: mpsc::SyncSender<Result<()>>) -> Self {
+        Self { starter: Mutex::new(Some(starter)), error: Mutex::default() }
+    }
+
+    /// A session waits for its client.
+    fn succeeded(&self) {
+        *lock(&self.error) = None;
+        if let Some(starter) = lock(&self.starter).take() {
+            let _ = starter.send(Ok(()));
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     let thread = std::thread::Builder::new().name(format!("pglite-oxide-{name}"));
     thread.spawn(work).map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))
 }
 
-impl Shared {
-    /// Lets go of a place at the door.
-    fn leave_the_door(&self) {
-        self.at_the_door.fetch_sub(1, Ordering::SeqCst);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

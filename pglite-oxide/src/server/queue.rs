@@ -78,6 +78,11 @@ impl Queue {
         state.waiting.drain(..).map(|(_, client)| client).collect()
     }
 
+    /// Whether it takes no client in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

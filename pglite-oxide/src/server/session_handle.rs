@@ -1,5 +1,6 @@
 //! What others may know of a session and do to it while its thread serves a client: whether it rests, and how to cancel its statement or end it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::protocol::TransactionStatus;
@@ -20,6 +21,8 @@ struct State {
     rests: Option<TransactionStatus>,
     key: Option<CancelKey>,
     watch: Option<Watch>,
+    /// Set when the client has left: see [`Presence::arrive`].
+    left: Arc<AtomicBool>,
     /// It ends as soon as it rests, this session and every later one.
     closing: bool,
 }
@@ -40,12 +43,22 @@ impl Presence {
         fits
     }
 
-    /// Ends the session if it waits for its client and no transaction is open, or if the client is gone.
-    pub(crate) fn end_if_idle(&self, only_if_gone: bool) {
+    /// Ends the session if its client is gone; with `take_over_idle`, also if it waits for its client
+    /// and no transaction is open.
+    pub(crate) fn make_room(&self, take_over_idle: bool) {
         let state = self.lock();
-        let idle = !only_if_gone && state.rests == Some(TransactionStatus::Idle);
-        if state.taken && (idle || state.watch.as_ref().is_some_and(|is_gone| is_gone())) {
-            state.end();
+        let is_gone = state.watch.as_ref().is_some_and(|is_gone| is_gone());
+        match state.rests {
+            _ if !state.taken => (),
+            // Its thread reads what the client sent last, and the end after that.
+            Some(_) if is_gone => (),
+            Some(TransactionStatus::Idle) if take_over_idle => state.end(),
+            Some(_) => (),
+            None if is_gone => {
+                state.left.store(true, Ordering::SeqCst);
+                state.end();
+            }
+            None => (),
         }
     }
 
@@ -63,10 +76,14 @@ impl Presence {
         self.lock().end();
     }
 
-    pub(super) fn arrive(&self, interrupts: &Arc<Interrupts>, watch: Option<Watch>) {
+    /// The session has a client. The result is set when the client has left: PostgreSQL has nothing to
+    /// tell it from then on.
+    pub(super) fn arrive(&self, interrupts: &Arc<Interrupts>, watch: Option<Watch>) -> Arc<AtomicBool> {
         let mut state = self.lock();
         let closing = state.closing;
-        *state = State { taken: true, interrupts: Arc::downgrade(interrupts), watch, closing, ..State::default() };
+        let interrupts = Arc::downgrade(interrupts);
+        *state = State { taken: true, interrupts, watch, closing, ..State::default() };
+        state.left.clone()
     }
 
     pub(super) fn rest(&self, follower: &Follower, interrupts: &Interrupts) {
@@ -82,7 +99,7 @@ impl Presence {
         self.lock().rests = None;
     }
 
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let mut state = self.lock();
         *state = State { closing: state.closing, ..State::default() };
     }

@@ -1,27 +1,31 @@
 //! A session with a thread of its own, for a client that speaks PostgreSQL's protocol over a connection. It owns the session from the client's first packet to
 //! the end of the guest. Where the connection leads is not its business: to a client in this process, or to a socket that somebody listened at.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use crate::backend::slot::FLUSH_DELAY;
-use crate::backend::{Instance, Launch, Outcome};
+use crate::backend::{Instance, Outcome};
 use crate::client::session::MESSAGE_MAX;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
 use crate::wasm::interrupts::Interrupts;
-use crate::wasm::streams::{More, Sink, Source};
+use crate::wasm::streams::{ClientLeft, More, Sink, Source};
 
 use super::session_handle::Presence;
-use super::startup;
+use super::{attach, startup};
 use crate::protocol::Follower;
 #[cfg(feature = "async")]
 use crate::transport::pipe::{self, ClientEnd};
 use crate::transport::{Input, Peer};
+
+/// How long a client may take to read why its session crashed.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
 pub(crate) const UNKNOWN_MESSAGE_MAX: usize = 65_535;
@@ -57,7 +61,7 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
     let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
-    Served { instance, client, presence: Arc::default() }.run()
+    Served { instance, client, presence: Arc::default() }.run(&mut || ())
 }
 
 /// A client that came: its connection, its start-up packet, and what it sent after that.
@@ -81,12 +85,16 @@ pub(crate) enum Ended {
 }
 
 /// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `presence` tells others
-/// about it meanwhile.
+/// about it meanwhile, and `leaving` is called when the client has said goodbye, before PostgreSQL ends the session.
 ///
 /// # Errors
 /// Any, if the session ended before there was a client.
-pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Reception) -> Result<Ended> {
-    let mut instance = Instance::new(launch)?;
+pub(crate) fn attend(
+    mut instance: Instance,
+    presence: Arc<Presence>,
+    reception: Reception,
+    leaving: &mut dyn FnMut(),
+) -> Result<Ended> {
     let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
     // The first pump tells the client that PostgreSQL is ready.
@@ -97,7 +105,7 @@ pub(crate) fn attend(launch: Launch, presence: Arc<Presence>, reception: Recepti
     // The connection is closed last: a client that sees its end finds the session's files at rest.
     let mut served = Served { instance, client, presence };
     let result = match outcome {
-        Ok(Outcome::Drained) => served.run(),
+        Ok(Outcome::Drained) => served.run(leaving),
         Ok(Outcome::Ended(code)) => served.ended(code),
         Err(error) => Err(error),
     };
@@ -123,7 +131,7 @@ struct Served {
 }
 
 impl Served {
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, leaving: &mut dyn FnMut()) -> Result<()> {
         let mut messages = BytesMut::new();
         let interrupts = self.instance.interrupts().clone();
         loop {
@@ -131,6 +139,9 @@ impl Served {
             self.presence.rest(&self.client.lock().follower, &interrupts);
             let input = self.client.lock().wait(&mut messages, timeout);
             self.presence.work();
+            if input == Input::End || self.client.lock().left.load(Ordering::SeqCst) {
+                leaving();
+            }
             let outcome = match input {
                 Input::Bytes => self.process(&mut messages),
                 // An idle timeout, for one: PostgreSQL says so to the client at once.
@@ -195,6 +206,8 @@ pub(super) struct Conversation {
     pub(super) peer: Option<Box<dyn Peer>>,
     /// Where a client comes from that is not there yet.
     expected: Option<Expected>,
+    /// The client has left, or said that it does: it is told nothing more.
+    left: Arc<AtomicBool>,
     /// What came and was not handed on, because a message is not whole yet.
     received: BytesMut,
     pub(super) follower: Follower,
@@ -222,20 +235,30 @@ impl Client {
 impl Conversation {
     /// With a client that is let in already, in a session with this status.
     pub(super) fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
-        Self { peer: Some(peer), expected: None, received, follower: Follower::ready(status) }
+        let left = Arc::default();
+        Self { peer: Some(peer), expected: None, left, received, follower: Follower::ready(status) }
     }
 
     fn expecting(expected: Expected) -> Self {
-        Self { peer: None, expected: Some(expected), received: BytesMut::new(), follower: Follower::default() }
+        let (left, received) = (Arc::default(), BytesMut::new());
+        Self { peer: None, expected: Some(expected), left, received, follower: Follower::default() }
     }
 
-    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`.
+    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`. A goodbye comes alone, so that what was asked before it is
+    /// answered, and nothing is told afterwards.
     pub(super) fn wait(&mut self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
         // A client that nobody knows yet sends little, and nothing makes room for more.
         let max = if self.follower.status().is_some() { MESSAGE_MAX } else { UNKNOWN_MESSAGE_MAX };
         loop {
             let len = whole(&self.received, max);
             if len > 0 {
+                let len = match before_goodbye(&self.received[..len]) {
+                    0 => {
+                        self.left.store(true, Ordering::SeqCst);
+                        len
+                    }
+                    len => len,
+                };
                 *messages = self.received.split_to(len);
                 return Input::Bytes;
             }
@@ -252,17 +275,26 @@ impl Conversation {
         let Some(mut expected) = self.expected.take() else { return false };
         let Some(mut arrival) = (expected.reception)() else { return false };
         arrival.peer.attach(&expected.interrupts);
-        expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
+        self.left = expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
         self.peer = Some(arrival.peer);
         self.received = arrival.received;
         *input = arrival.startup;
         true
     }
 
+    /// Whether the client has left. What has come of it meanwhile is kept.
+    fn left(&mut self) -> ClientLeft {
+        let Some(peer) = &mut self.peer else { return ClientLeft::default() };
+        let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
+        // The rest of the input matters only if nothing is before it.
+        let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
+        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&b'X') }
+    }
+
     /// Sends the client what is not PostgreSQL's to say.
     fn tell(&mut self, message: &[u8]) {
         if let Some(peer) = &mut self.peer {
-            peer.write(&mut BytesMut::from(message));
+            peer.write(&mut BytesMut::from(message), Some(Instant::now() + LAST_WORDS_TIMEOUT));
         }
     }
 }
@@ -281,6 +313,10 @@ impl Source for FromClient {
             Input::End => More::End,
         }
     }
+
+    fn client_left(&mut self) -> ClientLeft {
+        self.0.lock().left()
+    }
 }
 
 struct ToClient(Arc<Client>);
@@ -291,7 +327,8 @@ impl Sink for ToClient {
         let client = &mut *client;
         client.follower.follow(output);
         // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
-        let taken = client.peer.as_mut().is_none_or(|peer| peer.write(output));
+        let has_left = client.left.load(Ordering::SeqCst);
+        let taken = client.peer.as_mut().is_none_or(|peer| has_left || peer.write(output, None));
         output.clear();
         taken
     }
@@ -313,6 +350,19 @@ pub(crate) fn whole(bytes: &[u8], max: usize) -> usize {
     at
 }
 
+/// How many bytes of whole messages come before a goodbye.
+pub(super) fn before_goodbye(messages: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&[tag, a, b, c, d]) = messages.get(at..at + 5) {
+        if tag == attach::TERMINATE {
+            return at;
+        }
+        // What cannot be a message is PostgreSQL's to refuse.
+        at = at.saturating_add(1).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+    }
+    messages.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,6 +377,29 @@ mod tests {
         assert_eq!(lengths[..first], [0; 5]);
         assert!(lengths[first..all].iter().all(|len| *len == first));
         assert_eq!(lengths[all], all);
+    }
+
+    #[test]
+    fn a_goodbye_comes_alone_and_what_follows_it_does_not_come() {
+        let (mut server, mut client) = crate::transport::pipe::pipe();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut bytes = BytesMut::new();
+        frontend::query("X", &mut bytes).unwrap();
+        let query = bytes.clone();
+        frontend::terminate(&mut bytes);
+        assert!(client.poll_write(&mut context, &bytes).is_ready());
+        client.finish();
+        let mut received = BytesMut::new();
+        assert_eq!(server.wait(&mut received, None), Input::Bytes);
+        let mut conversation = Conversation::with(Box::new(server), received, TransactionStatus::Idle);
+        let mut next = || {
+            let mut messages = BytesMut::new();
+            let input = conversation.wait(&mut messages, None);
+            (input, messages, conversation.left.load(Ordering::SeqCst))
+        };
+        assert_eq!(next(), (Input::Bytes, query, false));
+        assert_eq!(next(), (Input::Bytes, BytesMut::from(&b"X\0\0\0\x04"[..]), true));
+        assert_eq!(next().0, Input::End);
     }
 
     #[test]

@@ -39,11 +39,57 @@ struct Startup {
 pub(crate) fn accept(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut) -> Result<bool> {
     let mut answer = BytesMut::new();
     match answer_packet(db, end, received, &mut answer) {
-        Ok(true) => Ok(end.write(&mut answer)),
+        Ok(true) => Ok(end.write(&mut answer, None)),
         Ok(false) => Ok(false),
         Err(error) => {
-            end.write(&mut refuse(&error));
+            end.write(&mut refuse(&error), None);
             Err(error)
+        }
+    }
+}
+
+/// Requests for encryption that a connection has made.
+#[derive(Debug, Default)]
+pub(crate) struct Encryption {
+    ssl: bool,
+    gss: bool,
+}
+
+impl Encryption {
+    /// What PostgreSQL without encryption answers, and whether the connection goes on. `ahead`: bytes
+    /// came with the request, before they could know the answer.
+    pub(crate) fn answer(&mut self, code: u32, ahead: bool) -> (BytesMut, bool) {
+        let (before, what) = match code {
+            GSS_REQUEST => (std::mem::replace(&mut self.gss, true), "GSSAPI encryption request"),
+            _ => (std::mem::replace(&mut self.ssl, true), "SSL request"),
+        };
+        if before {
+            // PostgreSQL reads a second request as the version of a protocol that does not exist.
+            let version = format!("{}.{}", code >> 16, code & 0xffff);
+            let message = format!("unsupported frontend protocol {version}: server supports 3.0 to 3.0");
+            return (fatal(&SqlState::FEATURE_NOT_SUPPORTED, &message, None), false);
+        }
+        let mut answer = BytesMut::from(&b"N"[..]);
+        if ahead {
+            let message = format!("received unencrypted data after {what}");
+            answer.extend_from_slice(&fatal(&SqlState::PROTOCOL_VIOLATION, &message, None));
+        }
+        (answer, !ahead)
+    }
+}
+
+/// The name that a client gives itself in a start-up packet, with its length.
+pub(crate) fn application_name(packet: &[u8]) -> Option<&str> {
+    let (version, parameters) = packet.get(4..)?.split_at_checked(4)?;
+    if version[..2] != VERSION.to_be_bytes()[..2] {
+        return None;
+    }
+    let mut texts = parameters.split(|byte| *byte == 0);
+    loop {
+        match (texts.next()?, texts.next()?) {
+            (b"", _) => return None,
+            (b"application_name", value) => return std::str::from_utf8(value).ok(),
+            _ => (),
         }
     }
 }
@@ -58,6 +104,7 @@ fn answer_packet(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut, a
 
 /// The packet without its length; `None`: the client is gone.
 fn read_packet(end: &mut dyn Peer, received: &mut BytesMut) -> Result<Option<BytesMut>> {
+    let mut encryption = Encryption::default();
     loop {
         while received.len() < 8 {
             if end.wait(received, None) == Input::End {
@@ -77,8 +124,9 @@ fn read_packet(end: &mut dyn Peer, received: &mut BytesMut) -> Result<Option<Byt
         packet.advance(4);
         match (&packet[..4]).get_u32() {
             // There is no encryption inside a process; clients go on without.
-            SSL_REQUEST | GSS_REQUEST => {
-                if !end.write(&mut BytesMut::from(&b"N"[..])) {
+            code @ (SSL_REQUEST | GSS_REQUEST) => {
+                let (mut answer, goes_on) = encryption.answer(code, !received.is_empty());
+                if !(end.write(&mut answer, None) && goes_on) {
                     return Ok(None);
                 }
             }
@@ -293,6 +341,22 @@ mod tests {
         for wrong in ["-c", "-c a", "-d 1", "a=1", "--a"] {
             assert_eq!(parse_options(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_name_of_an_application_is_found_as_postgresql_reads_packets() {
+        let name = |version: u32, parameters: &[(&str, &str)]| {
+            let packet = packet(version, parameters);
+            let packet = [&(packet.len() as u32 + 4).to_be_bytes()[..], &packet].concat();
+            application_name(&packet).map(str::to_string)
+        };
+        let probe = [("user", "application_name"), ("application_name", "pg_isready")];
+        assert_eq!(name(VERSION, &probe).as_deref(), Some("pg_isready"));
+        assert_eq!(name(2 << 16, &probe), None);
+        assert_eq!(name(VERSION, &[("user", "application_name"), ("pg_isready", "")]), None);
+        assert_eq!(name(VERSION, &[]), None);
+        assert_eq!(application_name(&[0, 0, 0, 9, 0, 3]), None);
+        assert_eq!(application_name(b"\0\0\0\x18\0\x03\0\0application_name"), None);
     }
 
     #[test]

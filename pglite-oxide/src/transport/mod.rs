@@ -5,7 +5,7 @@ pub(crate) mod socket;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -19,18 +19,24 @@ pub(crate) trait Peer: Debug + Send {
     /// Waits for bytes and adds them to `bytes`; for an interrupt of the guest too; and no longer than `timeout`.
     fn wait(&mut self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input;
 
-    /// Hands all bytes to the client, as fast as it reads. False: it reads no more, or the session is to die and the client does not read.
-    fn write(&mut self, bytes: &mut BytesMut) -> bool;
+    /// Hands all bytes to the client, as fast as it reads. False: it reads no more, or the session is to die or the deadline has passed and the client does not read.
+    fn write(&mut self, bytes: &mut BytesMut, deadline: Option<Instant>) -> bool;
 
     /// Whether the client is known to have gone without saying goodbye.
     fn is_abandoned(&self) -> bool;
 
     /// Tells from any thread, and at any time, whether the client is gone. `None`: that ends the session at once anyway.
     fn watch(&self) -> Option<Watch>;
+
+    /// Closes the connection from any thread: waits for the client's bytes end, and so do writes that it does not read.
+    fn closer(&self) -> Closer;
 }
 
 /// See [`Peer::watch`].
 pub(crate) type Watch = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// See [`Peer::closer`].
+pub(crate) type Closer = Box<dyn FnOnce() + Send>;
 
 /// What the wait for a client's bytes ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use crate::transport::{Input, Peer, Watch};
+use crate::transport::{Closer, Input, Peer, Watch};
 use crate::wasm::interrupts::{Flag, Interrupts};
 
 /// Bytes in each direction that one end has written and the other has not read.
@@ -107,7 +107,7 @@ impl Peer for ServerEnd {
         }
     }
 
-    fn write(&mut self, bytes: &mut BytesMut) -> bool {
+    fn write(&mut self, bytes: &mut BytesMut, deadline: Option<Instant>) -> bool {
         let mut state = self.shared.lock();
         loop {
             if state.output.unread {
@@ -127,7 +127,13 @@ impl Peer for ServerEnd {
                 if self.interrupts.as_ref().is_some_and(|interrupts| interrupts.is_dying()) {
                     return false;
                 }
-                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                    Some(Duration::ZERO) => return false,
+                    Some(left) => {
+                        self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                    None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                };
             }
         }
     }
@@ -138,6 +144,18 @@ impl Peer for ServerEnd {
 
     fn watch(&self) -> Option<Watch> {
         None
+    }
+
+    fn closer(&self) -> Closer {
+        let shared = self.shared.clone();
+        Box::new(move || {
+            {
+                let mut state = shared.lock();
+                state.input.ended = true;
+                state.output.unread = true;
+            }
+            shared.changed.notify_all();
+        })
     }
 }
 
@@ -280,7 +298,7 @@ mod tests {
         assert_eq!((server.wait(&mut taken, None), taken.len()), (Input::Bytes, CAPACITY + 1));
 
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..])));
+            let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..]), None));
             let mut read = 0;
             while read < 3 * CAPACITY {
                 match client.poll_read(&mut context(), usize::MAX, |_| ()) {
@@ -307,14 +325,14 @@ mod tests {
         assert_eq!(server.wait(&mut taken, None), Input::End);
         assert_eq!(&taken[..], b"bye");
         assert!(!server.is_abandoned());
-        assert!(!server.write(&mut BytesMut::from(&b"unread"[..])));
+        assert!(!server.write(&mut BytesMut::from(&b"unread"[..]), None));
     }
 
     #[test]
     fn a_client_that_is_dropped_frees_a_session_that_writes() {
         let (mut server, client) = ends();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..])));
+            let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 3 * CAPACITY][..]), None));
             while client.poll_read(&mut context(), 1, |_| ()).is_pending() {
                 std::thread::yield_now();
             }
@@ -327,7 +345,7 @@ mod tests {
     #[test]
     fn a_session_that_goes_ends_what_is_read_and_refuses_what_is_written() {
         let (mut server, client) = ends();
-        assert!(server.write(&mut BytesMut::from(&b"last"[..])));
+        assert!(server.write(&mut BytesMut::from(&b"last"[..]), None));
         drop(server);
         let mut last = Vec::new();
         assert_eq!(client.poll_read(&mut context(), 3, |bytes| last.extend_from_slice(bytes)), Poll::Ready(3));
@@ -341,5 +359,19 @@ mod tests {
     fn a_wait_has_an_end() {
         let (mut server, _client) = ends();
         assert_eq!(server.wait(&mut BytesMut::new(), Some(Duration::from_millis(1))), Input::Timeout);
+        let deadline = Some(Instant::now() + Duration::from_millis(1));
+        assert!(!server.write(&mut BytesMut::from(&vec![8; 2 * CAPACITY][..]), deadline));
+    }
+
+    #[test]
+    fn a_closer_ends_waits_and_writes() {
+        let (mut server, _client) = ends();
+        let close = server.closer();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| server.write(&mut BytesMut::from(&vec![8; 2 * CAPACITY][..]), None));
+            close();
+            assert!(!writer.join().unwrap());
+        });
+        assert_eq!(server.wait(&mut BytesMut::new(), None), Input::End);
     }
 }

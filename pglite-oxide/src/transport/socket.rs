@@ -4,13 +4,14 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::transport::{Input, Peer, Watch};
+use crate::transport::{Closer, Input, Peer, Watch};
 use crate::wasm::interrupts::Interrupts;
 
 /// Most bytes that one read takes.
@@ -26,6 +27,8 @@ pub(crate) struct Socket {
     poll: Poll,
     events: Events,
     waker: Arc<Selected>,
+    /// Another thread has closed the connection.
+    closed: Arc<AtomicBool>,
     interrupts: Option<Arc<Interrupts>>,
     buffer: Box<[u8]>,
     /// The connection broke, or the client closed it.
@@ -56,7 +59,8 @@ impl Socket {
         }
         let waker = Arc::new(Selected(mio::Waker::new(poll.registry(), INTERRUPT)?));
         let (events, buffer) = (Events::with_capacity(4), vec![0; READ_MAX].into_boxed_slice());
-        Ok(Self { stream, poll, events, waker, interrupts: None, buffer, gone: false })
+        let closed = Arc::default();
+        Ok(Self { stream, poll, events, waker, closed, interrupts: None, buffer, gone: false })
     }
 
     /// Sleeps until the socket may have become readable or writable, an interrupt was flagged or the time is up. What happened before is not forgotten: the
@@ -83,6 +87,9 @@ impl Peer for Socket {
     fn wait(&mut self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            if self.closed.load(Ordering::SeqCst) {
+                return self.lost();
+            }
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => return self.lost(),
                 Ok(count) => {
@@ -106,14 +113,16 @@ impl Peer for Socket {
         }
     }
 
-    fn write(&mut self, bytes: &mut BytesMut) -> bool {
+    fn write(&mut self, bytes: &mut BytesMut, deadline: Option<Instant>) -> bool {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(count) => bytes.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let dying = self.interrupts.as_ref().is_some_and(|interrupts| interrupts.is_dying());
-                    if dying || self.sleep(None).is_err() {
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                    let over = dying || left == Some(Duration::ZERO) || self.closed.load(Ordering::SeqCst);
+                    if over || self.sleep(left).is_err() {
                         self.gone = true;
                         return false;
                     }
@@ -154,6 +163,14 @@ impl Peer for Socket {
     #[cfg(not(unix))]
     fn watch(&self) -> Option<Watch> {
         None
+    }
+
+    fn closer(&self) -> Closer {
+        let (closed, waker) = (self.closed.clone(), self.waker.clone());
+        Box::new(move || {
+            closed.store(true, Ordering::SeqCst);
+            waker.wake();
+        })
     }
 }
 

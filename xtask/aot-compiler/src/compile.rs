@@ -11,6 +11,7 @@ use wasmer_compiler::{ArtifactCreate, Engine, EngineBuilder};
 use wasmer_types::CompileError;
 
 use crate::error::{Error, Result};
+use crate::growth;
 use crate::identity::{self, Identity};
 use crate::unwind;
 
@@ -76,8 +77,10 @@ impl Compiler {
             CompileError::UnsupportedTarget(reason) => Error::Refused { target: self.target.clone(), reason },
             cause => Error::Compile { module: module.to_path_buf(), cause: cause.to_string() },
         })?;
-        let artifact = unwind::join_tables(&artifact)
-            .map_err(|cause| Error::Compile { module: module.to_path_buf(), cause: cause.to_string() })?;
+        let failed = |cause: String| Error::Compile { module: module.to_path_buf(), cause };
+        let growth = growth::check(&wasm, &artifact).map_err(|cause| failed(cause.to_string()))?;
+        eprintln!("{name}: the largest growth: {growth}");
+        let artifact = unwind::join_tables(&artifact).map_err(|cause| failed(cause.to_string()))?;
         let record = Record {
             schema: SCHEMA,
             name,
@@ -130,7 +133,42 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wasmer_compiler::serialize::SerializableCompilation;
+
     use super::*;
+
+    /// The native code of a module's first function.
+    fn native(target: &str, features: &str, text: &str) -> Vec<u8> {
+        let compiler = Compiler::new(target, features, NonZeroUsize::MIN).unwrap();
+        let wasm = wat::parse_str(text).unwrap();
+        let artifact = compiler.engine.compile(&wasm).unwrap().serialize().unwrap();
+        let module = unwind::read(&artifact).unwrap();
+        let SerializableCompilation::Rkyv(compilation) = &module.compilation else { panic!("not the usual format") };
+        compilation.function_bodies.values().next().unwrap().body.clone()
+    }
+
+    fn contains(code: &[u8], instruction: &[u8]) -> bool {
+        code.windows(instruction.len()).any(|window| window == instruction)
+    }
+
+    #[test]
+    fn a_fence_is_an_instruction() {
+        let text = "(module (memory 1 1 shared) (func atomic.fence))";
+        let mfence = [0x0f, 0xae, 0xf0];
+        assert!(contains(&native("x86_64-unknown-linux-gnu", "", text), &mfence));
+        let dmb_ish = [0xbf, 0x3b, 0x03, 0xd5];
+        assert!(contains(&native("aarch64-unknown-linux-gnu", "", text), &dmb_ish));
+    }
+
+    #[test]
+    fn a_choice_of_bits_takes_a_few_instructions() {
+        let parameters = "(param v128 v128 v128) (result v128)";
+        let text = format!("(module (func {parameters} local.get 0 local.get 1 local.get 2 v128.bitselect))");
+        for (target, features) in [("x86_64-unknown-linux-gnu", "ssse3,sse4.1"), ("aarch64-unknown-linux-gnu", "")] {
+            let size = native(target, features, &text).len();
+            assert!(size < 256, "{target}: {size} bytes");
+        }
+    }
 
     #[test]
     fn names_come_from_the_file() {

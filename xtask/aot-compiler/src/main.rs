@@ -7,6 +7,7 @@
 
 mod compile;
 mod error;
+mod growth;
 mod identity;
 mod unwind;
 

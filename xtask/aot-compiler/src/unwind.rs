@@ -34,14 +34,19 @@ pub(crate) enum UnwindError {
     Referenced,
 }
 
-/// The artifact with one unwind table in the place of one for each function.
-pub(crate) fn join_tables(artifact: &[u8]) -> Result<Vec<u8>, UnwindError> {
+/// Reads an artifact back.
+pub(crate) fn read(artifact: &[u8]) -> Result<SerializableModule, UnwindError> {
     let module = artifact.get(HEAD..).ok_or(UnwindError::Format)?;
     // rkyv reads in place and wants the alignment that the loader gives it.
     let mut aligned = rkyv::util::AlignedVec::<{ MetadataHeader::ALIGN }>::with_capacity(module.len());
     aligned.extend_from_slice(module);
     // SAFETY: the bytes come from the compiler of this very process, and are validated on top of that.
-    let mut module = unsafe { SerializableModule::deserialize(&aligned)? };
+    Ok(unsafe { SerializableModule::deserialize(&aligned)? })
+}
+
+/// The artifact with one unwind table in the place of one for each function.
+pub(crate) fn join_tables(artifact: &[u8]) -> Result<Vec<u8>, UnwindError> {
+    let mut module = read(artifact)?;
     let SerializableCompilation::Rkyv(compilation) = &mut module.compilation else { return Err(UnwindError::Format) };
     // Mach-O has compact unwind tables, which are joined already.
     let Some(index) = compilation.unwind_info.eh_frame else { return Ok(artifact.to_vec()) };

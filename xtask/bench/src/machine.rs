@@ -114,23 +114,35 @@ fn file_system(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
-    fn this_machine_has_a_name_and_cores() {
+    fn this_machine_is_described() {
         let machine = Machine::describe(Path::new("/proc"));
-        assert!(machine.cores >= 1 && machine.memory_gib > 0.0 && !machine.kernel.is_empty());
+        assert!(machine.cores >= 1 && machine.memory_gib > 0.0, "{machine:?}");
+        assert!(!machine.cpu.is_empty() && !machine.kernel.is_empty(), "{machine:?}");
         assert_eq!(machine.file_system, "proc");
         assert!(!cores().unwrap().is_empty());
         assert!(peak_memory_kib() > 100.0);
     }
 
     #[test]
-    fn a_child_is_found_by_its_parent() {
-        assert!(memory_of_family_kib(std::process::id()) > 100.0);
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    fn the_memory_of_a_process_includes_that_of_its_children() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "x=$(head -c 48000000 /dev/zero | tr '\\0' x); echo ready; read y"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(parent_of(child.id()), Some(std::process::id()));
+        let (own, all) = (memory_of_family_kib(child.id()), memory_of_family_kib(std::process::id()));
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(own > 40_000.0 && all > own, "{own} KiB of {all} KiB");
     }
 }

@@ -273,14 +273,14 @@ fn broken(what: &'static str) -> impl Fn(Error) -> Violation {
 mod tests {
     use std::sync::Arc;
 
+    use pglite_oxide::Durability;
     use pglite_oxide::dev::{self, FileSystem, ImageFs, OpenOptions};
-    use pglite_oxide::{Durability, ErrorKind};
 
     use super::*;
     use crate::workload;
 
     #[test]
-    fn every_kind_of_difference_is_seen() {
+    fn facts_that_differ_are_missing_or_too_many_are_reported() {
         let facts = |pairs: &[(&str, &str)]| -> Facts {
             pairs.iter().map(|(name, fact)| (name.to_string(), fact.to_string())).collect()
         };
@@ -293,16 +293,12 @@ mod tests {
         );
     }
 
-    /// The test of the tests: a page that was spoiled on the disk is noticed, in a table and in an
-    /// index.
+    /// What the checks are for: they notice a page that is damaged on the disk, in a table and in
+    /// an index.
     #[test]
-    fn a_spoiled_page_is_found() {
-        let template = match dev::template() {
-            Err(error) if error.kind() == ErrorKind::Payload => {
-                return eprintln!("SKIPPED: {error}");
-            }
-            template => template.unwrap(),
-        };
+    #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+    fn a_damaged_page_is_found() {
+        let template = dev::template().unwrap();
         let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };
         let open = |disk: &ImageFs| dev::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
         let mut db = open(&template);
@@ -322,8 +318,8 @@ mod tests {
         for (name, path) in files {
             let disk = template.copy();
             let file = disk.open(&path, OpenOptions { write: true, ..OpenOptions::default() }, 0).unwrap();
-            // The length of the first row or entry of each page, of an index all but the first. Its
-            // pointer follows the page's head.
+            // The length of the first row or entry of each page, in an index of all but the first.
+            // Its pointer follows the head of the page.
             let first = if name == "account" { 0 } else { 1 };
             for block in first..file.stat().unwrap().len / 8192 {
                 let (at, mut byte) = (block * 8192 + 27, [0]);

@@ -1,9 +1,11 @@
 //! Steps `aot/…`: builds the AOT compiler in the image and runs it there for each target. What Wasmer refuses for a target becomes the step's result, with the reason.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::guest::explain_patch;
 use super::host::Host;
 use super::modules;
 use super::plan::id;
@@ -15,14 +17,22 @@ use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
 use crate::pipeline::plan::StepId;
 
+/// The crate of the compiler that `assets/patches` changes.
+const PATCHED: &str = "wasmer-compiler-llvm";
+/// Its version, the one that the patches are for.
+const PATCHED_VERSION: &str = "7.4.2";
 /// The compiler in the output of its step.
 const COMPILER: &str = "aot-compiler";
 /// File in a target's output with the reason why there are no artifacts.
 const REFUSED: &str = "refused.txt";
 
-/// What the compiler is compiled with: the checkout, the Rust toolchain and the downloaded crates,
-/// mounted read-only. There is no network.
-fn compiler_files(paths: &Paths, host: &Host, target: &Path) -> Result<JobFiles> {
+/// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted read-only, and there is no network.
+pub(crate) fn compiler(
+    paths: &Paths,
+    host: &Host,
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
     if !host.sysroot.join("bin/cargo").is_file() {
         return Err(Error::new(format!(
             "the Rust toolchain at {} has no bin/cargo that could be mounted",
@@ -30,34 +40,65 @@ fn compiler_files(paths: &Paths, host: &Host, target: &Path) -> Result<JobFiles>
         ))
         .repair("use a Rust installed by rustup"));
     }
-    make_dir(target)?;
-    Ok(JobFiles {
+    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
+    let registry = host.cargo_home.join("registry");
+    let unpacked = unpacked(&registry)?;
+    patch(paths, &unpacked, workshop, context)?;
+    // What the registry has is replaced by the patched crate for this job only; its version and its
+    // checksum stay those of Cargo.lock.
+    let replaced = unpacked.strip_prefix(&host.cargo_home).unwrap_or(&unpacked).display().to_string();
+    let target = compiler_target(paths)?;
+    let files = JobFiles {
         read_only: [
             ("checkout".to_owned(), paths.root.clone()),
             ("rust".to_owned(), host.sysroot.clone()),
-            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
+            ("cargo/registry".to_owned(), registry),
+            (format!("cargo/{replaced}"), context.work.join(PATCHED)),
         ]
         .into(),
-        writable: [("target".to_owned(), target.to_path_buf())].into(),
-        env: [
-            ("PATH", "/pgl/rust/bin"),
-            ("CARGO_HOME", "/pgl/cargo"),
-            ("CARGO_TARGET_DIR", "/pgl/target"),
-            ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
-            ("CC", "gcc"),
-            ("CXX", "g++"),
-            ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
-            ("CARGO_TERM_COLOR", "never"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
-    })
+        writable: [("target".to_owned(), target.clone())].into(),
+        env: compiler_environment(),
+    };
+    // Every checkout is mounted at the same place, so what another one left of the program itself would
+    // pass for this one's; cargo does not look for changes in a crate of the registry either. The tests
+    // run here, where the program can be linked.
+    let script = "set -eu; cd /pgl/checkout
+        cargo clean --quiet --release --locked --offline -p aot-compiler -p wasmer-compiler-llvm
+        cargo test --quiet --release --locked --offline -p aot-compiler
+        cargo build --release --locked --offline -p aot-compiler";
+    workshop.run(context, &["sh", "-c", script], files)?;
+    let (built, wanted) = (target.join("release").join(COMPILER), context.out.join(COMPILER));
+    fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
+    context.tools.insert("rust".into(), host.rust.clone());
+    Ok(())
 }
 
-/// Where the compiler is built. Kept between builds: most of the time goes into crates that seldom
-/// change.
-fn compiler_target(paths: &Paths) -> PathBuf {
-    paths.cache.join("aot-compiler-target")
+/// The crate that is patched, as cargo unpacked it: the only one of its name that Cargo.lock allows.
+fn unpacked(registry: &Path) -> Result<PathBuf> {
+    for (_, index) in children(&registry.join("src"))? {
+        let version = format!("{PATCHED}-{PATCHED_VERSION}");
+        if index.join(&version).is_dir() {
+            return Ok(index.join(version));
+        }
+    }
+    Err(Error::new(format!("cargo did not unpack {PATCHED} {PATCHED_VERSION} below {}", registry.display()))
+        .repair("run `cargo fetch --locked`; if Cargo.lock has another version, rework assets/patches for it"))
+}
+
+/// Copies the crate into the step's scratch directory and patches the copy.
+fn patch(paths: &Paths, unpacked: &Path, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [("assets".to_owned(), paths.root.join("assets")), ("crate".to_owned(), unpacked.to_path_buf())]
+            .into(),
+        ..JobFiles::default()
+    };
+    let script = format!(
+        "set -eu; . /pgl/assets/build/flags.sh
+        cp -r /pgl/crate /pgl/work/{PATCHED}; cd /pgl/work/{PATCHED}; chmod -R u+w .; apply_patches {PATCHED}"
+    );
+    workshop
+        .run(context, &["sh", "-c", &script], files)
+        .map_err(|error| explain_patch(context, "wasmer-compiler-llvm", error))
 }
 
 /// Lints the compiler in the image, which alone has the LLVM that its crates look for.
@@ -66,34 +107,45 @@ pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Resul
         let error = Error::new(format!("the Rust toolchain at {} has no Clippy", host.sysroot.display()));
         return Err(error.repair("run `rustup component add clippy`"));
     }
-    // Another profile than that of the build: what is checked only is not compiled anew for it.
+    let files = JobFiles {
+        read_only: [
+            ("checkout".to_owned(), paths.root.clone()),
+            ("rust".to_owned(), host.sysroot.clone()),
+            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
+        ]
+        .into(),
+        writable: [("target".to_owned(), compiler_target(paths)?)].into(),
+        env: compiler_environment(),
+    };
+    // Another profile than that of the build, so that nothing of it is removed.
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --locked --offline -p aot-compiler
         cargo clippy --quiet --locked --offline -p aot-compiler --all-targets -- -D warnings";
-    workshop.run_alone(&["sh", "-c", script], compiler_files(paths, host, &compiler_target(paths))?)
+    workshop.run_alone(&["sh", "-c", script], files)
 }
 
-/// Builds the compiler.
-pub(crate) fn compiler(
-    paths: &Paths,
-    host: &Host,
-    workshop: &Workshop<'_>,
-    context: &mut StepContext<'_>,
-) -> Result<()> {
-    let target = compiler_target(paths);
-    let files = compiler_files(paths, host, &target)?;
-    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
-    // Every checkout is mounted at the same place, so what another one left of the program itself
-    // would pass for this one's. Its tests run here, where it can be linked.
-    let script = "set -eu; cd /pgl/checkout
-        cargo clean --quiet --release --locked --offline -p aot-compiler
-        cargo test --quiet --release --locked --offline -p aot-compiler
-        cargo build --release --locked --offline -p aot-compiler";
-    workshop.run(context, &["sh", "-c", script], files)?;
-    let (built, wanted) = (target.join("release").join(COMPILER), context.out.join(COMPILER));
-    fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
-    context.tools.insert("rust".into(), host.rust.clone());
-    Ok(())
+/// Where the compiler is compiled. Kept between builds: most of the time goes into crates that
+/// seldom change.
+fn compiler_target(paths: &Paths) -> Result<PathBuf> {
+    let target = paths.cache.join("aot-compiler-target");
+    make_dir(&target)?;
+    Ok(target)
+}
+
+/// What cargo needs to know in the image.
+fn compiler_environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", "/pgl/rust/bin"),
+        ("CARGO_HOME", "/pgl/cargo"),
+        ("CARGO_TARGET_DIR", "/pgl/target"),
+        ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
+        ("CC", "gcc"),
+        ("CXX", "g++"),
+        ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
+        ("CARGO_TERM_COLOR", "never"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// Compiles every module that a step made, for a target.

@@ -60,7 +60,7 @@ pub(crate) fn pgxs(
 }
 
 /// Says which patch, file and hunk is meant when that is what failed.
-fn explain_patch(context: &StepContext<'_>, source: &str, error: Error) -> Error {
+pub(super) fn explain_patch(context: &StepContext<'_>, source: &str, error: Error) -> Error {
     let log = fs::read_to_string(&context.log).unwrap_or_default();
     match failed_patch(&log) {
         None => error,

@@ -146,8 +146,16 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .text("image", image_inputs)?
             .tree("sources", &assets.join("guest/programs"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
-            .tree("setjmp", &assets.join("guest/overlay/src/backend/port/pgl_setjmp.c"))?
+            .files(
+                "headers",
+                &assets.join("guest/overlay/src/include"),
+                ["pgl_host.h", "pgl_numbers.h", "pgl_process.h"],
+            )?
+            .files(
+                "shared sources",
+                &assets.join("guest/overlay/src/backend/port"),
+                ["pgl_dtoa.c", "pgl_locale.c", "pgl_pow5.h", "pgl_process.c", "pgl_setjmp.c", "pgl_strtod.c"],
+            )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .tree("post-link", &root.join("xtask/src/wasm"))?
             .tree("step", &root.join("xtask/src/assets/programs.rs"))?,
@@ -157,6 +165,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
         inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?
+            .tree("patches", &assets.join("patches/wasmer-compiler-llvm"))?
             .text("image", image_inputs)?
             .text("rust", &host.rust)?,
         after: vec![],

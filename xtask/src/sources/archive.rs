@@ -15,6 +15,9 @@ use crate::paths::Paths;
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
+/// The index of source packages of a suite's component that the lock's archives come from.
+pub(crate) const SOURCES: &str = "main/source/Sources.xz";
+
 /// A Release file is some hundred kilobytes; more is not read.
 const RELEASE_LIMIT: u64 = 16 << 20;
 

@@ -1,13 +1,17 @@
 //! `sources check`: the lock against everything else in the checkout that states a version, and, on
 //! request, against a mirror. Reading the lock has already validated its form.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
+use super::archive::{SOURCES, Suite};
 use super::fetch;
+use super::index::{self, Original};
 use super::lock::{Artifact, Lock};
 use super::mirror::Mirrors;
 use super::recipe::{Recipe, Root};
+use super::update::source_package;
 use super::version;
 use crate::error::{Context as _, Error, Result};
 use crate::paths::Paths;
@@ -68,6 +72,57 @@ pub(crate) fn online(lock: &Lock, mirrors: &Mirrors) -> Result<()> {
         problems.join("\n    ")
     ))
     .repair("pin them again, or name a mirror that still has them with `--debian-mirror`"))
+}
+
+/// What the suites' indexes have that is newer than the pinned source archives, of the same major
+/// version, and whether the mirrors serve it. An index may name an archive that no mirror has yet.
+pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec<String>> {
+    let client = fetch::client();
+    let mut indexes: BTreeMap<&str, String> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for archive in &lock.archives {
+        let suite = archive.suite.as_str();
+        if !indexes.contains_key(suite) {
+            indexes.insert(suite, Suite::open(paths, mirrors, suite)?.index(SOURCES)?);
+        }
+        let originals = index::originals(&indexes[suite], source_package(&archive.path))?;
+        let Some(newest) = newest_of_major(&archive.version, &originals) else { continue };
+        let mut reasons = Vec::new();
+        let served = mirrors.urls(&newest.path).any(|url| match head(&client, &url, newest.size) {
+            Ok(()) => true,
+            Err(reason) => {
+                reasons.push(format!("{url}: {reason}"));
+                false
+            }
+        });
+        lines.push(newer_line(archive, version::upstream(&newest.version), served, &reasons));
+    }
+    Ok(lines)
+}
+
+/// The newest of the archives whose version is larger than the pinned one and has the same first number.
+fn newest_of_major<'a>(pinned: &str, originals: &'a [Original]) -> Option<&'a Original> {
+    let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+    originals
+        .iter()
+        .filter(|o| {
+            let version = version::upstream(&o.version);
+            major(version) == major(pinned) && version::compare(version, pinned).is_gt()
+        })
+        .max_by(|a, b| version::compare(&a.version, &b.version))
+}
+
+fn newer_line(archive: &Artifact, version: &str, served: bool, reasons: &[String]) -> String {
+    let Artifact { name, version: pinned, suite, .. } = archive;
+    if served {
+        format!("{name} {version} is out ({suite}), {pinned} is pinned: run `cargo xtask sources update {name}`")
+    } else {
+        format!(
+            "{name} {version} is out ({suite}), {pinned} is pinned: its archive is not served ({}); try again \
+             later, or name a mirror that has it with `--debian-mirror`",
+            reasons.join("; ")
+        )
+    }
 }
 
 fn head(client: &ureq::Agent, url: &str, size: u64) -> std::result::Result<(), String> {
@@ -176,6 +231,38 @@ mod tests {
         "#);
         let rust: toml::Table = "[workspace.package]\nrust-version = \"1.9\"\n".parse().unwrap();
         insta::assert_snapshot!(declared(&Lock { toolchains: vec![toolchain("rust", "1.95.0")], ..lock }, &rust, &cargo_lock)[0], @"[[toolchain]] rust: expected 1.9 as Cargo.toml has it, found 1.95.0");
+    }
+
+    #[test]
+    fn newer_releases_of_the_same_major_version_are_found() {
+        let original = |version: &str| Original {
+            version: version.to_owned(),
+            path: format!("pool/{version}"),
+            size: 1,
+            sha256: "0".repeat(64),
+        };
+        let all = ["17.9-1", "17.12-0+deb13u1", "17.11-1", "18.1-1"].map(original);
+        assert_eq!(newest_of_major("17.11", &all).map(|o| o.path.as_str()), Some("pool/17.12-0+deb13u1"));
+        assert_eq!(newest_of_major("17.12", &all), None);
+        assert_eq!(newest_of_major("16.4", &all), None);
+        assert_eq!(newest_of_major("1", &[original("17.1-1")]), None);
+    }
+
+    #[test]
+    fn a_newer_release_is_told_with_what_to_do() {
+        let archive = Artifact {
+            name: "postgresql".to_owned(),
+            version: "17.11".to_owned(),
+            suite: "trixie".to_owned(),
+            path: "pool/x".to_owned(),
+            size: 1,
+            sha256: "0".repeat(64),
+            license: "PostgreSQL".to_owned(),
+            role: Role::Guest,
+        };
+        insta::assert_snapshot!(newer_line(&archive, "17.12", true, &[]), @"postgresql 17.12 is out (trixie), 17.11 is pinned: run `cargo xtask sources update postgresql`");
+        let reasons = ["m/pool/x: the mirror answered 404".to_owned()];
+        insta::assert_snapshot!(newer_line(&archive, "17.12", false, &reasons), @"postgresql 17.12 is out (trixie), 17.11 is pinned: its archive is not served (m/pool/x: the mirror answered 404); try again later, or name a mirror that has it with `--debian-mirror`");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) enum Verb {
     Fetch(MirrorOption),
     /// Compare sources.lock with the checkout
     Check {
-        /// Ask the mirrors for each file too
+        /// Ask the mirrors for each file too, and for newer releases of the source archives
         #[arg(long)]
         online: bool,
         #[command(flatten)]
@@ -68,7 +68,11 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             let lock = Lock::read(&paths.lock())?;
             check::offline(paths, &lock)?;
             if online {
-                check::online(&lock, &mirror::Mirrors::discover(&mirror.debian_mirror)?)?;
+                let mirrors = mirror::Mirrors::discover(&mirror.debian_mirror)?;
+                check::online(&lock, &mirrors)?;
+                for line in check::newer(paths, &lock, &mirrors)? {
+                    println!("{line}");
+                }
             }
             let (packages, native) = (lock.packages.len(), lock.native.len());
             println!(

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use super::archive::Suite;
+use super::archive::{SOURCES, Suite};
 use super::fetch;
 use super::index;
 use super::license::{self, Copyright};
@@ -238,7 +238,7 @@ fn archive(paths: &Paths, mirrors: &Mirrors, old: &Lock, remains: &Remains, opti
         ))
         .repair("pass --suite, --package and --license for a new entry or for one that lacks them"));
     };
-    let text = Suite::open(paths, mirrors, suite)?.index("main/source/Sources.xz")?;
+    let text = Suite::open(paths, mirrors, suite)?.index(SOURCES)?;
     let newest = index::originals(&text, package)?.into_iter().max_by(|a, b| version::compare(&a.version, &b.version));
     let Some(original) = newest else {
         return Err(Error::new(format!(
@@ -259,7 +259,7 @@ fn archive(paths: &Paths, mirrors: &Mirrors, old: &Lock, remains: &Remains, opti
 }
 
 /// The source package a pool path belongs to: its last directory.
-fn source_package(path: &str) -> &str {
+pub(super) fn source_package(path: &str) -> &str {
     path.rsplit('/').nth(1).unwrap_or_default()
 }
 

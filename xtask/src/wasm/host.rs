@@ -11,12 +11,13 @@ use super::interface::ExternType;
 /// Functions of module `pgl_host`: name, parameters, results. The same list as
 /// assets/guest/overlay/src/include/pgl_host.h has for the guest; a difference shows at the link
 /// check of the built guest as an import that nothing satisfies.
-const PGL_HOST: [(&str, &[ValType], &[ValType]); 11] = {
+const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
     use ValType::{I32, I64};
     [
         ("input_read", &[I32, I32], &[I32]),
         ("input_ready", &[], &[I32]),
         ("output_write", &[I32, I32], &[I32]),
+        ("client_left", &[], &[I32]),
         ("wait", &[I32], &[I32]),
         ("timer_set", &[I64], &[]),
         ("random_fill", &[I32, I32], &[I32]),

@@ -36,6 +36,11 @@ impl Guest {
         Self(Arc::new(Slot { instance: Mutex::new(Some(instance)), announced: AtomicBool::new(false) }))
     }
 
+    /// No guest at all.
+    pub fn gone() -> Self {
+        Self(Arc::new(Slot { instance: Mutex::new(None), announced: AtomicBool::new(false) }))
+    }
+
     /// The guest, for as long as the result is held.
     pub fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
         self.0.lock()

@@ -9,7 +9,7 @@ use crate::fs::errno::Errno;
 use crate::wasm::host::{Host, with};
 
 /// Version of the border that this crate speaks.
-pub const VERSION: i32 = 3;
+pub const VERSION: i32 = 4;
 
 /// Module name of the imports.
 pub const MODULE: &str = "pgl_host";
@@ -47,6 +47,7 @@ pub fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
     define("input_ready", Function::new_typed_with_env(store, env, input_ready));
     define("input_read", Function::new_typed_with_env(store, env, input_read));
     define("output_write", Function::new_typed_with_env(store, env, output_write));
+    define("client_left", Function::new_typed_with_env(store, env, client_left));
     define("wait", Function::new_typed_with_env(store, env, wait));
     define("timer_set", Function::new_typed_with_env(store, env, timer_set));
     define("random_fill", Function::new_typed_with_env(store, env, random_fill));
@@ -74,6 +75,11 @@ fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
         taken.then_some(()).ok_or(Errno::PIPE)
     });
     if taken.is_ok() { 0 } else { -1 }
+}
+
+fn client_left(mut env: FunctionEnvMut<'_, Host>) -> i32 {
+    let left = env.data_mut().streams.client_left();
+    i32::from(left.closed) | i32::from(left.goodbye) << 1
 }
 
 fn wait(env: FunctionEnvMut<'_, Host>, timeout_ms: i32) -> i32 {

@@ -344,11 +344,16 @@ impl Files {
         Ok(())
     }
 
+    /// The working directory is no more: a relative path names nothing.
+    pub fn lose_directory(&mut self) {
+        self.working_directory.clear();
+    }
+
     /// The absolute path that a call means, and whether it can only be a directory.
     fn resolve(&self, (fd, path): At<'_>) -> Result<(String, bool)> {
         let start = if fd == CWD_FD { &self.working_directory } else { &*self.descriptor(fd)?.path };
         if start.is_empty() && !path.starts_with('/') {
-            return Err(Errno::NOTDIR);
+            return Err(if fd == CWD_FD { Errno::NOENT } else { Errno::NOTDIR });
         }
         normalise(start, path)
     }
@@ -480,6 +485,9 @@ mod tests {
         assert!(files.open((CWD_FD, "x"), OpenOptions::default(), false, 2).is_ok());
         assert_eq!(files.open((ROOT_FD, "x"), OpenOptions::default(), false, 2), Err(Errno::NOENT));
         assert_eq!(files.change_directory("x"), Err(Errno::NOTDIR));
+        files.lose_directory();
+        assert_eq!(files.open((CWD_FD, "x"), OpenOptions::default(), false, 2), Err(Errno::NOENT));
+        assert!(files.open((CWD_FD, "/d/x"), OpenOptions::default(), false, 2).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One WebAssembly process: an instance of a module with its files, world and imports, from instantiation to its exit or trap. It owns how a module comes to run,
 //! how its exports are called and what becomes of it. What the module is, PostgreSQL or a client program, is its users' business.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
@@ -335,7 +336,10 @@ fn tasks() -> Result<Arc<dyn VirtualTaskManager>> {
     static TASKS: OnceLock<std::result::Result<Arc<TokioTaskManager>, String>> = OnceLock::new();
     let tasks = TASKS.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).thread_name("pglite-oxide-tasks").enable_time().build();
+        builder.worker_threads(1).thread_name("pglite-oxide-tasks").enable_time();
+        // It panics where the system has no more threads.
+        let runtime = catch_unwind(AssertUnwindSafe(|| builder.build()));
+        let runtime = runtime.map_err(|_| "the system has no room for another thread".to_string())?;
         runtime.map(|runtime| Arc::new(TokioTaskManager::new(runtime))).map_err(|error| error.to_string())
     });
     match tasks {

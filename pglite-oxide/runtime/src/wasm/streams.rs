@@ -13,6 +13,20 @@ const BUFFER_KEPT_MAX: usize = 1 << 20;
 pub trait Source: Send {
     /// Puts at least one whole message into the empty input, or says why there is none.
     fn more(&mut self, input: &mut BytesMut) -> More;
+
+    /// Whether the client has left, as far as that is known without waiting.
+    fn client_left(&mut self) -> ClientLeft {
+        ClientLeft::default()
+    }
+}
+
+/// What is known of a client that may have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientLeft {
+    /// It has closed its side of the connection.
+    pub closed: bool,
+    /// The next to be read is its Terminate message or the end of its input.
+    pub goodbye: bool,
 }
 
 /// What a source has for a guest.
@@ -109,6 +123,14 @@ impl Streams {
         buffer[..count].copy_from_slice(&rest[..count]);
         self.taken += count;
         Some(count)
+    }
+
+    /// Whether the client has left. Without a source there is none that could.
+    pub fn client_left(&mut self) -> ClientLeft {
+        let source = self.source.as_mut();
+        source.map_or_else(ClientLeft::default, |source| {
+            source.get_mut().unwrap_or_else(PoisonError::into_inner).client_left()
+        })
     }
 
     /// Takes output of the guest. False: nobody reads any more.

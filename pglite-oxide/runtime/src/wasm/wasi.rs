@@ -332,6 +332,9 @@ fn fd_tell(env: Env<'_>, fd: u32, out: u32) -> i32 {
 fn getcwd(env: Env<'_>, buf: u32, len: u32) -> i32 {
     call(env, |host, memory| {
         let path = host.files.working_directory();
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
         let capacity = memory.read_u32(len)? as usize;
         memory.write(len, &(path.len() as u32).to_le_bytes())?;
         if path.len() > capacity {

@@ -4,6 +4,7 @@ mod place;
 mod serve;
 mod tools;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
         Verb::Psql(arguments) => tools::psql(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("pglite: {error}");
+        // Nobody may read what is said there.
+        let _ = writeln!(std::io::stderr(), "pglite: {error}");
         ExitCode::from(FAILED)
     })
 }

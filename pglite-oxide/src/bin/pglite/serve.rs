@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::str::FromStr;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Args;
-use pglite_oxide::{Listen, PgliteServer};
+use pglite_oxide::{Listen, PgliteServer, cli};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -56,8 +57,9 @@ struct Address {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // From here on, a signal ends the server in good order, whenever it comes.
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    let listen = arguments.listen()?.on_error(|error| eprintln!("pglite: {error}"));
+    let mut signals = Signals::new(cli::not_ignored(&[SIGHUP, SIGINT, SIGTERM])?)?;
+    // Nobody may read what is said there.
+    let listen = arguments.listen()?.on_error(|error| drop(writeln!(std::io::stderr(), "pglite: {error}")));
     let server = arguments.place.builder().serve(&listen)?;
     announce(&server, arguments)?;
     let code = match &arguments.run {
@@ -75,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn announce(server: &PgliteServer, arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.print_uri {
         if arguments.run.is_none() {
-            eprintln!("pglite: listening; connect to {}", server.connection_uri());
+            let _ = writeln!(std::io::stderr(), "pglite: listening; connect to {}", server.connection_uri());
         }
         return Ok(());
     }
@@ -87,16 +89,39 @@ fn announce(server: &PgliteServer, arguments: &Arguments) -> Result<(), Failure>
 
 /// Runs a command to its end and returns its exit code. Signals are passed on to it: how to end is its business.
 fn accompany(server: &PgliteServer, command: &str, mut signals: Signals) -> Result<ExitCode, Failure> {
+    let handle = signals.handle();
+    // The thread comes first: if there can be none, there is no command to end. Signals wait for it.
+    let (tell, told) = mpsc::channel();
+    let passing_on = std::thread::Builder::new()
+        .name("pglite-signals".to_string())
+        .spawn(move || {
+            if let Ok(process) = told.recv() {
+                signals.forever().for_each(|signal| pass_on(process, signal));
+            }
+        })
+        .map_err(|cause| format!("--run: cannot spawn a thread: {cause}"))?;
     let mut shell = if cfg!(windows) { Command::new("cmd") } else { Command::new("/bin/sh") };
-    shell.arg(if cfg!(windows) { "/C" } else { "-c" }).arg(command).envs(server.environment());
-    let mut child = shell.spawn().map_err(|cause| format!("--run: cannot start {command:?}: {cause}"))?;
-    let (process, handle) = (child.id(), signals.handle());
-    let passing_on = std::thread::spawn(move || signals.forever().for_each(|signal| pass_on(process, signal)));
-    let status = child.wait().map_err(|cause| format!("--run: cannot wait for {command:?}: {cause}"));
+    shell.arg(if cfg!(windows) { "/C" } else { "-c" }).arg(command);
+    let child = server.set_environment(&mut shell).spawn();
+    let mut companion = Companion(child.map_err(|cause| format!("--run: cannot start {command:?}: {cause}"))?);
+    // The thread waits for it.
+    let _ = tell.send(companion.0.id());
+    let status = companion.0.wait().map_err(|cause| format!("--run: cannot wait for {command:?}: {cause}"));
     handle.close();
     // It can only have panicked, which it said.
     let _ = passing_on.join();
     Ok(ExitCode::from(exit_code(status?)))
+}
+
+/// A command that does not outlive its server, whatever happens here.
+struct Companion(Child);
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        // After a wait that succeeded, neither does anything.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Arguments {

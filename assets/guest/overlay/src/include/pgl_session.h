@@ -1,5 +1,12 @@
-/*
- * How the patched parts of PostgreSQL and the layer between them and the host (src/backend/port/pgl_*.c) call each other.
+/*-------------------------------------------------------------------------
+ *
+ * pgl_session.h
+ *	  How the patched parts of PostgreSQL and the layer between them and the
+ *	  host (src/backend/port/pgl_*.c) call each other.
+ *
+ * src/include/pgl_session.h
+ *
+ *-------------------------------------------------------------------------
  */
 #ifndef PGL_SESSION_H
 #define PGL_SESSION_H
@@ -26,14 +33,22 @@ extern void pgl_connect(void);
 /* Waits until the client has said as whom it wants to connect to what. */
 extern void pgl_await_client(struct Port *port);
 
-/* How the client has to prove who it is: an environment variable names the method as in pg_hba.conf, trust or scram-sha-256. */
+/*
+ * How clients authenticate: an environment variable names the method as in
+ * pg_hba.conf, trust or scram-sha-256.
+ */
 #define PGL_AUTHENTICATION "PGL_AUTHENTICATION"
 extern struct HbaLine *pgl_hba_line(void);
 
-/* Reads a start-up packet into the port. False: there is none to go on with. */
+/*
+ * Reads a start-up packet into the port.  False: there is none to go on with.
+ */
 extern bool pgl_read_startup_packet(struct Port *port);
 
-/* PostgresMain, cut where a message is awaited: processes the messages that are there and returns. */
+/*
+ * PostgresMain, cut where a message is awaited: processes the messages that
+ * are there and returns.
+ */
 extern void PostgresMainPump(void);
 
 /* Asks for a checkpoint and returns. */
@@ -48,12 +63,15 @@ extern void pgl_perform_requested_checkpoint(void);
 /* What of the work between messages is due, as PGL_DUE_* flags. */
 extern int32_t pgl_maintenance_due(void);
 
+/* Asks for a run of autovacuum, whether or not it is enabled, and returns. */
+extern void pgl_request_autovacuum(void);
+
 /* A run of an autovacuum worker, and what restores the session after it. */
 extern void pgl_autovacuum(void);
 extern void pgl_autovacuum_end(void);
 
 /* Dynamic shared memory, in the terms of dsm_impl.c. */
-extern bool pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size, void **mapped_address, Size *mapped_size,
-					   int elevel);
+extern bool pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size,
+					   void **mapped_address, Size *mapped_size, int elevel);
 
-#endif
+#endif							/* PGL_SESSION_H */

@@ -1,6 +1,8 @@
 /*
- * Dynamic shared memory segments as ranges of linear memory. It stands where other platforms map files ("mmap"), and serves an instance that is its own only
- * backend: a segment is allocated once and attaching to it finds it again.
+ * Dynamic shared memory segments as ranges of linear memory.  It stands where
+ * other platforms map files ("mmap"), and serves an instance that is its own
+ * only backend: a segment is allocated once and attaching to it finds it
+ * again.
  */
 #include "postgres.h"
 
@@ -8,6 +10,7 @@
 
 #include "storage/dsm_impl.h"
 #include "utils/elog.h"
+#include "utils/memutils.h"
 #include "pgl_session.h"
 
 typedef struct Segment
@@ -21,7 +24,8 @@ typedef struct Segment
 static Segment *segments;
 
 bool
-pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size, void **mapped_address, Size *mapped_size, int elevel)
+pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size,
+		   void **mapped_address, Size *mapped_size, int elevel)
 {
 	Segment   **link = &segments;
 
@@ -38,14 +42,19 @@ pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size, void **mapped_addres
 				if (*link != NULL)
 					return false;	/* the caller tries another handle */
 				made = malloc(sizeof(Segment));
-				memory = aligned_alloc(PG_IO_ALIGN_SIZE, TYPEALIGN(PG_IO_ALIGN_SIZE, request_size));
+				memory = NULL;
+				if (request_size <= MaxAllocHugeSize)
+					memory = aligned_alloc(PG_IO_ALIGN_SIZE,
+										   TYPEALIGN(PG_IO_ALIGN_SIZE,
+													 request_size));
 				if (made == NULL || memory == NULL)
 				{
 					free(made);
 					free(memory);
 					ereport(elevel,
 							(errcode(ERRCODE_OUT_OF_MEMORY),
-							 errmsg("could not allocate a dynamic shared memory segment of %zu bytes", request_size)));
+							 errmsg("could not allocate a dynamic shared memory segment of %zu bytes",
+									request_size)));
 					return false;
 				}
 				MemSet(memory, 0, request_size);
@@ -63,7 +72,8 @@ pgl_dsm_op(dsm_op op, dsm_handle handle, Size request_size, void **mapped_addres
 			if (*link == NULL)
 			{
 				ereport(elevel,
-						(errmsg("there is no dynamic shared memory segment %u", handle)));
+						(errmsg("there is no dynamic shared memory segment %u",
+								handle)));
 				return false;
 			}
 			*mapped_address = (*link)->memory;

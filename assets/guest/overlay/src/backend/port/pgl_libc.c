@@ -1,6 +1,35 @@
-/*
- * What PostgreSQL asks of a C library and the WASIX one answers in a way that does not fit a guest driven by its host. Each function here takes the
- * place of the library's function of the same name; all of PostgreSQL, side modules included, then uses it unchanged.
+/*-------------------------------------------------------------------------
+ *
+ * pgl_libc.c
+ *	  What the server asks of a C library and the WASIX one answers in a way
+ *	  that does not fit a guest that its host drives.
+ *
+ * Each function here takes the place of the library's function of the same
+ * name; all of PostgreSQL, side modules included, then uses it unchanged.
+ * What client programs need too is in files of its own: pgl_process.c,
+ * pgl_locale.c, pgl_strtod.c, pgl_dtoa.c.
+ *
+ * What the library answers with success although it does nothing, and what is
+ * done about it:
+ *
+ * setlocale, newlocale: any name is a locale.  Refused in pgl_locale.c.
+ * fsync, fdatasync: nothing is synced.  Replaced here.
+ * O_SYNC, O_DSYNC: accepted and ignored.  Not defined (sysroot/fcntl.h).
+ * MS_ASYNC: mmap's copies of files.  Not defined (port/wasix.h).
+ * sigaction, sigprocmask, kill: of a process that gets signals between any
+ *		two instructions, which this one does not.  Replaced in pgl_process.c.
+ * chmod: success even if there is no such file.  Replaced here.
+ * umask: returns its argument.  Left: files have no permissions that it could
+ *		take away, and PostgreSQL uses the result to set it again only.
+ * posix_fadvise: advice.  Left.
+ * dlclose: success, and the module stays.  Left: PostgreSQL closes a library
+ *		only if it cannot be used, which ends in an error anyway.
+ * getrusage: processor time only, the other fields are 0.  Left: statistics.
+ * geteuid, getuid: always 0.  Left: the process is alone in its system.
+ *
+ * chown, setsid, popen, system and the functions of sockets fail, and say so.
+ *
+ *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
@@ -8,76 +37,16 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "pgl_host.h"
+#include "pgl_process.h"
 #include "pgl_session.h"
 
-static void (*handlers[NSIG]) (int);
-
-/*
- * Signals are calls: handlers are kept here, and pgl_dispatch_interrupts runs them at the places where PostgreSQL looks for interrupts.
- */
-int
-sigaction(int signo, const struct sigaction *new_action, struct sigaction *old_action)
-{
-	if (signo <= 0 || signo >= NSIG)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	if (old_action)
-	{
-		MemSet(old_action, 0, sizeof(*old_action));
-		old_action->sa_handler = handlers[signo];
-	}
-	if (new_action)
-		handlers[signo] = new_action->sa_handler;
-	return 0;
-}
-
+/* A session without a handler for a signal goes on. */
 void
-pgl_raise(int signo)
+pgl_default_action(int signo)
 {
-	void		(*handler) (int) = handlers[signo];
-
-	if (handler != SIG_DFL && handler != SIG_IGN)
-		handler(signo);
-}
-
-/* The only process this one knows is itself. */
-int
-kill(pid_t pid, int signo)
-{
-	if (pid != getpid() && pid != -getpid())
-	{
-		errno = ESRCH;
-		return -1;
-	}
-	if (signo < 0 || signo >= NSIG)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	if (signo != 0)
-		pgl_raise(signo);
-	return 0;
-}
-
-/* One timer, run by the host. */
-int
-setitimer(int which, const struct itimerval *new_value, struct itimerval *old_value)
-{
-	int64		delay = new_value->it_value.tv_sec * INT64CONST(1000000) + new_value->it_value.tv_usec;
-
-	if (which != ITIMER_REAL || old_value != NULL)
-	{
-		errno = EINVAL;
-		return -1;
-	}
-	pgl_host_timer_set(delay);
-	return 0;
 }
 
 static int
@@ -104,7 +73,7 @@ fdatasync(int fd)
 	return sync_file(fd, 1);
 }
 
-/* Files have no permissions to set. That there is no such file is still an error. */
+/* Files have no permissions.  That there is no such file is an error. */
 int
 pgl_chmod(const char *path, mode_t mode)
 {
@@ -113,7 +82,10 @@ pgl_chmod(const char *path, mode_t mode)
 	return stat(path, &status);
 }
 
-/* PostgreSQL derives max_stack_depth from this: the size of the stack in linear memory. */
+/*
+ * The size of the stack in linear memory, from which PostgreSQL derives
+ * max_stack_depth.
+ */
 int
 getrlimit(int resource, struct rlimit *limit)
 {

@@ -1,8 +1,16 @@
-/*
- * What PostgreSQL leaves to processes beside the session, done by the session: checkpoints (the checkpointer), flushing of asynchronous commits (the WAL
- * writer), vacuum and analyze (autovacuum).
+/*-------------------------------------------------------------------------
  *
- * This file owns when that is due and the frame around it. The work itself is PostgreSQL's own.
+ * pgl_maintenance.c
+ *	  What PostgreSQL leaves to processes beside the session, done by the
+ *	  session: checkpoints (the checkpointer), flushing of asynchronous
+ *	  commits (the WAL writer), vacuum and analyze (autovacuum).
+ *
+ * This file owns when that is due and the frame around it.  The work itself
+ * is PostgreSQL's own.
+ *
+ * src/backend/port/pgl_maintenance.c
+ *
+ *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
@@ -29,15 +37,25 @@
 #include "pgl_session.h"
 
 /*
- * Besides every autovacuum_naptime, tables are looked at whenever this much WAL has been written: a session that works without a pause would otherwise
- * bloat its tables for a whole naptime, with nobody beside it to clean up.
+ * Besides every autovacuum_naptime, tables are looked at whenever this much
+ * WAL has been written: a session that works without a pause would otherwise
+ * bloat its tables for a whole naptime, with no process beside it to clean
+ * up.
  */
 #define AUTOVACUUM_WAL_BYTES (4 * 1024 * 1024)
 
-PGL_EXPORT("pgl_checkpoint") int32_t pgl_checkpoint(void);
-PGL_EXPORT("pgl_maintain") int32_t pgl_maintain(void);
+PGL_EXPORT("pgl_checkpoint")
+int32_t		pgl_checkpoint(void);
 
-static int	requested_checkpoint;	/* flags of the checkpoint that is wanted; 0: none */
+PGL_EXPORT("pgl_maintain")
+int32_t		pgl_maintain(void);
+
+/* Flags of the checkpoint that is wanted; 0: none. */
+static int	requested_checkpoint;
+
+/* A run of autovacuum is wanted, be it enabled or not. */
+static bool requested_autovacuum;
+
 static TimestampTz last_checkpoint;
 static TimestampTz last_autovacuum;
 static XLogRecPtr autovacuum_lsn;
@@ -56,7 +74,19 @@ pgl_request_checkpoint(int flags)
 }
 
 /*
- * Called where interrupts are served: no lightweight lock is held and no critical section open, so a checkpoint can do what it does beside a session.
+ * Called when old transactions come near the limit, in place of the signal
+ * that makes the postmaster start an autovacuum launcher.
+ */
+void
+pgl_request_autovacuum(void)
+{
+	requested_autovacuum = true;
+}
+
+/*
+ * Called where interrupts are served: no lightweight lock is held and no
+ * critical section open, so a checkpoint can do what it does beside a
+ * session.
  */
 void
 pgl_perform_requested_checkpoint(void)
@@ -67,7 +97,10 @@ pgl_perform_requested_checkpoint(void)
 		return;
 	if (MyProc->delayChkptFlags != 0)
 	{
-		/* It would wait for this very session: look again at the next interrupt check. */
+		/*
+		 * It would wait for this very session: look again at the next
+		 * interrupt check.
+		 */
 		InterruptPending = true;
 		return;
 	}
@@ -78,7 +111,8 @@ pgl_perform_requested_checkpoint(void)
 }
 
 /*
- * Makes a checkpoint whatever state the session is in between two messages. 0: done.
+ * Makes a checkpoint whatever state the session is in between two messages. 0:
+ * done.
  */
 int32_t
 pgl_checkpoint(void)
@@ -87,7 +121,8 @@ pgl_checkpoint(void)
 }
 
 /*
- * What is due, in the terms of pgl_pump's result. It is asked after every batch of messages and reads no clock unless it must.
+ * What is due, in the terms of pgl_pump's result.  It is asked after every
+ * batch of messages and reads no clock unless it must.
  */
 int32_t
 pgl_maintenance_due(void)
@@ -98,7 +133,10 @@ pgl_maintenance_due(void)
 
 	if (last_checkpoint == 0)
 	{
-		/* The first batch of this session; start-up has recovered and checked what was there. */
+		/*
+		 * The first batch of this session; start-up has recovered and checked
+		 * what was there.
+		 */
 		last_checkpoint = last_autovacuum = now;
 		autovacuum_lsn = GetXLogInsertRecPtr();
 	}
@@ -108,21 +146,26 @@ pgl_maintenance_due(void)
 	if (IsTransactionOrTransactionBlock())
 		return due;
 
+	if (requested_autovacuum)
+		due |= PGL_DUE_NOW;
 	lsn = GetXLogInsertRecPtr();
 	if (lsn != autovacuum_lsn)
 	{
 		if (AutoVacuumingActive() &&
 			(lsn - autovacuum_lsn >= AUTOVACUUM_WAL_BYTES ||
-			 TimestampDifferenceExceeds(last_autovacuum, now, autovacuum_naptime * 1000)))
+			 TimestampDifferenceExceeds(last_autovacuum, now,
+										autovacuum_naptime * 1000)))
 			due |= PGL_DUE_NOW;
-		if (TimestampDifferenceExceeds(last_checkpoint, now, CheckPointTimeout * 1000))
+		if (TimestampDifferenceExceeds(last_checkpoint, now,
+									   CheckPointTimeout * 1000))
 			due |= PGL_DUE_NOW;
 	}
 	return due;
 }
 
 /*
- * Does what is due, between two batches of messages. Nothing of it reaches the client; failures are in the log. Returns what is due after that.
+ * Does what is due, between two batches of messages.  Nothing of it reaches
+ * the client; failures are in the log.  Returns what is due after that.
  */
 int32_t
 pgl_maintain(void)
@@ -145,20 +188,35 @@ pgl_maintain(void)
 	if (IsTransactionOrTransactionBlock())
 		return 0;
 
-	if (TimestampDifferenceExceeds(last_checkpoint, now, CheckPointTimeout * 1000))
+	/* A request to cancel found no statement, and is not meant for this. */
+	QueryCancelPending = false;
+
+	if (TimestampDifferenceExceeds(last_checkpoint, now,
+								   CheckPointTimeout * 1000))
 		(void) checkpoint(CHECKPOINT_CAUSE_TIME);
-	if (AutoVacuumingActive() &&
-		(GetXLogInsertRecPtr() - autovacuum_lsn >= AUTOVACUUM_WAL_BYTES ||
-		 TimestampDifferenceExceeds(last_autovacuum, now, autovacuum_naptime * 1000)))
+	if (requested_autovacuum ||
+		(AutoVacuumingActive() &&
+		 (GetXLogInsertRecPtr() - autovacuum_lsn >= AUTOVACUUM_WAL_BYTES ||
+		  TimestampDifferenceExceeds(last_autovacuum, now,
+									 autovacuum_naptime * 1000))))
 	{
 		autovacuum();
+
+		/*
+		 * The run asks for another one if a database is still old.  That is
+		 * not this one, or nothing can be done about it now.
+		 */
+		requested_autovacuum = false;
 		last_autovacuum = now;
 		autovacuum_lsn = GetXLogInsertRecPtr();
 	}
 	return unflushed_commits() ? PGL_DUE_FLUSH : 0;
 }
 
-/* Counts a checkpoint that was made, and reports what was counted and the WAL it wrote, as the checkpointer does. */
+/*
+ * Counts a checkpoint that was made, and reports what was counted and the WAL
+ * it wrote, as the checkpointer does.
+ */
 void
 pgl_count_checkpoint(int flags)
 {
@@ -170,15 +228,20 @@ pgl_count_checkpoint(int flags)
 	pgstat_report_wal(true);
 }
 
-/* Commits that were acknowledged before they were durable, as synchronous_commit = off allows. */
+/*
+ * Commits that were acknowledged before they were durable, as
+ * synchronous_commit = off allows.
+ */
 static bool
 unflushed_commits(void)
 {
-	return enableFsync && XactLastCommitEnd != InvalidXLogRecPtr && XLogNeedsFlush(XactLastCommitEnd);
+	return enableFsync && XactLastCommitEnd != InvalidXLogRecPtr &&
+		XLogNeedsFlush(XactLastCommitEnd);
 }
 
 /*
- * A checkpoint in the middle of whatever the session does. It has a resource owner of its own, so that nothing of it is the transaction's.
+ * A checkpoint in the middle of whatever the session does.  It has a resource
+ * owner of its own, so that nothing of it is the transaction's.
  */
 static bool
 checkpoint(int flags)
@@ -190,9 +253,10 @@ checkpoint(int flags)
 	volatile bool done = false;
 	MemoryContext context;
 
-	context = AllocSetContextCreate(TopMemoryContext, "Checkpoint", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "Checkpoint",
+									ALLOCSET_DEFAULT_SIZES);
 
-	/* Nobody but the log is told about it. */
+	/* The log alone is told about it. */
 	whereToSendOutput = DestNone;
 	HOLD_INTERRUPTS();
 	PG_TRY();
@@ -227,7 +291,13 @@ checkpoint(int flags)
 }
 
 /*
- * A run of an autovacuum worker. The session's own user and settings take no part in it, as they would not in a process beside it.
+ * A run of an autovacuum worker.  The session's own user takes no part in it,
+ * nor do the settings that AutoVacWorkerMain() overrides.
+ *
+ * The settings are set and restored here as variables.  A GUC nest level
+ * cannot hold them: the run consists of several transactions, and the end of
+ * the first one restores what was set in all levels.  Nor can
+ * SetConfigOption() as in a worker, which would change what RESET restores.
  */
 static void
 autovacuum(void)
@@ -264,7 +334,10 @@ autovacuum(void)
 	{
 		PG_exception_stack = &local_sigjmp_buf;
 
-		/* What this session counted and has not yet told decides which tables are due. */
+		/*
+		 * What this session counted and has not yet told decides which tables
+		 * are due.
+		 */
 		pgstat_report_stat(true);
 		SetCurrentStatementStartTimestamp();
 		pgl_autovacuum();

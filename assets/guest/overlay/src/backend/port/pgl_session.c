@@ -1,8 +1,16 @@
-/*
- * Entry points of the guest: what the host calls to start a session, to have its messages processed, and to run PostgreSQL's other modes.
+/*-------------------------------------------------------------------------
  *
- * This file owns the way in and out. Starting up and message processing are PostgreSQL's own (PostgresSingleUserMain and PostgresMain, patched
- * to return to their caller).
+ * pgl_session.c
+ *	  Entry points of the guest: what the host calls to start a session, to
+ *	  have its messages processed, and to run PostgreSQL's other modes.
+ *
+ * This file owns the way in and out.  Starting up and message processing are
+ * PostgreSQL's own (PostgresSingleUserMain and PostgresMain, patched to
+ * return to their caller).
+ *
+ * src/backend/port/pgl_session.c
+ *
+ *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
@@ -27,21 +35,43 @@
 #include "pgl_host.h"
 #include "pgl_session.h"
 
-/* Where the guest believes to be installed; PostgreSQL finds its share and module directories from it. */
+/*
+ * Where the guest believes to be installed; PostgreSQL finds its share and
+ * module directories from it.
+ */
 #define GUEST_EXECUTABLE "/usr/bin/postgres"
 
 /*
- * The host sets the first field, and CHECK_FOR_INTERRUPTS reads it under PostgreSQL's own name for it.
+ * The host sets the first field, and CHECK_FOR_INTERRUPTS reads it under
+ * PostgreSQL's own name for it.
  */
 PglInterrupts pgl_interrupt_flags;
-extern volatile sig_atomic_t InterruptPending __attribute__((alias("pgl_interrupt_flags")));
+extern volatile sig_atomic_t InterruptPending
+			__attribute__((alias("pgl_interrupt_flags")));
 
-PGL_EXPORT("_initialize") void pgl_initialize(void);
-PGL_EXPORT("pgl_abi_version") int32_t pgl_abi_version(void);
-PGL_EXPORT("pgl_interrupts") PglInterrupts *pgl_interrupts(void);
-PGL_EXPORT("pgl_boot") int32_t pgl_boot(void);
-PGL_EXPORT("pgl_pump") int32_t pgl_pump(void);
-PGL_EXPORT("pgl_main") int32_t pgl_main(void);
+/*
+ * Whether the session was started with allow_system_table_mods, as initdb's
+ * are; a client cannot ask for it.
+ */
+bool		pgl_changes_system_tables = false;
+
+PGL_EXPORT("_initialize")
+void		pgl_initialize(void);
+
+PGL_EXPORT("pgl_abi_version")
+int32_t		pgl_abi_version(void);
+
+PGL_EXPORT("pgl_interrupts")
+PglInterrupts *pgl_interrupts(void);
+
+PGL_EXPORT("pgl_boot")
+int32_t		pgl_boot(void);
+
+PGL_EXPORT("pgl_pump")
+int32_t		pgl_pump(void);
+
+PGL_EXPORT("pgl_main")
+int32_t		pgl_main(void);
 
 extern void __wasi_init_tp(void);
 extern void __wasm_call_ctors(void);
@@ -75,8 +105,9 @@ pgl_interrupts(void)
 }
 
 /*
- * Starts PostgreSQL with the program arguments up to the point where it would read the client's first message. 0: ready. A failure is reported to
- * the client like every other FATAL error, and the process exits.
+ * Starts PostgreSQL with the program arguments up to the point where it would
+ * read the client's first message.  0: ready.  A failure is reported to the
+ * client like every other FATAL error, and the process exits.
  */
 int32_t
 pgl_boot(void)
@@ -90,7 +121,10 @@ pgl_boot(void)
 	return 0;
 }
 
-/* Processes the messages that the host offers. The result says what work is due beside them. The end of the session is the end of the process. */
+/*
+ * Processes the messages that the host offers.  The result says what work is
+ * due beside them.  The end of the session is the end of the process.
+ */
 int32_t
 pgl_pump(void)
 {
@@ -98,7 +132,10 @@ pgl_pump(void)
 	return pgl_maintenance_due();
 }
 
-/* Runs the bootstrap modes (--boot, --check), as the server program does; ends the process. */
+/*
+ * Runs the bootstrap modes (--boot, --check), as the server program does; ends
+ * the process.
+ */
 int32_t
 pgl_main(void)
 {
@@ -130,22 +167,30 @@ pgl_connect(void)
 }
 
 /*
- * Waits for the client's start-up packet. A host that ends the input instead has no client for this session.
+ * Waits for the client's start-up packet.  A host that ends the input instead
+ * has no client for this session.
  */
 void
 pgl_await_client(Port *port)
 {
+	pgl_changes_system_tables = allowSystemTableMods;
 	if (!pgl_read_startup_packet(port))
 		proc_exit(0);
+
 	/* The session may have waited long, and begins now. */
 	MyStartTimestamp = GetCurrentTimestamp();
 	MyStartTime = timestamptz_to_time_t(MyStartTimestamp);
+	if (Log_connections)
+		ereport(LOG,
+				(errmsg("connection received: host=%s", port->remote_host)));
 	if (!pg_strong_random(&MyCancelKey, sizeof(MyCancelKey)))
-		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random cancel key")));
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random cancel key")));
 }
 
 /*
- * The host says how clients prove who they are; there are no files that do.
+ * The host says how clients authenticate; pg_hba.conf is not read.
  */
 HbaLine *
 pgl_hba_line(void)
@@ -156,7 +201,10 @@ pgl_hba_line(void)
 	line.sourcefile = "host";
 	line.rawline = "";
 	line.conntype = ctLocal;
-	line.auth_method = method != NULL && strcmp(method, hba_authname(uaSCRAM)) == 0 ? uaSCRAM : uaTrust;
+	if (method != NULL && strcmp(method, hba_authname(uaSCRAM)) == 0)
+		line.auth_method = uaSCRAM;
+	else
+		line.auth_method = uaTrust;
 	return &line;
 }
 
@@ -194,7 +242,8 @@ read_arguments(int *argc, char ***argv)
 
 	if (__wasi_args_sizes_get(&count, &size) != 0)
 		ereport(FATAL, (errmsg("could not read the program arguments")));
-	*argv = MemoryContextAllocZero(TopMemoryContext, (count + 1) * sizeof(char *));
+	*argv = MemoryContextAllocZero(TopMemoryContext,
+								   (count + 1) * sizeof(char *));
 	bytes = MemoryContextAlloc(TopMemoryContext, size);
 	if (__wasi_args_get((uint8_t **) *argv, (uint8_t *) bytes) != 0)
 		ereport(FATAL, (errmsg("could not read the program arguments")));

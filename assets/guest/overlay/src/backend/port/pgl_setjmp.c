@@ -1,7 +1,9 @@
 /*
- * Run-time half of LLVM's lowering of setjmp and longjmp to wasm exceptions (-mllvm -wasm-enable-sjlj). The compiler calls
- * __wasm_setjmp where the program says setjmp, throws through __wasm_longjmp, and asks __wasm_setjmp_test in the catch block whether the jump is
- * meant for the catching activation.
+ * Run-time half of LLVM's lowering of setjmp and longjmp to wasm exceptions
+ * (-mllvm -wasm-enable-sjlj).  The compiler calls __wasm_setjmp where the
+ * program says setjmp, throws through __wasm_longjmp, and asks
+ * __wasm_setjmp_test in the catch block whether the jump is meant for the
+ * catching activation.
  */
 #include <setjmp.h>
 #include <stdint.h>
@@ -27,8 +29,10 @@ __wasm_setjmp_test(struct __pgl_jmp_buf *env, void *invocation)
 }
 
 /*
- * The host throws, since it can throw one and the same exception again and again; one that the guest makes lives as long as the instance, and the engine
- * records the whole stack in each. What is thrown is therefore always at the same address; the catch block reads it before anything else can jump.
+ * The host throws, since it can throw one and the same exception again and
+ * again; one that the guest makes lives as long as the instance, and the
+ * engine records the whole stack in each.  What is thrown is therefore always
+ * at the same address; the catch block reads it before anything else can jump.
  */
 _Noreturn void
 __wasm_longjmp(struct __pgl_jmp_buf *env, int value)

@@ -1,5 +1,6 @@
 /*
- * PostgreSQL's semaphores on the host ABI: a counter in shared memory, changed with atomics; only a sleeper and its waker call the host.
+ * PostgreSQL's semaphores on the host ABI: a counter in shared memory, changed
+ * with atomics; only a sleeper and its waker call the host.
  */
 #include "postgres.h"
 
@@ -15,7 +16,10 @@ struct PGSemaphoreData
 	volatile int32 count;
 };
 
-/* One cache line each, so that backends waiting for different locks do not disturb each other. */
+/*
+ * One cache line each, so that backends waiting for different locks do not
+ * disturb each other.
+ */
 #define SEMA_STRIDE PG_CACHE_LINE_SIZE
 
 static char *semas;
@@ -32,7 +36,8 @@ void
 PGReserveSemaphores(int maxSemas)
 {
 	/* The spinlock that ShmemAlloc takes is not there yet. */
-	semas = (char *) CACHELINEALIGN(ShmemAllocUnlocked(PGSemaphoreShmemSize(maxSemas)));
+	semas = (char *)
+		CACHELINEALIGN(ShmemAllocUnlocked(PGSemaphoreShmemSize(maxSemas)));
 	semas_used = 0;
 	semas_max = maxSemas;
 }

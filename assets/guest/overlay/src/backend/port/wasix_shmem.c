@@ -1,6 +1,7 @@
 /*
- * PostgreSQL's main shared memory segment: a fixed range of linear memory, at the same address in every instance, announced to the host so that it
- * can put the same pages behind it in several instances.
+ * PostgreSQL's main shared memory segment: a fixed range of linear memory, at
+ * the same address in every instance, announced to the host so that it can put
+ * the same pages behind it in several instances.
  */
 #include "postgres.h"
 
@@ -47,8 +48,9 @@ PGSharedMemoryCreate(Size size, PGShmemHeader **shim)
 	int			err;
 
 	/*
-	 * What lies between the heap and the end of the segment is lost to malloc, which goes on above it. That the heap has not reached the segment
-	 * is what makes the range ours.
+	 * What lies between the heap and the end of the segment is lost to
+	 * malloc, which goes on above it. That the heap has not reached the
+	 * segment is what makes the range ours.
 	 */
 	if (have > PGL_SHMEM_BASE)
 		ereport(FATAL,
@@ -63,7 +65,8 @@ PGSharedMemoryCreate(Size size, PGShmemHeader **shim)
 	err = pgl_host_shm_map(PGL_SHMEM_BASE, (uint32) (end - PGL_SHMEM_BASE));
 	if (err != 0)
 		ereport(FATAL,
-				(errmsg("could not share a memory segment of %zu bytes: host error %d", size, err)));
+				(errmsg("could not share a memory segment of %zu bytes: host error %d",
+						size, err)));
 
 	header->creatorPID = getpid();
 	header->magic = PGShmemMagic;
@@ -82,7 +85,10 @@ PGSharedMemoryCreate(Size size, PGShmemHeader **shim)
 bool
 PGSharedMemoryIsInUse(unsigned long id1, unsigned long id2)
 {
-	/* The segment dies with its instance; who else uses the data directory is the host's lock to tell. */
+	/*
+	 * The segment dies with its instance; who else uses the data directory is
+	 * the host's lock to tell.
+	 */
 	return false;
 }
 
