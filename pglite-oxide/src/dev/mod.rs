@@ -27,7 +27,7 @@ pub use crate::fs::errno::Errno;
 pub use crate::fs::host::HostFs;
 pub use crate::fs::image::ImageFs;
 pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
-pub use fuzz::read_untrusted;
+pub use fuzz::{load_archive, read_messages, read_startup, use_paths};
 
 /// The data directory of a new database, in memory. Two of them share their pages until they are written.
 ///

@@ -36,16 +36,20 @@ impl Slot {
 
 impl Guest {
     pub fn new(instance: Instance) -> Self {
-        Self(Arc::new(Slot {
-            instance: Mutex::new(Some(instance)),
-            announced: AtomicBool::new(false),
-            flush_queue: OnceLock::new(),
-        }))
+        Self::holding(Some(instance))
     }
 
     /// No guest at all.
     pub fn gone() -> Self {
-        Self(Arc::new(Slot { instance: Mutex::new(None), announced: AtomicBool::new(false) }))
+        Self::holding(None)
+    }
+
+    fn holding(instance: Option<Instance>) -> Self {
+        Self(Arc::new(Slot {
+            instance: Mutex::new(instance),
+            announced: AtomicBool::new(false),
+            flush_queue: OnceLock::new(),
+        }))
     }
 
     /// The guest, for as long as the result is held.

@@ -30,6 +30,16 @@ pub enum TransactionStatus {
 }
 
 impl TransactionStatus {
+    /// The byte of ReadyForQuery.
+    #[doc(hidden)]
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+
     /// As ReadyForQuery has it.
     #[doc(hidden)]
     pub fn from_byte(byte: u8) -> Self {
