@@ -32,6 +32,9 @@ pub(crate) use pipe::{ClientEnd, pipe};
 pub(crate) use presence::Presence;
 pub(crate) use startup::fatal;
 
+/// Tag of the message with which a client ends its session.
+const TERMINATE: u8 = b'X';
+
 /// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
 const UNKNOWN_MESSAGE_MAX: usize = 65_535;
 
@@ -206,6 +209,8 @@ struct Conversation {
     expected: Option<Expected>,
     /// What came and was not handed on, because a message is not whole yet.
     received: BytesMut,
+    /// The last message that was handed on is the client's Terminate.
+    said_goodbye: bool,
     follower: Follower,
 }
 
@@ -231,11 +236,17 @@ impl Client {
 impl Conversation {
     /// With a client that is let in already, in a session with this status.
     fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
-        Self { peer: Some(peer), expected: None, received, follower: Follower::ready(status) }
+        Self { peer: Some(peer), expected: None, received, said_goodbye: false, follower: Follower::ready(status) }
     }
 
     fn expecting(expected: Expected) -> Self {
-        Self { peer: None, expected: Some(expected), received: BytesMut::new(), follower: Follower::default() }
+        Self {
+            peer: None,
+            expected: Some(expected),
+            received: BytesMut::new(),
+            said_goodbye: false,
+            follower: Follower::default(),
+        }
     }
 
     /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`.
@@ -246,6 +257,7 @@ impl Conversation {
             let len = whole(&self.received, max);
             if len > 0 {
                 *messages = self.received.split_to(len);
+                self.said_goodbye = last_tag(messages) == Some(TERMINATE);
                 return Input::Bytes;
             }
             let Some(peer) = &mut self.peer else { return Input::End };
@@ -274,7 +286,8 @@ impl Conversation {
         let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
         // The rest of the input matters only if nothing is before it.
         let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
-        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&b'X') }
+        let goodbye = ended || self.said_goodbye || self.received.first() == Some(&TERMINATE);
+        ClientLeft { closed, goodbye }
     }
 
     /// Sends the client what is not PostgreSQL's to say.
@@ -335,6 +348,16 @@ fn whole(bytes: &[u8], max: usize) -> usize {
     at
 }
 
+/// The tag of the last of some whole messages.
+fn last_tag(messages: &[u8]) -> Option<u8> {
+    let (mut at, mut last) = (0, None);
+    while let Some(&[tag, a, b, c, d]) = messages.get(at..at + 5) {
+        last = Some(tag);
+        at = at.saturating_add(1 + u32::from_be_bytes([a, b, c, d]) as usize);
+    }
+    last
+}
+
 /// For fuzzing: what is handed on does not depend on how bytes were cut on their way.
 ///
 /// # Panics
@@ -375,6 +398,17 @@ mod tests {
         assert_eq!(lengths[..first], [0; 5]);
         assert!(lengths[first..all].iter().all(|len| *len == first));
         assert_eq!(lengths[all], all);
+    }
+
+    #[test]
+    fn the_last_of_several_messages_is_known() {
+        let mut bytes = BytesMut::new();
+        assert_eq!(last_tag(&bytes), None);
+        frontend::query("SELECT 'X'", &mut bytes).unwrap();
+        assert_eq!(last_tag(&bytes), Some(b'Q'));
+        frontend::terminate(&mut bytes);
+        assert_eq!(last_tag(&bytes), Some(TERMINATE));
+        assert_eq!(last_tag(b"Q\xff\xff\xff\xffabc"), Some(b'Q'));
     }
 
     #[test]
