@@ -20,6 +20,7 @@ fn refused(db: &mut Pglite, sql: &str, message: &str) {
 
 /// The largest number of lists and as many rows make two sizes multiples of 2^32.
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_ivfflat_build_of_four_gigabytes_is_refused() {
     let mut db = database();
     db.batch_execute(
@@ -36,6 +37,7 @@ fn an_ivfflat_build_of_four_gigabytes_is_refused() {
 
 /// Fifty samples for each list, of 2,632 bytes each, are a little more than 2^32 bytes.
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn samples_of_an_ivfflat_build_that_cannot_be_allocated_are_refused() {
     let mut db = database();
     db.batch_execute(
@@ -58,6 +60,7 @@ fn halves() -> Vec<f32> {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn half_precision_numbers_convert_exactly() {
     let mut db = database();
     let halves = halves();
@@ -73,6 +76,7 @@ fn half_precision_numbers_convert_exactly() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn distances_of_half_precision_vectors_are_those_of_single_precision() {
     let mut db = database();
     // Numbers of all magnitudes that a square does not take out of range, subnormal ones among them.
