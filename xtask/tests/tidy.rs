@@ -16,6 +16,7 @@ const WIDTH_NOT_YET: &[&str] = &[
     "assets/build",
     "assets/image.toml",
     "assets/native.toml",
+    "assets/patches/postgresql/postmaster-uses.sh",
     "pglite-oxide/Cargo.toml",
     "pglite-oxide/runtime",
     "pglite-oxide/src",

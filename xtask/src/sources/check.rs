@@ -101,7 +101,7 @@ pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec
     Ok(lines)
 }
 
-/// The newest of the archives whose version is larger than the pinned one, with the same first
+/// The newest of the archives whose version is larger than the pinned one and has the same first
 /// number.
 fn newest_of_major<'a>(pinned: &str, originals: &'a [Original]) -> Option<&'a Original> {
     let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
