@@ -49,6 +49,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "pglite-oxide-fuzz",
     "pglite-oxide-runtime",
     "regress",
     "xtask",
@@ -122,6 +123,16 @@ impl SharedTarget {
         }
         fs::write(&owner, root).map_err(|e| Error::io("write", &owner, e))
     }
+}
+
+/// Runs a cargo command to its end; what it says goes where this program's output goes.
+pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
+    let status = cargo.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    if status.success() {
+        return Ok(());
+    }
+    let arguments = cargo.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    Err(Error::new(format!("cargo {arguments} failed: {status}")))
 }
 
 #[cfg(test)]

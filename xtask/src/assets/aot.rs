@@ -2,6 +2,7 @@
 //! modules of each owner. What Wasmer refuses for a target becomes the step's result, with the
 //! reason.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,9 +50,7 @@ pub(crate) fn compiler(
     // What the registry has is replaced by the patched crate for this job only; its version and its
     // checksum stay those of Cargo.lock.
     let replaced = unpacked.strip_prefix(&host.cargo_home).unwrap_or(&unpacked).display().to_string();
-    // Kept between builds: most of the time goes into crates that seldom change.
-    let target = paths.cache.join("aot-compiler-target");
-    make_dir(&target)?;
+    let target = compiler_target(paths)?;
     let files = JobFiles {
         read_only: [
             ("checkout".to_owned(), paths.root.clone()),
@@ -61,18 +60,7 @@ pub(crate) fn compiler(
         ]
         .into(),
         writable: [("target".to_owned(), target.clone())].into(),
-        env: [
-            ("PATH", "/pgl/rust/bin"),
-            ("CARGO_HOME", "/pgl/cargo"),
-            ("CARGO_TARGET_DIR", "/pgl/target"),
-            ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
-            ("CC", "gcc"),
-            ("CXX", "g++"),
-            ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
-            ("CARGO_TERM_COLOR", "never"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
+        env: compiler_environment(),
     };
     // Every checkout is mounted at the same place, so what another one left of the program itself would
     // pass for this one's; cargo does not look for changes in a crate of the registry either. The tests
@@ -114,6 +102,53 @@ fn patch(paths: &Paths, unpacked: &Path, workshop: &Workshop<'_>, context: &mut 
     workshop
         .run(context, &["sh", "-c", &script], files)
         .map_err(|error| explain_patch(context, "wasmer-compiler-llvm", error))
+}
+
+/// Lints the compiler in the image, which alone has the LLVM that its crates look for.
+pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Result<()> {
+    if !host.sysroot.join("bin/cargo-clippy").is_file() {
+        let error = Error::new(format!("the Rust toolchain at {} has no Clippy", host.sysroot.display()));
+        return Err(error.repair("run `rustup component add clippy`"));
+    }
+    let files = JobFiles {
+        read_only: [
+            ("checkout".to_owned(), paths.root.clone()),
+            ("rust".to_owned(), host.sysroot.clone()),
+            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
+        ]
+        .into(),
+        writable: [("target".to_owned(), compiler_target(paths)?)].into(),
+        env: compiler_environment(),
+    };
+    // Another profile than that of the build, so that nothing of it is removed.
+    let script = "set -eu; cd /pgl/checkout
+        cargo clean --quiet --locked --offline -p aot-compiler
+        cargo clippy --quiet --locked --offline -p aot-compiler --all-targets -- -D warnings";
+    workshop.run_alone(&["sh", "-c", script], files)
+}
+
+/// Where the compiler is compiled. Kept between builds: most of the time goes into crates that
+/// seldom change.
+fn compiler_target(paths: &Paths) -> Result<PathBuf> {
+    let target = paths.cache.join("aot-compiler-target");
+    make_dir(&target)?;
+    Ok(target)
+}
+
+/// What cargo needs to know in the image.
+fn compiler_environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", "/pgl/rust/bin"),
+        ("CARGO_HOME", "/pgl/cargo"),
+        ("CARGO_TARGET_DIR", "/pgl/target"),
+        ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
+        ("CC", "gcc"),
+        ("CXX", "g++"),
+        ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
+        ("CARGO_TERM_COLOR", "never"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// Compiles modules for a target: files, or directories with all modules in them. Each artifact is

@@ -354,6 +354,13 @@ pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
     })
 }
 
+/// Lints the AOT compiler, in the image.
+pub(crate) fn lint_compiler(paths: &Paths) -> Result<()> {
+    let lock = Lock::read(&paths.lock())?;
+    let workshop = Workshop::new(paths, &lock, Choice::Auto, vec![], Progress::stderr())?;
+    aot::lint(paths, &Host::find(&paths.root)?, &workshop)
+}
+
 fn verify(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
     let staged = stage::verify(paths)?;

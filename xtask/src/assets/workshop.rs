@@ -96,26 +96,39 @@ impl<'a> Workshop<'a> {
     /// Runs a command of a step in the image. `/pgl/out` and `/pgl/work` are the step's
     /// directories.
     pub(crate) fn run(&self, context: &mut StepContext<'_>, argv: &[&str], files: JobFiles) -> Result<()> {
+        context.tools.insert("image".into(), self.image_digest()?.to_owned());
+        self.run_in(&context.out, &context.work, &context.log, argv, files)
+    }
+
+    /// Runs a command in the image that makes nothing.
+    pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<()> {
+        let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
+        let [out, work] = ["out", "work"].map(|name| scratch.path().join(name));
+        make_dir(&out)?;
+        make_dir(&work)?;
+        self.run_in(&out, &work, &scratch.path().join("log"), argv, files)
+    }
+
+    fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
         let (image, backend) = self.ready()?;
         let mount = |name: &str, source: &Path, writable| Mount {
             source: source.to_path_buf(),
             target: Path::new("/pgl").join(name),
             writable,
         };
-        let mut mounts = vec![mount("out", &context.out, true), mount("work", &context.work, true)];
+        let mut mounts = vec![mount("out", out, true), mount("work", work, true)];
         mounts.extend(files.read_only.iter().map(|(name, source)| mount(name, source, false)));
         mounts.extend(files.writable.iter().map(|(name, source)| mount(name, source, true)));
         let mut env = files.env;
         env.insert("PATH".into(), env.get("PATH").map_or_else(|| JOB_PATH.into(), |p| format!("{p}:{JOB_PATH}")));
         env.insert("JOBS".into(), jobs().to_string());
-        context.tools.insert("image".into(), image.digest.clone());
         backend.run(&Job {
             image,
             mounts,
             env,
             argv: argv.iter().map(|&s| s.to_owned()).collect(),
             workdir: "/pgl/work".into(),
-            log: context.log.clone(),
+            log: log.to_path_buf(),
         })
     }
 

@@ -80,20 +80,9 @@ impl<'a> Lab<'a> {
     /// The program's crates for every target.
     pub(super) fn tree(&self, resolution: &Resolution) -> Result<String> {
         self.prepare_program(resolution)?;
-        let arguments = [
-            "tree",
-            "--offline",
-            "--locked",
-            "--target",
-            "all",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--format",
-            tree::FORMAT,
-        ];
-        release::run_cargo(Command::new("cargo").args(arguments).current_dir(self.program()))
+        let mut cargo = Command::new("cargo");
+        cargo.args(["tree", "--locked"]).args(tree::ARGUMENTS).current_dir(self.program());
+        release::run_cargo(&mut cargo)
     }
 
     /// What `pglite-oxide-runtime` demands of its dependencies, by crate.
