@@ -178,7 +178,8 @@ impl<'env> Running<'env> {
                     if failure.is_some() {
                         self.progress.say(&error.to_string());
                     } else if !self.schedule.is_idle() {
-                        self.progress.say(&format!("step {id} failed; waiting for the steps that still run"));
+                        // Said at once: what still runs may take minutes.
+                        self.progress.say(&format!("error: {error}\nwaiting for the steps that still run"));
                     }
                     failure.get_or_insert(error);
                 }
