@@ -1,5 +1,5 @@
-//! The feature `async`: databases opened from tasks, and clients of `tokio-postgres` for them. It owns the thin layer between tasks and a session's
-//! thread; what the thread does is `serve`'s.
+//! The feature `async`: opening and closing databases and servers from tasks, and `tokio-postgres`
+//! clients for a database in this process. The session's thread belongs to `server::session_loop`.
 
 use std::fmt;
 use std::future::Future;
@@ -17,34 +17,37 @@ use crate::server::session_loop;
 use crate::transport::pipe::ClientEnd;
 use crate::{Builder, CancelToken, Listen, Pglite, PgliteServer};
 
-/// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that has to be polled, by a task of its own as a rule, for
-/// the client to get on. It ends when the client is dropped and all that it has asked for is done, with how the session ended:
-/// then the database is closed, with everything in its files, and may be opened again.
+/// The connection of a [`tokio_postgres::Client`] to its database in this process: a future that
+/// must be polled for the client to make progress, usually by a task of its own. It completes when
+/// the client has been dropped and its requests are done, with the result of the session. The
+/// database is closed then, with everything in its files, and may be opened again.
 ///
-/// Dropped before that, the connection ends the session all the same: a statement that runs is broken off and its transaction rolled back, and a
-/// thread closes the database in a while.
+/// If the connection is dropped before that, the session ends as well: a running statement is
+/// cancelled, its transaction is rolled back, and the session's thread closes the database.
 ///
 /// Notices and notifications come from [`Self::poll_message`]; the future drops them.
 #[must_use = "a client gets on only while its connection is polled"]
 pub struct Connection {
-    /// `None` when there is nothing to wait for any more but the session's end.
+    /// `None` when only the session's end is left to wait for.
     inner: Option<tokio_postgres::Connection<Stream, NoTlsStream>>,
-    /// How the session ended, once it has.
+    /// Receives the session's result.
     ended: Option<oneshot::Receiver<Result<()>>>,
-    /// What went wrong with `inner`.
+    /// The error of `inner`.
     failed: Option<tokio_postgres::Error>,
     cancel: CancelToken,
 }
 
 impl Pglite {
-    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it with its connection. No thread of the caller's is
-    /// ever blocked by PostgreSQL, whatever the runtime.
+    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it
+    /// with its connection. No thread of the caller's is ever blocked by PostgreSQL, whatever the
+    /// runtime.
     ///
-    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one is open. Notices and notifications that were not
-    /// taken are dropped, and so is the notice callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
+    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one
+    /// is open. Notices and notifications that were not taken are dropped, and so is the notice
+    /// callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
     /// What a client asks for and does not read waits in PostgreSQL, so that memory stays bounded.
     ///
-    /// One thing differs from a connection to a server: [`Client::cancel_token`] wants to open a second connection, which there is not. Use
+    /// [`Client::cancel_token`] does not work, because it would open a second connection. Use
     /// [`Connection::cancel_token`].
     ///
     /// ```no_run
@@ -63,20 +66,21 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over; [`ErrorKind::Io`] if there can be no thread.
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over; [`ErrorKind::Io`] if
+    /// a thread cannot be spawned.
     pub async fn connect_tokio(self) -> Result<(Client, Connection)> {
         let mut config = tokio_postgres::Config::new();
         config.user(&self.options().user).dbname(&self.options().database);
         let cancel = self.cancel_token();
         let (tell, mut ended) = oneshot::channel();
-        // Nobody may want to know.
+        // The future may have been dropped.
         let end = session_loop::start(self, move |result| drop(tell.send(result)))?;
         match config.connect_raw(Stream(end), NoTls).await {
             Ok((client, inner)) => {
                 Ok((client, Connection { inner: Some(inner), ended: Some(ended), failed: None, cancel }))
             }
             Err(cause) => match (&mut ended).await {
-                // The session's own word is the better one.
+                // The session's own error says more.
                 Ok(Err(error)) => Err(error),
                 _ => Err(Error::new(ErrorKind::Closed, "cannot connect to the session").with_cause(cause)),
             },
@@ -85,7 +89,8 @@ impl Pglite {
 }
 
 impl Pglite {
-    /// Ends the session in good order on a thread of its own, so that no thread of the caller's waits. The database may be opened again when this returns.
+    /// Closes the database on a thread of its own, so that no thread of the caller's blocks. The
+    /// database may be opened again when this returns.
     ///
     /// # Errors
     /// As [`Self::close`].
@@ -95,7 +100,7 @@ impl Pglite {
 }
 
 impl PgliteServer {
-    /// Stops the server on a thread of its own, so that no thread of the caller's waits: [`Self::shutdown`] says how.
+    /// [`Self::shutdown`] on a thread of its own, so that no thread of the caller's blocks.
     ///
     /// # Errors
     /// As [`Self::shutdown`].
@@ -104,7 +109,7 @@ impl PgliteServer {
     }
 }
 
-/// Does something on a thread of its own. A result that nobody waits for any more is dropped there.
+/// Runs `work` on a thread of its own. If the future is dropped, the result is dropped there.
 async fn on_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -118,8 +123,9 @@ async fn on_thread<T: Send + 'static>(
 }
 
 impl Builder {
-    /// Opens the database on a thread of its own, so that no thread of the caller's waits. A database that was opened like this and is dropped is closed on a thread of
-    /// its own, too: use [`Pglite::close_async`] to wait for that, and to open it again.
+    /// [`Self::open`] on a thread of its own, so that no thread of the caller's blocks. When the
+    /// database that this returns is dropped, a thread of its own closes it, too. To wait for that,
+    /// for example to open the database again, use [`Pglite::close_async`].
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -132,8 +138,9 @@ impl Builder {
         })
     }
 
-    /// Opens the database for clients that connect to a local server, on a thread of its own: [`Self::serve`] says how. A server that was started like this and is
-    /// dropped stops on a thread of its own, too: use [`PgliteServer::shutdown_async`] to wait for that.
+    /// [`Self::serve`] on a thread of its own, so that no thread of the caller's blocks. When the
+    /// server that this returns is dropped, a thread of its own stops it, too. To wait for that,
+    /// use [`PgliteServer::shutdown_async`].
     ///
     /// # Errors
     /// As [`Self::serve`].
@@ -157,17 +164,19 @@ impl Builder {
 }
 
 impl Connection {
-    /// A handle that cancels the running statement from any thread or task, as often as one wants to.
+    /// A handle that cancels the running statement from any thread or task. It may be used again.
     pub fn cancel_token(&self) -> CancelToken {
         self.cancel.clone()
     }
 
-    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once the session has ended.
+    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once
+    /// the session has ended.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.inner.as_ref()?.parameter(name)
     }
 
-    /// The next notice or notification; `None` when the session has ended in good order. As long as somebody polls for it, the client gets on.
+    /// The next notice or notification; `None` when the session has ended without an error. The
+    /// client makes progress only while this is polled.
     pub fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage>>> {
         if let Some(inner) = &mut self.inner {
             match ready!(inner.poll_message(context)) {
@@ -211,7 +220,7 @@ struct Stream(ClientEnd);
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        // A task that has much to read lets others have a turn.
+        // A task that has much to read must yield to others.
         let coop = ready!(coop::poll_proceed(context));
         let read = self.0.poll_read(context, buf.remaining(), |bytes| buf.put_slice(bytes));
         read.map(|_| {

@@ -1,4 +1,5 @@
-//! For the program `pglite`, not for users of the library: PostgreSQL's client programs with this process's own streams. No promise of stability.
+//! For the program `pglite`, not for users of the library: PostgreSQL's client programs with this
+//! process's own streams. No promise of stability.
 
 use std::io::IsTerminal;
 use std::net::ToSocketAddrs;
@@ -15,7 +16,7 @@ use crate::programs::psql::{self, Psql};
 use crate::programs::socket::SocketDialer;
 use crate::programs::{Dump, Input, Interrupter, Login, Output, PgDumpOptions};
 
-/// A server somewhere, by its connection URI.
+/// A server, by its connection URI.
 #[derive(Debug)]
 pub struct Server {
     dialer: SocketDialer,
@@ -25,10 +26,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes a connection URI apart. Of several hosts, the first one counts.
+    /// Parses a connection URI. Of several hosts, the first one counts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is none, or names no host or user.
+    /// [`ErrorKind::Config`] if it cannot be parsed, or names no host or user.
     pub fn at(uri: &str) -> Result<Self> {
         let refused = |what: &str| Error::new(ErrorKind::Config, format!("the connection URI {what}"));
         let config: tokio_postgres::Config =
@@ -88,7 +89,7 @@ pub fn psql(db: &mut Pglite, args: Vec<String>) -> Result<i32> {
 fn here(args: Vec<String>) -> Result<Psql> {
     let working_directory: Option<PathBuf> = match std::env::current_dir() {
         Ok(directory) => Some(directory),
-        // Somebody has removed it. As natively, nothing is amiss as long as paths are absolute.
+        // It has been removed. As natively, only relative paths fail.
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
         Err(cause) => return Err(Error::new(ErrorKind::Io, "cannot find the working directory").with_cause(cause)),
     };
@@ -104,11 +105,11 @@ fn here(args: Vec<String>) -> Result<Psql> {
     })
 }
 
-/// Those of the signals that this program may catch: one that its parent had it ignore, as `nohup` does
-/// with SIGHUP and shells do with SIGINT for what runs in the background, stays ignored.
+/// The signals that this program may catch: those that it did not inherit as ignored. `nohup`
+/// ignores SIGHUP, and shells ignore SIGINT for background commands; such signals stay ignored.
 ///
 /// # Errors
-/// The system's, for what is no signal.
+/// Those of the system, for a number that is no signal.
 pub fn not_ignored(signals: &[i32]) -> std::io::Result<Vec<i32>> {
     let mut caught = Vec::new();
     for signal in signals {
@@ -125,14 +126,15 @@ pub fn not_ignored(signals: &[i32]) -> std::io::Result<Vec<i32>> {
 fn is_ignored(signal: i32) -> std::io::Result<bool> {
     // SAFETY: a `sigaction` of zeros is a value of its type.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: without a new action, the call only writes the present one to the pointer, which is valid.
+    // SAFETY: without a new action, the call only writes the present one to the pointer, which is
+    // valid.
     match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
         0 => Ok(action.sa_sigaction == libc::SIG_IGN),
         _ => Err(std::io::Error::last_os_error()),
     }
 }
 
-/// Ctrl-C cancels what a program does, as long as this value is there.
+/// Has Ctrl-C interrupt a client program until this value is dropped.
 struct OnSignal {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
@@ -152,7 +154,7 @@ impl OnSignal {
 impl Drop for OnSignal {
     fn drop(&mut self) {
         self.handle.close();
-        // It can only have panicked, which it said.
+        // A panic has been reported by the panic hook.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

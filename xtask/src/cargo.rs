@@ -1,7 +1,11 @@
-//! The target directory of the cargo builds that the pipeline starts itself, shared by all checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use it when.
+//! The target directory of the cargo builds that the pipeline starts itself, shared by all
+//! checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use
+//! it when.
 //!
-//! Cargo tells workspace members apart by their place in the workspace and their files' times, not by the workspace's path. So whatever one checkout left of them is removed before
-//! another one builds, and nobody else builds, or replaces a program that was built, while the directory is in use.
+//! Cargo tells workspace members apart by their place in the workspace and their files' times, not
+//! by the workspace's path. So whatever one checkout left of them is removed before another one
+//! builds, and nobody else builds, or replaces a program that was built, while the directory is in
+//! use.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,8 +14,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 
-/// The tests of the runtime and of what is built on it. One command for all who need one of its programs: another set of packages would be another set of features, and
-/// compile the dependencies once more.
+/// The tests of the runtime and of what is built on it.
 pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "test",
     "--locked",
@@ -82,6 +85,17 @@ impl SharedTarget {
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new("cargo");
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.directory).env("CARGO_TERM_COLOR", "never");
+        command
+    }
+
+    /// A cargo command that builds one of the runtime's programs or examples: `--bin NAME`,
+    /// `--example NAME`. The packages and features are those of the tests, whatever is built: Cargo
+    /// unites the features of the packages it is told, and compiles a dependency once for each set
+    /// of features.
+    pub(crate) fn build(&self, what: &[&str]) -> Command {
+        let mut command = self.cargo();
+        let selection = RUNTIME_TESTS.iter().skip(1).take_while(|argument| **argument != "--");
+        command.arg("build").args(selection).args(what);
         command
     }
 

@@ -46,7 +46,7 @@ impl Options {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     // Held until the program has run, so that it is the one that was built.
     let target = SharedTarget::acquire(paths)?;
-    succeed(target.cargo().args(["build", "--release", "--locked", "-p", "crash"]))?;
+    succeed(&mut target.build(&["--bin", "crash"]))?;
     for (verb, arguments) in options.runs() {
         let mut command = Command::new(target.release().join("crash"));
         command.arg(verb).args(arguments);

@@ -97,6 +97,6 @@ fn measure(command: &mut Command) -> Result<()> {
 
 /// Builds the benchmark program and returns its path.
 fn build(shared: &SharedTarget) -> Result<PathBuf> {
-    succeed(shared.cargo().args(["build", "--locked", "--release", "-p", "bench"]))?;
+    succeed(&mut shared.build(&["--bin", "bench"]))?;
     Ok(shared.release().join("bench"))
 }

@@ -1,5 +1,5 @@
-//! The protocol itself: a caller's messages in, the server's messages out, as bytes. It owns what may
-//! be sent; the messages' meaning is the caller's and PostgreSQL's.
+//! The protocol itself: a caller's messages in, the server's messages out, as bytes. It owns what
+//! may be sent; the messages' meaning is the caller's and PostgreSQL's.
 
 use crate::Pglite;
 use crate::client::session::MESSAGE_MAX;
@@ -10,12 +10,13 @@ impl Pglite {
     /// server answers (PostgreSQL documentation, chapter "Frontend/Backend Protocol"). For a driver
     /// with an implementation of the protocol of its own, and for tools that pass messages on.
     ///
-    /// `messages` are whole messages as a client sends them once it is connected: there is no start-up
-    /// packet, since the session is there. The answer is in the bytes that are returned, errors of SQL
-    /// included: they are messages like all others, with the transaction's status in ReadyForQuery.
-    /// As over a connection, an error in the extended query protocol has PostgreSQL skip messages until
-    /// a Sync, and what it answers may be kept back until a Sync or Flush. Data for `COPY FROM STDIN`,
-    /// with the CopyDone or CopyFail that ends it, must be in the same call as the statement.
+    /// `messages` are whole messages as a client sends them once it is connected: there is no
+    /// start-up packet, since the session is there. The answer is in the bytes that are returned,
+    /// errors of SQL included: they are messages like all others, with the transaction's status in
+    /// ReadyForQuery. As over a connection, an error in the extended query protocol has PostgreSQL
+    /// skip messages until a Sync, and what it answers may be kept back until a Sync or Flush. Data
+    /// for `COPY FROM STDIN`, with the CopyDone or CopyFail that ends it, must be in the same call
+    /// as the statement.
     ///
     /// A call of another method ends an extended query that has had no Sync yet, as a Sync would.
     /// Notices and notifications are in the bytes and are also kept for [`Self::take_notices`] and
@@ -35,9 +36,9 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`](crate::ErrorKind::Usage) if `messages` are not whole messages, or one of
-    ///   them is Terminate (use [`Self::close`]), FunctionCall (use `SELECT`) or longer than 1 GiB.
-    ///   Nothing was sent then.
+    /// - [`ErrorKind::Usage`](crate::ErrorKind::Usage) if `messages` are not whole messages, or one
+    ///   of them is Terminate (use [`Self::close`]), FunctionCall (use `SELECT`) or longer than 1
+    ///   GiB. Nothing was sent then.
     /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed) or
     ///   [`ErrorKind::Crashed`](crate::ErrorKind::Crashed) if the session is over.
     pub fn exec_protocol_raw(&mut self, messages: &[u8]) -> Result<Vec<u8>> {

@@ -233,7 +233,7 @@ impl Pglite {
         let dialer = Box::new(SessionDialer::new(client, &interrupts));
         let login = Login { user: &self.options().user, database: &self.options().database, password: None };
         let dump = Dump::start(dialer, &login, options)?;
-        let served = attach::lend(self, server);
+        let served = attach::attach(self, server);
         let dump = dump.finish();
         let last_error = served?;
         dump.map_err(|error| match last_error {
@@ -244,16 +244,16 @@ impl Pglite {
 
     /// Undoes what the dump did to the session.
     fn end_dump(&mut self, before: &[String]) -> Result<()> {
-        self.insist(|db| db.batch_execute("ROLLBACK"))?;
-        for name in self.insist(Self::prepared_statements)?.iter().filter(|name| !before.contains(name)) {
+        self.retry_on_cancel(|db| db.batch_execute("ROLLBACK"))?;
+        for name in self.retry_on_cancel(Self::prepared_statements)?.iter().filter(|name| !before.contains(name)) {
             let sql = format!("DEALLOCATE \"{}\"", name.replace('"', "\"\""));
-            self.insist(|db| db.batch_execute(&sql))?;
+            self.retry_on_cancel(|db| db.batch_execute(&sql))?;
         }
         Ok(())
     }
 
     /// Does something again that was cancelled: the dump was meant, and that is over.
-    fn insist<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+    fn retry_on_cancel<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         for _ in 0..CANCELLED_MAX {
             match step(self) {
                 Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => (),

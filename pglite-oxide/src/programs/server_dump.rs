@@ -10,10 +10,12 @@ use crate::server::{PgliteServer, ServerConnector};
 use crate::wasm::channel::{Channel, Dialer};
 
 impl PgliteServer {
-    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, which connects like any other client, as the server's user, but without a socket.
+    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, which connects like any other client,
+    /// as the server's user, but without a socket.
     ///
     /// # Errors
-    /// As [`Pglite::dump_sql`](crate::Pglite::dump_sql); with what PostgreSQL says if there is no session for it, because another client has it.
+    /// As [`Pglite::dump_sql`](crate::Pglite::dump_sql); with what PostgreSQL says if there is no
+    /// session for it, because another client has it.
     pub fn dump_sql(&self, options: &PgDumpOptions) -> Result<String> {
         plain(options)?;
         text(self.dump_bytes(options)?)

@@ -1,5 +1,5 @@
-//! The way of a client program to the session of a database in this process. The session is one, so the first connection has it; what comes beside it can only cancel
-//! what runs there.
+//! Connects a client program to the session of a database in this process. There is one session,
+//! which the first connection gets; further connections can only cancel its statement.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,19 +13,19 @@ use crate::transport::pipe::ClientEnd;
 use crate::wasm::channel::{Channel, Dialer};
 use crate::wasm::interrupts::{Flag, Interrupts};
 
-/// Goodbye, the last message of a client that is done.
+/// The message Terminate.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
-/// Leads to one session.
+/// Dials one session.
 #[derive(Debug)]
 pub(crate) struct SessionDialer {
-    end: Mutex<Option<LentChannel>>,
+    end: Mutex<Option<AttachedChannel>>,
     session: Arc<Interrupts>,
 }
 
 impl SessionDialer {
     pub(crate) fn new(end: ClientEnd, session: &Arc<Interrupts>) -> Self {
-        let end = LentChannel { inner: PipeChannel(end), last: Mutex::default(), session: session.clone() };
+        let end = AttachedChannel { inner: PipeChannel(end), last: Mutex::default(), session: session.clone() };
         Self { end: Mutex::new(Some(end)), session: session.clone() }
     }
 }
@@ -39,16 +39,17 @@ impl Dialer for SessionDialer {
     }
 }
 
-/// The connection to the session. A program that goes without a goodbye leaves nothing running there.
+/// The connection to the session. If the program ends without Terminate, the running statement is
+/// cancelled.
 #[derive(Debug)]
-struct LentChannel {
+struct AttachedChannel {
     inner: PipeChannel,
     /// The last bytes that the program wrote.
     last: Mutex<BytesMut>,
     session: Arc<Interrupts>,
 }
 
-impl Channel for LentChannel {
+impl Channel for AttachedChannel {
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
         self.inner.poll_read(context, buf)
     }
@@ -73,7 +74,7 @@ impl Channel for LentChannel {
     }
 }
 
-impl Drop for LentChannel {
+impl Drop for AttachedChannel {
     fn drop(&mut self) {
         let last = lock(&self.last);
         if !last.is_empty() && &last[..] != TERMINATE {
@@ -82,7 +83,7 @@ impl Drop for LentChannel {
     }
 }
 
-/// A connection while the session is taken.
+/// A further connection, while the session is in use.
 #[derive(Debug)]
 struct Beside {
     session: Arc<Interrupts>,

@@ -1,5 +1,6 @@
-//! How a client gets to a session: it is accepted, says what it wants, waits for its turn, and is told if there is none for it. A client that is slow, silent or no
-//! client at all costs a thread for a while and nothing else. What it says to PostgreSQL is not looked at, but for the name of `pg_isready`.
+//! Connection admission: accept, read the start-up packet, queue for a session, reject on timeout.
+//! A slow or silent client costs a thread until its time is up, and nothing else. Of what a client
+//! says to PostgreSQL, only the application name is read, to recognize `pg_isready`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use bytes::{Buf, BytesMut};
 
 use super::handshakes::{Reading, Refused};
 use super::listen::Listener;
-use super::session_loop::Arrival;
+use super::session_loop::Incoming;
 use super::startup::{self, CANCEL_REQUEST, Encryption, GSS_REQUEST, PACKET_MAX, SSL_REQUEST, fatal};
 use super::{SHUTTING_DOWN, Shared};
 use crate::error::SqlState;
@@ -21,34 +22,35 @@ use crate::transport::pipe::{ClientEnd, pipe};
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::{Input, Peer};
 
-/// How long a client may take for its start-up packet: PostgreSQL's default of `authentication_timeout`.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take for its start-up packet: PostgreSQL's default of
+/// `authentication_timeout`.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client that gets no session may take to read why. The answer fits into the buffers of
 /// a connection, so that only a client that sends requests and reads no answers needs any of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a client that waits looks whether the one that has the session is still there.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long the listener waits when the system has no room for another connection.
-const SHORTAGE: Duration = Duration::from_millis(50);
+/// How often a waiting client checks whether the client that has the session is still there.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the listener waits when the system cannot accept another connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// What `pg_isready` calls itself in its start-up packet, unless `PGAPPNAME` says otherwise.
 const PROBE: &str = "pg_isready";
 
 /// Accepts clients until the listener is to be closed.
-pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
+pub(super) fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
     while let Some(accepted) = listener.next() {
         let result = accepted.and_then(|stream| {
             if let Stream::Tcp(stream) = &stream {
-                // An answer is whole when it is written.
+                // Answers are written whole: there is nothing to collect.
                 stream.set_nodelay(true)?;
             }
             Socket::new(stream)
         });
         match result {
-            Ok(socket) => receive(shared, Box::new(socket)),
+            Ok(socket) => start_handshake(shared, Box::new(socket)),
             Err(cause) if is_clients_fault(&cause) => (),
             Err(cause) => {
                 shared.listen.report(Error::new(ErrorKind::Io, "cannot accept a connection").with_cause(cause));
-                if !listener.pause(SHORTAGE) {
+                if !listener.pause(ACCEPT_RETRY_DELAY) {
                     return;
                 }
             }
@@ -56,20 +58,15 @@ pub(super) fn stand(listener: &Listener, shared: &Arc<Shared>) {
     }
 }
 
-/// Lets a client of this process in, and returns its end of the connection.
+/// Admits a client of this process, and returns its end of the connection.
 pub(super) fn connect(shared: &Arc<Shared>) -> Result<ClientEnd> {
     let (server, client) = pipe();
-    receive(shared, Box::new(server));
+    start_handshake(shared, Box::new(server));
     Ok(client)
 }
 
-/// Tells clients why they get no session.
-pub(super) fn turn_away(
-    clients: impl IntoIterator<Item = Arrival>,
-    code: &SqlState,
-    message: &str,
-    hint: Option<&str>,
-) {
+/// Tells clients why they get no session, and closes their connections.
+pub(super) fn reject(clients: impl IntoIterator<Item = Incoming>, code: &SqlState, message: &str, hint: Option<&str>) {
     for mut client in clients {
         refuse(&mut *client.peer, code, message, hint);
     }
@@ -79,16 +76,16 @@ fn refuse(peer: &mut dyn Peer, code: &SqlState, message: &str, hint: Option<&str
     peer.write(&mut fatal(code, message, hint), Some(Instant::now() + ANSWER_TIMEOUT));
 }
 
-/// Gives a client a thread of its own.
-fn receive(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
+/// Starts a client's handshake on a thread of its own.
+fn start_handshake(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     let task = shared.clone();
-    let handshake = move |peer: Box<dyn Peer>, reading: &Reading| {
-        // The connection goes with the panic, and nothing else does.
-        if catch_unwind(AssertUnwindSafe(|| let_in(&task, peer, reading))).is_err() {
+    let run = move |peer: Box<dyn Peer>, reading: &Reading| {
+        // A panic closes this connection only.
+        if catch_unwind(AssertUnwindSafe(|| handshake(&task, peer, reading))).is_err() {
             task.listen.report(Error::new(ErrorKind::Crashed, "the thread of a client that connects panicked"));
         }
     };
-    match shared.handshakes.start(peer, handshake) {
+    match shared.handshakes.start(peer, run) {
         Ok(()) => (),
         Err(Refused::Full(mut peer)) => {
             refuse(&mut *peer, &SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already", None);
@@ -98,18 +95,18 @@ fn receive(shared: &Arc<Shared>, peer: Box<dyn Peer>) {
     }
 }
 
-fn let_in(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
+fn handshake(shared: &Shared, mut peer: Box<dyn Peer>, reading: &Reading) {
     let packet = Packet::read(&mut *peer);
     reading.done();
     match packet {
         Some(Packet::Cancel(key)) => {
-            // No answer: whoever guesses learns nothing.
-            let _ = shared.presences.iter().any(|presence| presence.cancel(key));
+            // There is no answer: a guess must not be confirmed.
+            let _ = shared.handles.iter().any(|handle| handle.cancel(key));
         }
         Some(Packet::Startup { startup, .. }) if startup::application_name(&startup) == Some(PROBE) => {
             answer_probe(shared, &mut *peer);
         }
-        Some(Packet::Startup { startup, received }) => wait_for_session(shared, Arrival { peer, startup, received }),
+        Some(Packet::Startup { startup, received }) => wait_for_session(shared, Incoming { peer, startup, received }),
         None => (),
     }
 }
@@ -125,33 +122,33 @@ fn answer_probe(shared: &Shared, peer: &mut dyn Peer) {
     refuse(peer, code, "the database system is accepting connections", Some(hint));
 }
 
-fn wait_for_session(shared: &Shared, client: Arrival) {
+fn wait_for_session(shared: &Shared, client: Incoming) {
     let deadline = Instant::now().checked_add(shared.listen.wait);
     let ticket = match shared.queue.enter(client) {
         Ok(ticket) => ticket,
-        Err(client) => return turn_away([client], &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None),
+        Err(client) => return reject([client], &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None),
     };
     loop {
-        let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map_or(POLL_INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
         // A client that has its session by now must not end it as one that is idle.
         shared.queue.while_waiting(ticket, || {
-            if shared.presences.iter().all(|presence| presence.is_taken()) {
-                shared.presences.iter().for_each(|presence| presence.make_room(shared.listen.take_over_idle));
+            if shared.handles.iter().all(|handle| handle.is_taken()) {
+                shared.handles.iter().for_each(|handle| handle.make_room(shared.listen.take_over_idle));
             }
         });
-        if shared.queue.wait(ticket, left.min(LOOK)) {
+        if shared.queue.wait(ticket, left.min(POLL_INTERVAL)) {
             return;
         }
         if left.is_zero() {
             let hint = "Another client has the database's one session. Close that connection, use one connection at a time (a pool of size 1), \
                         or have clients wait longer for their turn.";
             let message = format!("no session is free after {} ms", shared.listen.wait.as_millis());
-            return turn_away(shared.queue.withdraw(ticket), &SqlState::TOO_MANY_CONNECTIONS, &message, Some(hint));
+            return reject(shared.queue.withdraw(ticket), &SqlState::TOO_MANY_CONNECTIONS, &message, Some(hint));
         }
     }
 }
 
-/// What a client begins with.
+/// The first packet of a client.
 #[derive(Debug)]
 pub(crate) enum Packet {
     /// A start-up packet, whole, and what came after it.
@@ -163,10 +160,10 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// Reads it; `None` if the client leaves, takes too long, or sends something else. As PostgreSQL does it, bytes that are no packet get no answer: whoever sent
-    /// them does not speak the protocol.
+    /// Reads it; `None` if the client leaves, takes too long, or sends something else. As in
+    /// PostgreSQL, bytes that are no packet get no answer: the sender does not speak the protocol.
     pub(crate) fn read(peer: &mut dyn Peer) -> Option<Self> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STARTUP_TIMEOUT;
         let mut received = BytesMut::new();
         // PostgreSQL answers one request of each kind.
         let mut encryption = Encryption::default();
@@ -182,7 +179,7 @@ impl Packet {
                 (_, code @ (SSL_REQUEST | GSS_REQUEST)) => {
                     let ahead = received.len() > len;
                     received.clear();
-                    // There is no encryption on one machine; clients that can do without go on.
+                    // There is no encryption; clients that do not require it go on.
                     let (mut answer, goes_on) = encryption.answer(code, ahead);
                     (peer.write(&mut answer, Some(deadline)) && goes_on).then_some(())?;
                 }

@@ -1,5 +1,6 @@
-//! A session lent to a client for a while: whatever the client does or leaves undone, the session is its owner's again when the client is gone. It owns what takes the
-//! place of the client's last words; how a client that keeps its session is served is the parent's.
+//! Serves a client in the session of an open database, and gives the session back afterwards,
+//! whatever the client did: Terminate is not passed on, a COPY without its client fails, and output
+//! that is not read is dropped. Serving a client that keeps its session belongs to `session_loop`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-use super::session_loop::{Conversation, before_goodbye};
+use super::session_loop::{Conversation, before_terminate};
 use super::startup;
 use crate::Pglite;
 use crate::backend::slot::FLUSH_DELAY;
@@ -20,15 +21,16 @@ use crate::transport::{Input, Peer};
 use crate::wasm::interrupts::{Flag, Interrupts};
 use crate::wasm::streams::{More, Sink, Source};
 
-/// Tag of the message with which a client says goodbye.
+/// Tag of the message Terminate.
 pub(super) const TERMINATE: u8 = b'X';
 
-/// Serves a client until it says goodbye or is gone, on this thread, and returns the last error that it was told. The session goes on after it as it is then: in a
-/// transaction if the client left one open.
+/// Serves a client on this thread until it terminates or is gone, and returns the last error that
+/// it was told. The session keeps the state that the client leaves: an open transaction stays open.
 ///
 /// # Errors
-/// What the client was refused for, as [`startup::accept`] says; and why the session is over, if it is.
-pub(crate) fn lend(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError>> {
+/// What the client was refused for, as [`startup::accept`] says; and why the session is over, if it
+/// is.
+pub(crate) fn attach(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError>> {
     let mut received = BytesMut::new();
     if !startup::accept(db, &mut end, &mut received)? {
         return Ok(None);
@@ -38,35 +40,35 @@ pub(crate) fn lend(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbError
     end.attach(instance.interrupts());
     let client = Mutex::new(Conversation::with(Box::new(end), received, status));
     let interrupts = instance.interrupts().clone();
-    let borrower = Arc::new(Borrower { client, interrupts, gone: AtomicBool::new(false) });
-    let mut loan = Loan { session: &mut db.session, instance: Some(instance), borrower: borrower.clone() };
-    let outcome = loan.run();
-    loan.end(outcome)?;
-    let error = borrower.lock().follower.take_error();
+    let attached = Arc::new(AttachedClient { client, interrupts, gone: AtomicBool::new(false) });
+    let mut attachment = Attachment { session: &mut db.session, instance: Some(instance), attached: attached.clone() };
+    let outcome = attachment.run();
+    attachment.end(outcome)?;
+    let error = attached.lock().follower.take_error();
     Ok(error)
 }
 
-/// A session without its guest, which comes back however this ends.
-struct Loan<'a> {
+/// A session whose guest serves a client. The guest is given back however this ends.
+struct Attachment<'a> {
     session: &'a mut Session,
     instance: Option<Instance>,
-    borrower: Arc<Borrower>,
+    attached: Arc<AttachedClient>,
 }
 
-impl Loan<'_> {
+impl Attachment<'_> {
     fn run(&mut self) -> Result<Outcome> {
         let Some(instance) = &mut self.instance else { return Ok(Outcome::Drained) };
-        let (source, sink) = (FromBorrower(self.borrower.clone()), ToBorrower(self.borrower.clone()));
+        let (source, sink) = (FromAttached(self.attached.clone()), ToAttached(self.attached.clone()));
         instance.streams().attach(Some(Box::new(source)), Some(Box::new(sink)));
         let mut messages = BytesMut::new();
         loop {
             let timeout = instance.flush_due().then_some(FLUSH_DELAY);
-            let input = self.borrower.lock().wait(&mut messages, timeout);
+            let input = self.attached.lock().wait(&mut messages, timeout);
             let outcome = match input {
                 Input::Bytes => {
-                    let goodbye = cut_at_goodbye(&mut messages);
-                    if goodbye {
-                        self.borrower.gone.store(true, Ordering::SeqCst);
+                    let terminated = truncate_at_terminate(&mut messages);
+                    if terminated {
+                        self.attached.gone.store(true, Ordering::SeqCst);
                     }
                     instance.streams().send(&mut messages);
                     match instance.pump()? {
@@ -79,7 +81,7 @@ impl Loan<'_> {
                 Input::End => return Ok(Outcome::Drained),
             };
             // During a COPY, its source may have seen the client go.
-            if self.borrower.gone.load(Ordering::SeqCst) || outcome != Outcome::Drained {
+            if self.attached.gone.load(Ordering::SeqCst) || outcome != Outcome::Drained {
                 return Ok(outcome);
             }
         }
@@ -94,48 +96,49 @@ impl Loan<'_> {
         instance.streams().attach(None, None);
         instance.interrupts().set_waker(None);
         let fatal = match outcome {
-            Ok(Outcome::Ended(_)) => self.borrower.lock().follower.take_fatal(),
+            Ok(Outcome::Ended(_)) => self.attached.lock().follower.take_fatal(),
             _ => None,
         };
         self.session.take_back(instance, outcome, fatal)
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for Attachment<'_> {
     fn drop(&mut self) {
-        // Only on the way of a panic is there anything left to do.
+        // There is something left to do only when a panic unwinds.
         let _ = self.give_back(Ok(Outcome::Drained));
     }
 }
 
 /// The client as the guest sees it.
-struct Borrower {
+struct AttachedClient {
     /// Only ever locked by the session's thread.
     client: Mutex<Conversation>,
     interrupts: Arc<Interrupts>,
-    /// It has said goodbye, or reads and writes no more.
+    /// It has terminated, or reads and writes no more.
     gone: AtomicBool,
 }
 
-impl Borrower {
+impl AttachedClient {
     fn lock(&self) -> MutexGuard<'_, Conversation> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct FromBorrower(Arc<Borrower>);
+struct FromAttached(Arc<AttachedClient>);
 
-impl Source for FromBorrower {
-    /// A guest that asks is in the middle of a COPY. If the client is gone, the statement ends with an error, and the session does not.
+impl Source for FromAttached {
+    /// Reading past the input means that a COPY FROM STDIN is in progress. If the client is gone,
+    /// the statement fails and the session goes on.
     fn more(&mut self, input: &mut BytesMut) -> More {
-        let borrower = &self.0;
-        if !borrower.gone.load(Ordering::SeqCst) {
-            match borrower.lock().wait(input, None) {
-                Input::Bytes if !cut_at_goodbye(input) => return More::Messages,
+        let attached = &self.0;
+        if !attached.gone.load(Ordering::SeqCst) {
+            match attached.lock().wait(input, None) {
+                Input::Bytes if !truncate_at_terminate(input) => return More::Messages,
                 Input::Bytes | Input::End => (),
                 Input::Interrupt | Input::Timeout => return More::Interrupt,
             }
-            borrower.gone.store(true, Ordering::SeqCst);
+            attached.gone.store(true, Ordering::SeqCst);
         }
         if !input.is_empty() {
             return More::Messages;
@@ -145,29 +148,29 @@ impl Source for FromBorrower {
     }
 }
 
-struct ToBorrower(Arc<Borrower>);
+struct ToAttached(Arc<AttachedClient>);
 
-impl Sink for ToBorrower {
-    /// What a client that is gone would have read is dropped, and the statement that says it is cancelled.
+impl Sink for ToAttached {
+    /// Output for a client that is gone is dropped, and the statement that writes it is cancelled.
     fn take(&mut self, output: &mut BytesMut) -> bool {
-        let borrower = &self.0;
+        let attached = &self.0;
         let taken = {
-            let mut client = borrower.lock();
+            let mut client = attached.lock();
             client.follower.follow(output);
             client.peer.as_mut().is_some_and(|peer| peer.write(output, None))
         };
-        let goodbye = borrower.gone.load(Ordering::SeqCst);
-        if !taken && !goodbye && !borrower.gone.swap(true, Ordering::SeqCst) {
-            borrower.interrupts.flag(Flag::Cancel);
+        let terminated = attached.gone.load(Ordering::SeqCst);
+        if !taken && !terminated && !attached.gone.swap(true, Ordering::SeqCst) {
+            attached.interrupts.flag(Flag::Cancel);
         }
         output.clear();
         true
     }
 }
 
-/// Takes off a goodbye among whole messages, with whatever follows it. True: there was one.
-fn cut_at_goodbye(messages: &mut BytesMut) -> bool {
-    let len = before_goodbye(messages);
+/// Removes Terminate and everything after it from whole messages. True: there was one.
+fn truncate_at_terminate(messages: &mut BytesMut) -> bool {
+    let len = before_terminate(messages);
     let cut = len < messages.len();
     messages.truncate(len);
     cut
@@ -178,16 +181,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goodbye_is_found_among_messages_only() {
+    fn terminate_is_found_among_messages_only() {
         let mut messages = BytesMut::new();
         frontend::query("X", &mut messages).unwrap();
         messages.extend_from_slice(b"d\0\0\0\x09X\0\0\0\x04");
         let all = messages.clone();
-        assert!(!cut_at_goodbye(&mut messages));
+        assert!(!truncate_at_terminate(&mut messages));
         assert_eq!(messages, all);
         frontend::terminate(&mut messages);
         frontend::sync(&mut messages);
-        assert!(cut_at_goodbye(&mut messages));
+        assert!(truncate_at_terminate(&mut messages));
         assert_eq!(messages, all);
     }
 }

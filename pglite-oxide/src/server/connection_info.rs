@@ -14,8 +14,8 @@ const URI_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The same in the value of a parameter, where a path keeps its slashes.
 const URI_PARAMETER: &AsciiSet = &URI_PART.remove(b'/');
 
-/// Variables with which libpq, and drivers that follow it, would connect to another server than the one
-/// they are given, as somebody else, or refuse this one (PostgreSQL documentation, "Environment
+/// Variables with which libpq, and drivers that follow it, would connect to another server than the
+/// one they are given, as somebody else, or refuse this one (PostgreSQL documentation, "Environment
 /// Variables" of libpq). `PGOPTIONS`, `PGAPPNAME`, `PGCONNECT_TIMEOUT`, `PGCLIENTENCODING`,
 /// `PGDATESTYLE`, `PGTZ` and `PGGEQO` say what the session is like, whatever the server: they stay.
 const REDIRECTING: [&str; 38] = [
@@ -60,8 +60,10 @@ const REDIRECTING: [&str; 38] = [
 ];
 
 impl PgliteServer {
-    /// The connection URI for clients, with user, database and the password if there is one; percent-encoded. The directory of a Unix socket is in the place of the host,
-    /// which libpq, JDBC's and Rust's drivers read; for others there is [`Self::connection_uri_with_host_parameter`].
+    /// The connection URI for clients, with user, database and the password if there is one;
+    /// percent-encoded. The directory of a Unix socket is in the place of the host, which libpq,
+    /// JDBC's and Rust's drivers read; for others there is
+    /// [`Self::connection_uri_with_host_parameter`].
     ///
     /// ```text
     /// postgresql://postgres@127.0.0.1:54321/postgres
@@ -89,8 +91,10 @@ impl PgliteServer {
         format!("postgresql://{}@/{database}?host={host}&port={}", self.user_info(), self.port())
     }
 
-    /// The environment variables that PostgreSQL's own programs and libraries connect with: `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`; and
-    /// `DATABASE_URL` with [`Self::connection_uri`]. Others may be set in this process's environment that lead elsewhere: see [`Self::set_environment`].
+    /// The environment variables that PostgreSQL's own programs and libraries connect with:
+    /// `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`; and `DATABASE_URL` with
+    /// [`Self::connection_uri`]. Others may be set in this process's environment that lead
+    /// elsewhere: see [`Self::set_environment`].
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("DATABASE_URL", self.connection_uri()),
@@ -103,9 +107,9 @@ impl PgliteServer {
         variables
     }
 
-    /// Has a command connect to this server: sets the variables of [`Self::environment`] and removes
-    /// those that would lead it to another server, or have it refuse this one, such as `PGSERVICE`,
-    /// `PGHOSTADDR` and `PGSSLMODE`.
+    /// Has a command connect to this server: sets the variables of [`Self::environment`] and
+    /// removes those that would lead it to another server, or have it refuse this one, such as
+    /// `PGSERVICE`, `PGHOSTADDR` and `PGSSLMODE`.
     pub fn set_environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         REDIRECTING.iter().for_each(|name| {
             command.env_remove(name);
@@ -121,8 +125,8 @@ impl PgliteServer {
         }
     }
 
-    /// The TCP address that clients of this machine connect to. `None`: the server listens at a Unix
-    /// socket.
+    /// The TCP address that clients of this machine connect to. `None`: the server listens at a
+    /// Unix socket.
     pub fn addr(&self) -> Option<SocketAddr> {
         match &self.shared.bound.address {
             Address::Tcp(address) => Some(reachable(*address)),
@@ -138,8 +142,8 @@ impl PgliteServer {
         }
     }
 
-    /// The configuration of a `tokio-postgres` client for this server, with the password if there is
-    /// one.
+    /// The configuration of a `tokio-postgres` client for this server, with the password if there
+    /// is one.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

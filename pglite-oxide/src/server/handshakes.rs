@@ -1,6 +1,5 @@
-//! Connections whose handshake is in progress, each with a thread of its own. It owns those threads:
-//! how many there may be, and that a shutdown closes their connections and joins them. What is said
-//! in a handshake belongs to `door`.
+//! The threads of connections whose handshake is in progress: their limit, and their end. A shutdown
+//! closes their connections and joins them. The handshake itself belongs to `admission`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,8 +27,9 @@ struct Handshake {
     reading: Reading,
 }
 
-/// A handshake that waits for its client's first packet. A shutdown closes the connection only until
-/// the packet has been read: from then on the connection belongs to the queue, or to a session.
+/// A handshake that waits for its client's first packet. A shutdown closes the connection only
+/// until the packet has been read: from then on the connection belongs to the queue, or to a
+/// session.
 #[derive(Clone)]
 pub(super) struct Reading(Arc<Mutex<Option<Closer>>>);
 
@@ -69,8 +69,8 @@ impl Handshakes {
         Ok(())
     }
 
-    /// Closes the connections that have not sent their first packet, and waits until every thread has
-    /// ended. No handshake starts afterwards.
+    /// Closes the connections that have not sent their first packet, and waits until every thread
+    /// has ended. No handshake starts afterwards.
     pub(super) fn close(&self) {
         let threads = {
             let mut running = self.lock();

@@ -1,4 +1,5 @@
-//! Where and how a server listens: what may be asked for, and the socket that comes of it. Who is let in is `door`'s.
+//! Where and how a server listens: its configuration and the listening socket. Admitting clients
+//! belongs to `admission`.
 
 use std::fmt;
 use std::io;
@@ -20,10 +21,10 @@ use crate::transport::socket::Stream;
 
 /// PostgreSQL's port, and the number in the name of a Unix socket if none is given.
 const PORT: u16 = 5432;
-/// How clients prove who they are, as the guest reads it (`PGL_AUTHENTICATION`).
+/// The guest reads the authentication method from this variable.
 const AUTHENTICATION: &str = "PGL_AUTHENTICATION";
 
-/// Says where a server listens and how it treats its clients.
+/// Configures where a server listens and how it treats its clients.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,70 +52,82 @@ enum Place {
 }
 
 impl Listen {
-    /// At the loopback address 127.0.0.1, on a free port. Every user of this machine can connect unless there is a password.
+    /// Listens at the loopback address 127.0.0.1, on a free port. Every user of this machine can
+    /// connect unless there is a password.
     pub fn tcp() -> Self {
         Self::at(Place::Tcp(Ipv4Addr::LOCALHOST.into()))
     }
 
-    /// At a Unix socket in a directory that is there. As with PostgreSQL, the directory is what clients are given as the host; the socket's name in it is
-    /// `.s.PGSQL.5432`. Only the user that runs the server can connect: see [`Self::socket_mode`].
+    /// Listens at a Unix socket in an existing directory. As with PostgreSQL, clients are given the
+    /// directory as the host; the socket's name in it is `.s.PGSQL.5432`, with a lock file
+    /// `.s.PGSQL.5432.lock` beside it. Only the user that runs the server can connect: see
+    /// [`Self::socket_mode`].
     pub fn unix(directory: impl Into<PathBuf>) -> Self {
         Self::at(Place::Unix(directory.into()))
     }
 
-    /// The TCP port, instead of a free one; or the number in the name of the Unix socket, instead of 5432.
+    /// Sets the TCP port, instead of a free one; or the number in the name of the Unix socket,
+    /// instead of 5432.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// A TCP address to listen at instead of 127.0.0.1. One that other machines can reach needs a [`password`](Self::password); what is sent is not encrypted.
+    /// Sets the TCP address, instead of 127.0.0.1. An address that other machines can reach
+    /// requires a [`password`](Self::password); the connections are not encrypted.
     #[must_use]
     pub fn address(mut self, address: IpAddr) -> Self {
         self.place = Place::Tcp(address);
         self
     }
 
-    /// Sets the password of the server's user, in the database, and has every client prove by SCRAM-SHA-256 that it knows the password of its role. Default:
-    /// whoever reaches the server may connect as any role.
+    /// Sets the password of the server's user, in the database, and requires SCRAM-SHA-256
+    /// authentication: every client must know the password of its role. Default: every client may
+    /// connect as any role.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// How long a client waits for a session while another one has it, before it gets the error 53300. Default: 5 seconds.
+    /// Sets how long a client waits for a session while another client has it, before it gets the
+    /// error 53300. Default: 5 seconds.
     #[must_use]
     pub fn wait_for_session(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
-    /// How long a running statement may go on when the server is shut down, before it is cancelled. Default: 5 seconds.
+    /// Sets how long a running statement may go on when the server is shut down, before it is
+    /// cancelled. Default: 5 seconds.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Has a client that comes end the session of one that is idle, outside of a transaction, instead of waiting for it. The other one gets the error 57P01.
-    /// For clients that connect anew before they close what they had, like `\\c` of psql. Default: no.
+    /// Has a client that connects end a session that is idle, outside of a transaction, instead of
+    /// waiting for it. The client of that session gets the error 57P01. For clients that open a
+    /// connection before they close the one they have, like `\\c` of psql. Default: no.
     #[must_use]
     pub fn take_over_idle(mut self, take_over: bool) -> Self {
         self.take_over_idle = take_over;
         self
     }
 
-    /// Permissions of the Unix socket. Default: 0o600. Whoever may write to it may connect.
+    /// Sets the permissions of the Unix socket. Permission to write is permission to connect.
+    /// Default: 0o600.
     #[must_use]
     pub fn socket_mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Has a function called with what goes wrong while no caller and no client is there to be told, like a session that crashed. It is called on threads of the
-    /// server, which outlive a panic of it. Default: nobody is told.
+    /// Sets a function to be called with errors that no caller and no client is told, such as that
+    /// of a session that crashed. It is called on threads of the server, which go on if it panics.
+    /// Default: such errors are dropped; [`PgliteServer::shutdown`](crate::PgliteServer::shutdown)
+    /// returns the last one.
     #[must_use]
     pub fn on_error(mut self, callback: impl Fn(Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(callback));
@@ -136,7 +149,7 @@ impl Listen {
         }
     }
 
-    /// The environment variable by which a guest knows what its client has to prove.
+    /// The environment variable that tells a guest how its client has to authenticate.
     pub(super) fn authentication(&self) -> (String, String) {
         let method = if self.password.is_some() { "scram-sha-256" } else { "trust" };
         (AUTHENTICATION.to_string(), method.to_string())
@@ -146,7 +159,8 @@ impl Listen {
         self.port.unwrap_or(PORT)
     }
 
-    /// Calls the function for errors. If that panics, nothing of the server ends: the panic's message has been printed, and there is nothing else to do about it.
+    /// Calls the function for errors. A panic in it has been reported by the panic hook, and ends
+    /// nothing else.
     pub(super) fn report(&self, error: Error) {
         if let Some(callback) = &self.on_error {
             let _ = catch_unwind(AssertUnwindSafe(|| callback(error)));
@@ -169,7 +183,7 @@ impl Listen {
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The password is nobody's business who reads a log.
+        // Logs must not contain the password.
         f.debug_struct("Listen")
             .field("place", &self.place)
             .field("port", &self.port)
@@ -181,7 +195,7 @@ impl fmt::Debug for Listen {
 const LISTENER: Token = Token(0);
 const CLOSE: Token = Token(1);
 
-/// A socket that is listened at.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socket,
@@ -196,7 +210,7 @@ enum Socket {
     Unix(mio::net::UnixListener),
 }
 
-/// Where a listener is, which the listener's end does not change.
+/// The address of a listener, also after the listener has been closed.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) address: Address,
@@ -216,7 +230,7 @@ struct SocketFile {
 #[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have done it.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -252,12 +266,12 @@ impl Listener {
         Ok((Self { socket, poll: std::sync::Mutex::new(poll), waker: Arc::new(waker) }, bound))
     }
 
-    /// What makes `next` return `None`.
+    /// Makes `next` return `None`.
     pub(super) fn waker(&self) -> Arc<mio::Waker> {
         self.waker.clone()
     }
 
-    /// Waits for the next client; `None` when the listener is to be closed.
+    /// Waits for the next connection; `None` when the listener is to be closed.
     pub(super) fn next(&self) -> Option<io::Result<Stream>> {
         let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut events = mio::Events::with_capacity(2);
@@ -280,7 +294,7 @@ impl Listener {
         }
     }
 
-    /// Waits a little, for a system that is short of something. False: the listener is to be closed.
+    /// Waits, after a failure that may be temporary. False: the listener is to be closed.
     pub(super) fn pause(&self, pause: Duration) -> bool {
         let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut events = mio::Events::with_capacity(2);
@@ -290,7 +304,7 @@ impl Listener {
 }
 
 impl Bound {
-    /// Takes the socket's file away.
+    /// Removes the socket's file.
     pub(super) fn remove(&self) {
         #[cfg(unix)]
         drop(self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
@@ -328,7 +342,8 @@ fn bind_unix(directory: &Path, number: u16, mode: u32) -> Result<(Socket, Bound)
         ErrorKind::Io => Error::new(ErrorKind::Io, format!("cannot listen at {}", file.display())).with_cause(error),
         _ => error,
     })?;
-    // With the lock, a socket that is there is nobody's, unless a server listens at it that knows no lock files.
+    // With the lock held, a socket that is there is stale, unless a server without lock files
+    // listens.
     if std::os::unix::net::UnixStream::connect(&file).is_ok() {
         let message = format!("{}: another server listens there; use another directory or port", file.display());
         return Err(Error::new(ErrorKind::InUse, message));

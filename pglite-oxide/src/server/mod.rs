@@ -1,5 +1,6 @@
-//! The local server: a listener that takes clients in, and the threads that serve them. It owns their life, from the first bind to the last session's end. What a
-//! session is, is `serve`'s; how a client gets in, `door`'s and `queue`'s.
+//! The local server: a listener and the threads that serve clients, from the bind to the last
+//! session's end. A single session belongs to `session_loop`; how a client gets to one, to
+//! `admission` and `queue`.
 
 pub(crate) mod admission;
 pub(crate) mod attach;
@@ -32,12 +33,14 @@ use handshakes::Handshakes;
 pub use listen::Listen;
 use listen::{Bound, Listener};
 use queue::Queue;
-use session_handle::Presence;
+use session_handle::SessionHandle;
 use session_loop::Ended;
 
-/// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is shut down or dropped.
+/// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is
+/// shut down or dropped.
 ///
-/// One session runs at a time: a client that connects meanwhile waits for its turn, and is told so if that takes too long (see [`Listen::wait_for_session`]).
+/// One session runs at a time: a client that connects meanwhile waits for its turn, and gets an
+/// error if that takes too long (see [`Listen::wait_for_session`]).
 ///
 /// ```no_run
 /// let server = pglite_oxide::PgliteServer::temporary()?;
@@ -49,7 +52,7 @@ pub struct PgliteServer {
     options: Options,
     shared: Arc<Shared>,
     threads: Option<Threads>,
-    /// Dropped, the server stops on a thread of its own.
+    /// On drop, the server is stopped by a thread of its own.
     pub(crate) stops_on_thread: bool,
 }
 
@@ -57,20 +60,20 @@ pub struct PgliteServer {
 struct Threads {
     listener: JoinHandle<()>,
     sessions: Vec<JoinHandle<Result<()>>>,
-    /// At its end when all sessions' threads are.
+    /// Disconnected when the threads of all sessions have ended.
     ended: Mutex<mpsc::Receiver<()>>,
     close_listener: Arc<mio::Waker>,
 }
 
-/// What the server's threads share. The database is not in it: only the threads of sessions hold it,
-/// so that it is closed when they have ended.
+/// What the server's threads share. It does not contain the database: only the threads of sessions
+/// hold that, so that it is closed when they have ended.
 #[derive(Debug)]
 struct Shared {
     listen: Listen,
     bound: Bound,
     queue: Queue,
     /// One for each session that can run at a time.
-    presences: Vec<Arc<Presence>>,
+    handles: Vec<Arc<SessionHandle>>,
     handshakes: Handshakes,
     /// The last session could not start.
     failing: AtomicBool,
@@ -84,9 +87,10 @@ enum Address {
 }
 
 impl Builder {
-    /// Opens the database for clients that connect to a local server. Each gets a session of its own, with the settings given here; the user and the
-    /// database given here are the ones that [`PgliteServer::connection_uri`] names, and others may exist. The server runs on threads of its own until it is
-    /// shut down or dropped.
+    /// Opens the database for clients that connect to a local server. Each client gets a session of
+    /// its own, with the settings given here; the user and the database given here are the ones
+    /// that [`PgliteServer::connection_uri`] names, and others may exist. The server runs on
+    /// threads of its own until it is shut down or dropped.
     ///
     /// ```no_run
     /// use pglite_oxide::{Listen, Pglite};
@@ -97,8 +101,8 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// As [`Self::open`]; [`ErrorKind::Config`] if `listen` asks for an address that strangers can reach and sets no password; [`ErrorKind::Io`] or
-    /// [`ErrorKind::InUse`] if it cannot listen there.
+    /// As [`Self::open`]; [`ErrorKind::Config`] if `listen` has an address that other machines can
+    /// reach and no password; [`ErrorKind::Io`] or [`ErrorKind::InUse`] if it cannot listen there.
     pub fn serve(&self, listen: &Listen) -> Result<PgliteServer> {
         listen.check()?;
         PgliteServer::start(self.cluster()?, listen)
@@ -106,7 +110,8 @@ impl Builder {
 }
 
 impl PgliteServer {
-    /// A server for a new, empty database in memory, on a free port of this machine. The database is gone when the server is.
+    /// A server for a new, empty database in memory, on a free port of this machine. The database
+    /// is gone when the server is.
     ///
     /// # Errors
     /// As [`Builder::serve`](crate::Builder::serve).
@@ -114,7 +119,8 @@ impl PgliteServer {
         Pglite::builder().temporary().serve(&Listen::tcp())
     }
 
-    /// A server for the database in a directory, which is made if it is not there, on a free port of this machine.
+    /// A server for the database in a directory, which is made if it is not there, on a free port
+    /// of this machine.
     ///
     /// # Errors
     /// As [`Builder::serve`](crate::Builder::serve).
@@ -130,7 +136,7 @@ impl PgliteServer {
             listen: listen.clone(),
             bound,
             queue: Queue::default(),
-            presences: vec![Arc::default()],
+            handles: vec![Arc::default()],
             handshakes: Handshakes::default(),
             failing: AtomicBool::new(false),
         });
@@ -158,12 +164,15 @@ impl PgliteServer {
         ServerConnector(self.shared.clone())
     }
 
-    /// Stops the server: it takes no more clients in; a running statement may end, and is cancelled after the grace period ([`Listen::grace`]); sessions end, open
-    /// transactions are rolled back. Then everything is in the database's files, and it may be opened again.
+    /// Stops the server: it accepts no more clients; a running statement may finish, and is
+    /// cancelled after the grace period ([`Listen::grace`]); sessions end, and open transactions
+    /// are rolled back. When this returns, everything is in the database's files, and the database
+    /// may be opened again.
     ///
     /// # Errors
-    /// What the last session ended with, if it crashed or could not start and none has started since: the files may need recovery, which the next open does.
-    /// [`ErrorKind::Crashed`] if a thread of the server panicked. The server is stopped all the same.
+    /// The error of the last session, if it crashed or could not start and no session has started
+    /// since. The database may need recovery, which the next open does. [`ErrorKind::Crashed`] if a
+    /// thread of the server panicked. The server is stopped all the same.
     pub fn shutdown(mut self) -> Result<()> {
         self.threads.take().map_or(Ok(()), |threads| threads.stop(&self.shared))
     }
@@ -181,55 +190,56 @@ impl ServerConnector {
 }
 
 impl Threads {
-    /// Starts everything and waits until the first sessions wait for clients. After an error, nothing of it runs any more.
+    /// Starts the threads and waits until the sessions are ready for clients. After an error, no
+    /// thread is left running.
     fn start(shared: &Arc<Shared>, cluster: &Cluster, listener: Listener) -> Result<Self> {
         let (alive, ended) = mpsc::channel();
         let close_listener = listener.waker();
         let mut sessions = Vec::new();
         let start = || {
-            for presence in &shared.presences {
+            for handle in &shared.handles {
                 let (started, start) = mpsc::sync_channel(1);
-                let (shared, presence, alive) = (shared.clone(), presence.clone(), alive.clone());
+                let (shared, handle, alive) = (shared.clone(), handle.clone(), alive.clone());
                 let cluster = cluster.clone();
                 sessions.push(spawn("session", move || {
                     let _alive = alive;
                     let started = Arc::new(Start::new(started));
-                    Sessions { shared, cluster, presence, started, prepared: Mutex::default() }.serve()
+                    Sessions { shared, cluster, handle, started, prepared: Mutex::default() }.serve()
                 })?);
-                // A session that cannot even start is an error of the caller's, and what it has to say is the reason.
+                // The caller is told why the first session cannot start.
                 start
                     .recv()
                     .unwrap_or_else(|_| Err(Error::new(ErrorKind::Crashed, "the session's thread panicked")))?;
             }
             let shared = shared.clone();
-            spawn("listener", move || admission::stand(&listener, &shared))
+            spawn("listener", move || admission::accept_loop(&listener, &shared))
         };
         match start() {
             Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener }),
             Err(error) => {
                 shared.queue.close();
-                // What they say is not why the server does not start.
+                // Their errors are not why the server does not start.
                 sessions.into_iter().for_each(|session| drop(session.join()));
                 Err(error)
             }
         }
     }
 
-    /// Stops everything, and waits until it has.
+    /// Stops and joins all threads.
     fn stop(self, shared: &Shared) -> Result<()> {
         let Self { listener, sessions, ended, close_listener } = self;
         let panicked = || Error::new(ErrorKind::Crashed, "a thread of the server panicked");
-        // It cannot fail while the listener is there, and it must not be waited for if it is not.
+        // It fails only if the listener's thread has ended.
         let _ = close_listener.wake();
         let mut result = listener.join().map_err(|_| panicked());
         shared.bound.remove();
-        admission::turn_away(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
+        admission::reject(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
         shared.handshakes.close();
-        shared.presences.iter().for_each(|presence| presence.close());
-        // Nothing is ever sent: it is the end that is waited for.
+        shared.handles.iter().for_each(|handle| handle.close());
+        // Nothing is ever sent: this waits for the disconnection.
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(shared.listen.grace);
-        shared.presences.iter().for_each(|presence| presence.end());
+        shared.handles.iter().for_each(|handle| handle.end());
         for session in sessions {
             result = result.and(session.join().unwrap_or_else(|_| Err(panicked())));
         }
@@ -241,12 +251,12 @@ impl Drop for PgliteServer {
     fn drop(&mut self) {
         let Some(threads) = self.threads.take() else { return };
         let shared = self.shared.clone();
-        // Nobody is there to be told.
+        // There is no caller to return an error to.
         if !self.stops_on_thread {
             let _ = threads.stop(&shared);
             return;
         }
-        // The thread is handed what it stops when it is there: without one, this thread stops it.
+        // If the thread cannot be spawned, this thread does it.
         let (hand_over, handed_over) = mpsc::sync_channel::<Threads>(1);
         let stop = move || {
             if let Ok(threads) = handed_over.recv() {
@@ -263,7 +273,7 @@ impl Drop for PgliteServer {
 /// PostgreSQL's words.
 const SHUTTING_DOWN: &str = "the database system is shutting down";
 
-/// Does in a session of its own what has to be done before clients come. Most servers need none.
+/// Creates extensions and sets the password, in a session of its own, if there is something to do.
 fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
     if cluster.options().extensions.is_empty() && listen.password.is_none() {
         return Ok(());
@@ -277,33 +287,34 @@ fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
     db.close()
 }
 
-/// One session after the other, each with a thread's time to itself.
+/// The sessions that run one after the other on one thread.
 struct Sessions {
     shared: Arc<Shared>,
     cluster: Cluster,
-    presence: Arc<Presence>,
+    handle: Arc<SessionHandle>,
     started: Arc<Start>,
-    /// The next session's process in the making.
+    /// The thread that makes the next session's process.
     prepared: Mutex<Option<JoinHandle<Result<Instance>>>>,
 }
 
-/// What is known of the start of sessions.
+/// How the last start of a session went.
 struct Start {
-    /// Waits for the first one.
+    /// Waits for the first start.
     starter: Mutex<Option<mpsc::SyncSender<Result<()>>>>,
     /// Why the last one crashed or could not start.
     error: Mutex<Option<Error>>,
 }
 
 impl Sessions {
-    /// Serves one client after the other, until the queue of clients is closed. Each session is started before its client comes. An error is the last session's,
-    /// if it crashed or could not start.
+    /// Serves one client after the other, until the queue is closed. Each session is started before
+    /// its client connects. The result is the error of the last session, if it crashed or could not
+    /// start.
     fn serve(&self) -> Result<()> {
         loop {
-            let error = match catch_unwind(AssertUnwindSafe(|| self.serve_one())) {
+            let error = match catch_unwind(AssertUnwindSafe(|| self.run_one())) {
                 Ok(Ok(Ended::Unused)) => break,
                 Ok(Ok(Ended::Served(Ok(())))) => continue,
-                // PostgreSQL told its client what it ended the session for.
+                // PostgreSQL has told its client why it ended the session.
                 Ok(Ok(Ended::Served(Err(error)))) if error.kind() != ErrorKind::Crashed && error.code().is_some() => {
                     continue;
                 }
@@ -314,25 +325,25 @@ impl Sessions {
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Crashed, "a session's thread panicked"),
             };
-            self.presence.leave();
+            self.handle.leave();
             let message = error.to_string();
             if !self.fail(error) {
                 break;
             }
             self.shared.failing.store(true, Ordering::SeqCst);
-            // It may be over when the next client comes; this one is told.
+            // The cause may be gone when the next client connects; this client is told.
             let Some(client) = self.shared.queue.next() else { break };
-            admission::turn_away([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
+            admission::reject([client], &SqlState::CANNOT_CONNECT_NOW, &message, None);
         }
-        // It holds the database as well.
+        // A prepared process holds the database as well.
         let prepared = lock(&self.prepared).take();
         drop(prepared.map(JoinHandle::join));
         lock(&self.started.error).take().map_or(Ok(()), Err)
     }
 
-    fn serve_one(&self) -> Result<Ended> {
+    fn run_one(&self) -> Result<Ended> {
         let (shared, started) = (self.shared.clone(), self.started.clone());
-        let reception = Box::new(move || {
+        let next_client = Box::new(move || {
             shared.failing.store(false, Ordering::SeqCst);
             started.succeeded();
             shared.queue.next()
@@ -342,7 +353,7 @@ impl Sessions {
             Some(instance) => instance,
             None => Instance::new(self.launch()?)?,
         };
-        session_loop::attend(instance, self.presence.clone(), reception, &mut || self.prepare())
+        session_loop::serve_one(instance, self.handle.clone(), next_client, &mut || self.prepare())
     }
 
     fn launch(&self) -> Result<Launch> {
@@ -351,8 +362,9 @@ impl Sessions {
         Ok(launch)
     }
 
-    /// Makes the next session's process on a thread of its own, while PostgreSQL ends this session: none of its code has run then, and nothing of the database was
-    /// touched. Where it cannot be made, for want of a thread or of address space, the next session makes its own.
+    /// Makes the next session's process on a thread of its own, while PostgreSQL ends the present
+    /// session. It does not run any of PostgreSQL's start-up, nor touch the database's files. If
+    /// this fails, for example for lack of address space, the next session makes its own process.
     fn prepare(&self) {
         let mut prepared = lock(&self.prepared);
         if prepared.is_none()
@@ -363,10 +375,11 @@ impl Sessions {
         }
     }
 
-    /// Reports an error and keeps it for the shutdown. False: it is the first session's, and whoever started the server was told.
+    /// Reports an error and keeps it for the shutdown. False: it is the first session's, and the
+    /// caller that starts the server was told.
     fn fail(&self, error: Error) -> bool {
         if let Some(starter) = lock(&self.started.starter).take() {
-            // Nobody has given up: the starter waits for this.
+            // The caller that starts the server waits for this.
             let _ = starter.send(Err(error));
             return false;
         }

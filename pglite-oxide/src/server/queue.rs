@@ -1,12 +1,12 @@
-//! Clients that wait for a session, in the order in which they came. Sessions take them; who waits too long is taken out again.
+//! The queue of clients that wait for a session, first come, first served.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::session_loop::Arrival;
+use super::session_loop::Incoming;
 
-/// The clients.
+/// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -15,7 +15,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(Ticket, Arrival)>,
+    waiting: VecDeque<(Ticket, Incoming)>,
     tickets: u64,
     closed: bool,
 }
@@ -26,7 +26,7 @@ pub(super) struct Ticket(u64);
 
 impl Queue {
     /// Adds a client at the end. A closed queue gives it back.
-    pub(super) fn enter(&self, client: Arrival) -> Result<Ticket, Arrival> {
+    pub(super) fn enter(&self, client: Incoming) -> Result<Ticket, Incoming> {
         let mut state = self.lock();
         if state.closed {
             return Err(client);
@@ -46,7 +46,7 @@ impl Queue {
         !timed_out.timed_out()
     }
 
-    /// Does something that must not be done once the client has left the queue: nobody takes it out meanwhile.
+    /// Runs `work` if the client is still in the queue, and keeps it there meanwhile.
     pub(super) fn while_waiting(&self, ticket: Ticket, work: impl FnOnce()) {
         let state = self.lock();
         if state.waiting.iter().any(|(other, _)| *other == ticket) {
@@ -54,15 +54,15 @@ impl Queue {
         }
     }
 
-    /// Takes a client out, if it is still there.
-    pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Arrival> {
+    /// Removes a client, if it is still there.
+    pub(super) fn withdraw(&self, ticket: Ticket) -> Option<Incoming> {
         let mut state = self.lock();
         let place = state.waiting.iter().position(|(other, _)| *other == ticket)?;
         state.waiting.remove(place).map(|(_, client)| client)
     }
 
     /// Waits for the next client and takes it; `None` when the queue is closed.
-    pub(super) fn next(&self) -> Option<Arrival> {
+    pub(super) fn next(&self) -> Option<Incoming> {
         let empty = |state: &mut State| state.waiting.is_empty() && !state.closed;
         let mut state = self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
         let next = state.waiting.pop_front();
@@ -70,15 +70,15 @@ impl Queue {
         next.map(|(_, client)| client)
     }
 
-    /// Takes no client in any more, and gives back those that wait.
-    pub(super) fn close(&self) -> Vec<Arrival> {
+    /// Closes the queue for new clients, and returns those that wait.
+    pub(super) fn close(&self) -> Vec<Incoming> {
         let mut state = self.lock();
         state.closed = true;
         self.changed.notify_all();
         state.waiting.drain(..).map(|(_, client)| client).collect()
     }
 
-    /// Whether it takes no client in any more.
+    /// Whether the queue is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -93,11 +93,11 @@ mod tests {
     use super::*;
     use crate::transport::pipe::pipe;
 
-    fn client(name: &str) -> Arrival {
-        Arrival { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }
+    fn client(name: &str) -> Incoming {
+        Incoming { peer: Box::new(pipe().0), startup: name.as_bytes().into(), received: Default::default() }
     }
 
-    fn name(client: Option<Arrival>) -> String {
+    fn name(client: Option<Incoming>) -> String {
         client.map(|client| String::from_utf8(client.startup.to_vec()).unwrap()).unwrap_or_default()
     }
 

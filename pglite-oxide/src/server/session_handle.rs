@@ -1,4 +1,4 @@
-//! What others may know of a session and do to it while its thread serves a client: whether it rests, and how to cancel its statement or end it.
+//! Handle that other threads use to inspect, cancel or terminate a running session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,26 +8,26 @@ use crate::protocol::{CancelKey, Follower};
 use crate::transport::Watch;
 use crate::wasm::interrupts::{Flag, Interrupts};
 
-/// A place for one session after the other.
+/// The handle of the sessions that run one after the other on one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Presence(Mutex<State>);
+pub(crate) struct SessionHandle(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     /// The session has a client.
     taken: bool,
     interrupts: Weak<Interrupts>,
-    /// `None` while it works.
+    /// The state of the transaction while the session is at rest; `None` while it works.
     rests: Option<TransactionStatus>,
     key: Option<CancelKey>,
     watch: Option<Watch>,
-    /// Set when the client has left: see [`Presence::arrive`].
+    /// Set when the client has left: see [`SessionHandle::arrive`].
     left: Arc<AtomicBool>,
-    /// It ends as soon as it rests, this session and every later one.
+    /// This session and every later one is ended as soon as it is at rest.
     closing: bool,
 }
 
-impl Presence {
+impl SessionHandle {
     /// Whether there is a client.
     pub(crate) fn is_taken(&self) -> bool {
         self.lock().taken
@@ -43,14 +43,14 @@ impl Presence {
         fits
     }
 
-    /// Ends the session if its client is gone; with `take_over_idle`, also if it waits for its client
-    /// and no transaction is open.
+    /// Ends the session if its client is gone; with `take_over_idle`, also if it waits for its
+    /// client and no transaction is open.
     pub(crate) fn make_room(&self, take_over_idle: bool) {
         let state = self.lock();
         let is_gone = state.watch.as_ref().is_some_and(|is_gone| is_gone());
         match state.rests {
             _ if !state.taken => (),
-            // Its thread reads what the client sent last, and the end after that.
+            // The session's thread reads what the client sent last, and then the end of the input.
             Some(_) if is_gone => (),
             Some(TransactionStatus::Idle) if take_over_idle => state.end(),
             Some(_) => (),
@@ -62,7 +62,7 @@ impl Presence {
         }
     }
 
-    /// Ends the session when it has nothing to do, and every later one.
+    /// Ends this session and every later one as soon as it is at rest.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -71,13 +71,13 @@ impl Presence {
         }
     }
 
-    /// Ends the session, whatever it does.
+    /// Ends the session, also in the middle of a statement.
     pub(crate) fn end(&self) {
         self.lock().end();
     }
 
-    /// The session has a client. The result is set when the client has left: PostgreSQL has nothing to
-    /// tell it from then on.
+    /// Notes that the session has a client. The flag that this returns is set when the client has
+    /// left: nothing is sent to it from then on.
     pub(super) fn arrive(&self, interrupts: &Arc<Interrupts>, watch: Option<Watch>) -> Arc<AtomicBool> {
         let mut state = self.lock();
         let closing = state.closing;

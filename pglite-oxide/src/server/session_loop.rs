@@ -1,5 +1,6 @@
-//! A session with a thread of its own, for a client that speaks PostgreSQL's protocol over a connection. It owns the session from the client's first packet to
-//! the end of the guest. Where the connection leads is not its business: to a client in this process, or to a socket that somebody listened at.
+//! Runs one session on a thread, for a client that speaks PostgreSQL's protocol over a connection,
+//! from the client's first packet to the end of the guest. The connection itself, a socket or a
+//! pipe in this process, belongs to `transport`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use crate::protocol::TransactionStatus;
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::streams::{ClientLeft, More, Sink, Source};
 
-use super::session_handle::Presence;
+use super::session_handle::SessionHandle;
 use super::{attach, startup};
 use crate::protocol::Follower;
 #[cfg(feature = "async")]
@@ -27,13 +28,15 @@ use crate::transport::{Input, Peer};
 /// How long a client may take to read why its session crashed.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest message of a client that PostgreSQL has not let in yet, in bytes: `PG_MAX_AUTH_TOKEN_LENGTH`.
+/// Longest message of a client that PostgreSQL has not let in yet, in bytes:
+/// `PG_MAX_AUTH_TOKEN_LENGTH`.
 pub(crate) const UNKNOWN_MESSAGE_MAX: usize = 65_535;
 
-/// Starts a thread for a session that runs, and returns the client's end. `ended` is called with how the session ended, when all it held is let go.
+/// Serves an open session on a thread of its own, and returns the client's end of the connection.
+/// `ended` is called with the session's result when everything it held has been released.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if there can be no thread; the session is closed then.
+/// [`ErrorKind::Io`] if a thread cannot be spawned; the session is closed then.
 #[cfg(feature = "async")]
 pub(crate) fn start(db: crate::Pglite, ended: impl FnOnce(Result<()>) + Send + 'static) -> Result<ClientEnd> {
     let (server, client) = pipe::pipe();
@@ -44,7 +47,7 @@ pub(crate) fn start(db: crate::Pglite, ended: impl FnOnce(Result<()>) + Send + '
     Ok(client)
 }
 
-/// Serves a client until one of both ends.
+/// Serves a client until the client or the session ends.
 #[cfg(feature = "async")]
 fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut received = BytesMut::new();
@@ -52,7 +55,7 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
         Ok(true) => (),
         Ok(false) => return db.close(),
         Err(error) => {
-            // The client was told; that the session ends badly as well is not what it must know.
+            // The client was told this error; an error of the close is secondary.
             let _ = db.close();
             return Err(error);
         }
@@ -61,56 +64,59 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
     let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
-    Served { instance, client, presence: Arc::default() }.run(&mut || ())
+    Served { instance, client, handle: Arc::default() }.run(&mut || ())
 }
 
-/// A client that came: its connection, its start-up packet, and what it sent after that.
+/// A client that waits for a session: its connection, its start-up packet, and what it sent after
+/// that.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct Incoming {
     pub(crate) peer: Box<dyn Peer>,
     pub(crate) startup: BytesMut,
     pub(crate) received: BytesMut,
 }
 
-/// Waits for the client of a session that is started; `None`: there will be none.
-pub(crate) type Reception = Box<dyn FnMut() -> Option<Arrival> + Send>;
+/// Waits for the next client; `None`: there will be none.
+pub(crate) type NextClient = Box<dyn FnMut() -> Option<Incoming> + Send>;
 
-/// How a session ended that was started for a client to come.
+/// How a session ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// There was none.
+    /// It had no client.
     Unused,
-    /// It had one, and ended in good order or not.
+    /// It had a client, and ended normally or with an error.
     Served(Result<()>),
 }
 
-/// Starts a session, on this thread, up to the point where all depends on the client; waits for one and serves it until one of both ends. `presence` tells others
-/// about it meanwhile, and `leaving` is called when the client has said goodbye, before PostgreSQL ends the session.
+/// Starts a session on this thread, up to the point where PostgreSQL reads the start-up packet,
+/// waits for a client, and serves it until the client or the session ends. Other threads use
+/// `handle` meanwhile; `leaving` is called when the client has terminated, before PostgreSQL ends
+/// the session.
 ///
 /// # Errors
-/// Any, if the session ended before there was a client.
-pub(crate) fn attend(
+/// That of the session, if it ended before it had a client.
+pub(crate) fn serve_one(
     mut instance: Instance,
-    presence: Arc<Presence>,
-    reception: Reception,
+    handle: Arc<SessionHandle>,
+    next_client: NextClient,
     leaving: &mut dyn FnMut(),
 ) -> Result<Ended> {
-    let expected = Expected { reception, presence: presence.clone(), interrupts: instance.interrupts().clone() };
+    let expected = Expected { next_client, handle: handle.clone(), interrupts: instance.interrupts().clone() };
     let client = Client::connect(Conversation::expecting(expected), &mut instance);
     // The first pump tells the client that PostgreSQL is ready.
     let outcome = match instance.boot() {
         Ok(Outcome::Drained) => instance.pump(),
         other => other,
     };
-    // The connection is closed last: a client that sees its end finds the session's files at rest.
-    let mut served = Served { instance, client, presence };
+    // The connection is closed last: when a client reads its end, the session's files are closed.
+    let mut served = Served { instance, client, handle };
     let result = match outcome {
         Ok(Outcome::Drained) => served.run(leaving),
         Ok(Outcome::Ended(code)) => served.ended(code),
         Err(error) => Err(error),
     };
-    served.presence.leave();
-    // PostgreSQL says itself why it ends a session, unless it crashes.
+    served.handle.leave();
+    // PostgreSQL tells the client why it ends a session, unless it crashes.
     if let Err(error) = &result
         && !served.instance.has_exited()
     {
@@ -123,11 +129,11 @@ pub(crate) fn attend(
     }
 }
 
-/// A guest at its client's service.
+/// A guest and its client.
 struct Served {
     instance: Instance,
     client: Arc<Client>,
-    presence: Arc<Presence>,
+    handle: Arc<SessionHandle>,
 }
 
 impl Served {
@@ -136,15 +142,15 @@ impl Served {
         let interrupts = self.instance.interrupts().clone();
         loop {
             let timeout = self.instance.flush_due().then_some(FLUSH_DELAY);
-            self.presence.rest(&self.client.lock().follower, &interrupts);
+            self.handle.rest(&self.client.lock().follower, &interrupts);
             let input = self.client.lock().wait(&mut messages, timeout);
-            self.presence.work();
+            self.handle.work();
             if input == Input::End || self.client.lock().left.load(Ordering::SeqCst) {
                 leaving();
             }
             let outcome = match input {
                 Input::Bytes => self.process(&mut messages),
-                // An idle timeout, for one: PostgreSQL says so to the client at once.
+                // For example an idle timeout, which PostgreSQL tells the client at once.
                 Input::Interrupt => self.instance.pump(),
                 Input::Timeout => self.instance.maintain(),
                 Input::End => {
@@ -178,13 +184,15 @@ impl Served {
         }
         let (abandoned, fatal) = {
             let mut client = self.client.lock();
-            // A client that was refused may have been told so in an older protocol, which nobody here reads.
+            // A client that was refused may have been told so in an older version of the protocol,
+            // which the follower does not read.
             let refused = client.peer.is_some() && client.follower.status().is_none();
             let abandoned = refused || client.peer.as_ref().is_some_and(|peer| peer.is_abandoned());
             (abandoned, client.follower.take_fatal())
         };
         match fatal {
-            // A client that is dropped ends its session as an administrator would. One that goes when it has read why PostgreSQL ended it is another matter.
+            // A client that is dropped ends its session as an administrator does: that is no error
+            // of the session's.
             Some(error) if !abandoned || *error.code() != SqlState::ADMIN_SHUTDOWN => {
                 return Err(Error::ended(error));
             }
@@ -197,25 +205,26 @@ impl Served {
     }
 }
 
-/// The client as the guest sees it: whole messages come from it. The lock is only ever taken by the session's thread.
+/// The client as the guest sees it: whole messages come from it. The lock is only ever taken by the
+/// session's thread.
 struct Client(Mutex<Conversation>);
 
-/// What has come from a client and gone to it.
+/// A client's connection with the state of the protocol.
 pub(super) struct Conversation {
     /// `None` until there is a client.
     pub(super) peer: Option<Box<dyn Peer>>,
-    /// Where a client comes from that is not there yet.
+    /// How to wait for the client, until there is one.
     expected: Option<Expected>,
-    /// The client has left, or said that it does: it is told nothing more.
+    /// The client has left, or has sent Terminate: nothing is sent to it any more.
     left: Arc<AtomicBool>,
-    /// What came and was not handed on, because a message is not whole yet.
+    /// Bytes of a message that is not whole yet.
     received: BytesMut,
     pub(super) follower: Follower,
 }
 
 struct Expected {
-    reception: Reception,
-    presence: Arc<Presence>,
+    next_client: NextClient,
+    handle: Arc<SessionHandle>,
     interrupts: Arc<Interrupts>,
 }
 
@@ -233,7 +242,7 @@ impl Client {
 }
 
 impl Conversation {
-    /// With a client that is let in already, in a session with this status.
+    /// With a client that is authenticated already, in a session with this status.
     pub(super) fn with(peer: Box<dyn Peer>, received: BytesMut, status: TransactionStatus) -> Self {
         let left = Arc::default();
         Self { peer: Some(peer), expected: None, left, received, follower: Follower::ready(status) }
@@ -244,15 +253,15 @@ impl Conversation {
         Self { peer: None, expected: Some(expected), left, received, follower: Follower::default() }
     }
 
-    /// Waits as the connection does, but for whole messages, which it puts into the empty `messages`. A goodbye comes alone, so that what was asked before it is
-    /// answered, and nothing is told afterwards.
+    /// Waits for whole messages and puts them into the empty `messages`. Terminate is returned
+    /// alone, so that everything before it is answered, and nothing is sent afterwards.
     pub(super) fn wait(&mut self, messages: &mut BytesMut, timeout: Option<Duration>) -> Input {
-        // A client that nobody knows yet sends little, and nothing makes room for more.
+        // A client that is not authenticated must not make the server allocate much.
         let max = if self.follower.status().is_some() { MESSAGE_MAX } else { UNKNOWN_MESSAGE_MAX };
         loop {
             let len = whole(&self.received, max);
             if len > 0 {
-                let len = match before_goodbye(&self.received[..len]) {
+                let len = match before_terminate(&self.received[..len]) {
                     0 => {
                         self.left.store(true, Ordering::SeqCst);
                         len
@@ -270,28 +279,28 @@ impl Conversation {
         }
     }
 
-    /// Waits for a client that is not there yet, and takes its start-up packet. False: there will be none.
+    /// Waits for the client, and takes its start-up packet. False: there will be none.
     fn expect(&mut self, input: &mut BytesMut) -> bool {
         let Some(mut expected) = self.expected.take() else { return false };
-        let Some(mut arrival) = (expected.reception)() else { return false };
-        arrival.peer.attach(&expected.interrupts);
-        self.left = expected.presence.arrive(&expected.interrupts, arrival.peer.watch());
-        self.peer = Some(arrival.peer);
-        self.received = arrival.received;
-        *input = arrival.startup;
+        let Some(mut incoming) = (expected.next_client)() else { return false };
+        incoming.peer.attach(&expected.interrupts);
+        self.left = expected.handle.arrive(&expected.interrupts, incoming.peer.watch());
+        self.peer = Some(incoming.peer);
+        self.received = incoming.received;
+        *input = incoming.startup;
         true
     }
 
     /// Whether the client has left. What has come of it meanwhile is kept.
-    fn left(&mut self) -> ClientLeft {
+    fn client_left(&mut self) -> ClientLeft {
         let Some(peer) = &mut self.peer else { return ClientLeft::default() };
         let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
         // The rest of the input matters only if nothing is before it.
         let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
-        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&b'X') }
+        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&attach::TERMINATE) }
     }
 
-    /// Sends the client what is not PostgreSQL's to say.
+    /// Sends the client a message of the server's own.
     fn tell(&mut self, message: &[u8]) {
         if let Some(peer) = &mut self.peer {
             peer.write(&mut BytesMut::from(message), Some(Instant::now() + LAST_WORDS_TIMEOUT));
@@ -315,7 +324,7 @@ impl Source for FromClient {
     }
 
     fn client_left(&mut self) -> ClientLeft {
-        self.0.lock().left()
+        self.0.lock().client_left()
     }
 }
 
@@ -326,7 +335,8 @@ impl Sink for ToClient {
         let mut client = self.0.lock();
         let client = &mut *client;
         client.follower.follow(output);
-        // What PostgreSQL says before there is a client is none of a later client's business. If it ends for that, the follower knows why.
+        // Output from before there is a client is dropped; the follower keeps an error that ends
+        // the session.
         let has_left = client.left.load(Ordering::SeqCst);
         let taken = client.peer.as_mut().is_none_or(|peer| has_left || peer.write(output, None));
         output.clear();
@@ -334,7 +344,8 @@ impl Sink for ToClient {
     }
 }
 
-/// Length of the whole messages at the beginning of some bytes. A message that cannot be one makes them all count: PostgreSQL refuses it and ends the session.
+/// Length of the whole messages at the beginning of `bytes`. With a message whose length is
+/// invalid, all bytes count: PostgreSQL refuses it and ends the session.
 pub(crate) fn whole(bytes: &[u8], max: usize) -> usize {
     let mut at = 0;
     while let Some(&[_, a, b, c, d]) = bytes.get(at..at + 5) {
@@ -350,14 +361,14 @@ pub(crate) fn whole(bytes: &[u8], max: usize) -> usize {
     at
 }
 
-/// How many bytes of whole messages come before a goodbye.
-pub(super) fn before_goodbye(messages: &[u8]) -> usize {
+/// How many bytes of whole messages come before Terminate.
+pub(super) fn before_terminate(messages: &[u8]) -> usize {
     let mut at = 0;
     while let Some(&[tag, a, b, c, d]) = messages.get(at..at + 5) {
         if tag == attach::TERMINATE {
             return at;
         }
-        // What cannot be a message is PostgreSQL's to refuse.
+        // PostgreSQL refuses what is no message.
         at = at.saturating_add(1).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
     }
     messages.len()
@@ -380,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_comes_alone_and_what_follows_it_does_not_come() {
+    fn terminate_is_returned_alone() {
         let (mut server, mut client) = crate::transport::pipe::pipe();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let mut bytes = BytesMut::new();

@@ -1,6 +1,7 @@
-//! The lock file beside a Unix socket (`.s.PGSQL.5432.lock`), as PostgreSQL makes it: whoever holds it
-//! may remove a socket that a dead server left behind, and listen there. A server of PostgreSQL's own
-//! and one of this crate respect each other's. It owns the lock file; the socket belongs to `listen`.
+//! The lock file beside a Unix socket (`.s.PGSQL.5432.lock`), as PostgreSQL makes it: whoever holds
+//! it may remove a socket that a dead server left behind, and listen there. A server of
+//! PostgreSQL's own and one of this crate respect each other's. It owns the lock file; the socket
+//! belongs to `listen`.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,7 +13,8 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often a lock file is looked at that disappears, or that another server makes at the same time.
+/// How often a lock file is looked at that disappears, or that another server makes at the same
+/// time.
 const ATTEMPTS: usize = 100;
 
 /// The right to listen at a socket. Dropped, it removes the lock file.
@@ -21,16 +23,16 @@ pub(super) struct SocketLock {
     path: PathBuf,
 }
 
-/// Lock files of this process. The process ID in a file does not tell a server of this process from a
-/// dead one that had the same ID, as the first process of a container always has.
+/// Lock files of this process. The process ID in a file does not tell a server of this process from
+/// a dead one that had the same ID, as the first process of a container always has.
 static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 impl SocketLock {
     /// Takes the lock of a socket, whose directory must be an absolute path.
     ///
     /// # Errors
-    /// [`ErrorKind::InUse`] if a server that runs has it, or a lock file says nothing about its owner;
-    /// [`ErrorKind::Io`] if the system refuses something.
+    /// [`ErrorKind::InUse`] if a server that runs has it, or a lock file says nothing about its
+    /// owner; [`ErrorKind::Io`] if the system refuses something.
     pub(super) fn acquire(socket: &Path, directory: &Path, port: u16) -> Result<Self> {
         let mut name = socket.as_os_str().to_owned();
         name.push(".lock");
@@ -79,8 +81,8 @@ fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the file with its contents, or not at all. The lines are PostgreSQL's: process, data directory
-/// (none here), start, port, directory of the socket.
+/// Makes the file with its contents, or not at all. The lines are PostgreSQL's: process, data
+/// directory (none here), start, port, directory of the socket.
 fn create(path: &Path, directory: &Path, port: u16) -> io::Result<()> {
     let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
     let mut file = tempfile::Builder::new()
@@ -104,7 +106,8 @@ fn check_owner(text: &str, socket: &Path, path: &Path) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::InUse, message));
     };
-    // This process and its parent hold no lock that they do not know of: the file is from before a restart, when the numbers were the same.
+    // This process and its parent hold no lock that they do not know of: the file is from before a
+    // restart, when the numbers were the same.
     let number = pid.as_raw_nonzero().get().cast_unsigned();
     if number == std::process::id() || number == std::os::unix::process::parent_id() {
         return Ok(());

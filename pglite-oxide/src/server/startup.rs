@@ -1,24 +1,24 @@
-//! The beginning of a connection to a session that runs already: the client's start-up packet and what a server that is ready says to it (PostgreSQL
-//! documentation, chapter "Message Flow"). It owns what may be asked for and the refusal of everything else.
+//! The start-up phase of a connection (PostgreSQL documentation, chapter "Message Flow"): packets
+//! and refusals, and the answer to a client that connects to a session that is open already. It
+//! owns what such a client may ask for.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::Pglite;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::TransactionStatus;
 use crate::transport::{Input, Peer};
 
 /// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 pub(crate) const PACKET_MAX: usize = 10_000;
 /// Version 3.0 of the protocol; the upper half is the major version.
 const VERSION: u32 = 3 << 16;
-/// What stands in the place of a version in a packet that asks for something else.
+/// Request codes, in the place of the version.
 pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
 pub(crate) const SSL_REQUEST: u32 = 80_877_103;
 pub(crate) const GSS_REQUEST: u32 = 80_877_104;
 
-/// What a client wants from its connection.
+/// A start-up packet, parsed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Startup {
     user: String,
@@ -31,11 +31,13 @@ struct Startup {
     newer: bool,
 }
 
-/// Lets a client in: answers its start-up packet and leaves in `received` what it sent after that. False: it left before it was in. The session is at
-/// rest then and has the settings that were asked for.
+/// Answers a client's start-up packet, gives the session the settings in it, and leaves in
+/// `received` what the client sent after that. False: the client left before. The session is at
+/// rest afterwards.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] or [`ErrorKind::Database`] if what the client asked for cannot be, of which it was told; [`ErrorKind::Closed`] if the session is over.
+/// [`ErrorKind::Config`] or [`ErrorKind::Database`] if what the client asked for cannot be, of
+/// which it was told; [`ErrorKind::Closed`] if the session is over.
 pub(crate) fn accept(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMut) -> Result<bool> {
     let mut answer = BytesMut::new();
     match answer_packet(db, end, received, &mut answer) {
@@ -48,7 +50,7 @@ pub(crate) fn accept(db: &mut Pglite, end: &mut dyn Peer, received: &mut BytesMu
     }
 }
 
-/// Requests for encryption that a connection has made.
+/// The requests for encryption that a client has made.
 #[derive(Debug, Default)]
 pub(crate) struct Encryption {
     ssl: bool,
@@ -56,8 +58,8 @@ pub(crate) struct Encryption {
 }
 
 impl Encryption {
-    /// What PostgreSQL without encryption answers, and whether the connection goes on. `ahead`: bytes
-    /// came with the request, before they could know the answer.
+    /// The answer of a PostgreSQL without encryption, and whether the connection goes on. `ahead`:
+    /// more bytes came with the request, before the client could know the answer.
     pub(crate) fn answer(&mut self, code: u32, ahead: bool) -> (BytesMut, bool) {
         let (before, what) = match code {
             GSS_REQUEST => (std::mem::replace(&mut self.gss, true), "GSSAPI encryption request"),
@@ -123,7 +125,6 @@ fn read_packet(end: &mut dyn Peer, received: &mut BytesMut) -> Result<Option<Byt
         let mut packet = received.split_to(len);
         packet.advance(4);
         match (&packet[..4]).get_u32() {
-            // There is no encryption inside a process; clients go on without.
             code @ (SSL_REQUEST | GSS_REQUEST) => {
                 let (mut answer, goes_on) = encryption.answer(code, !received.is_empty());
                 if !(end.write(&mut answer, None) && goes_on) {
@@ -162,7 +163,7 @@ impl Startup {
         if startup.database.is_empty() {
             startup.database.clone_from(&startup.user);
         }
-        // As in PostgreSQL, what has a name of its own in the packet counts more than what is in `options`.
+        // As in PostgreSQL, parameters of the packet take precedence over those in `options`.
         startup.settings.splice(0..0, options);
         Ok(startup)
     }
@@ -177,7 +178,8 @@ impl Startup {
             }
         }
         for (name, value) in &self.settings {
-            // What is so already needs no statement: the session may be in a failed transaction, which takes none.
+            // A setting that has the value already needs no statement: a failed transaction accepts
+            // none.
             if db.parameter(name) != Some(value) {
                 db.execute("SELECT pg_catalog.set_config($1, $2, false)", &[name, value])?;
             }
@@ -185,7 +187,7 @@ impl Startup {
         Ok(())
     }
 
-    /// What a server says until it is ready for the first statement.
+    /// The server's messages up to the first ReadyForQuery.
     fn welcome(&self, db: &mut Pglite, answer: &mut BytesMut) -> Result<()> {
         if self.newer || !self.unknown.is_empty() {
             put(b'v', answer, |body| {
@@ -212,16 +214,13 @@ impl Startup {
             body.put_u32(secret);
         })?;
         put(b'Z', answer, |body| {
-            body.put_u8(match reader.status {
-                TransactionStatus::Idle => b'I',
-                TransactionStatus::InTransaction => b'T',
-                TransactionStatus::Failed => b'E',
-            });
+            body.put_u8(reader.status.to_byte());
         })
     }
 }
 
-/// Settings in the way of PostgreSQL's command line: `-c name=value`, `-cname=value` or `--name=value`, with `\` before what would separate.
+/// Settings as PostgreSQL's command line has them: `-c name=value`, `-cname=value` or
+/// `--name=value`, with `\` before a space that does not separate.
 fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
     let mut words = vec![];
     let mut word: Option<String> = None;
@@ -250,7 +249,7 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
     Ok(settings)
 }
 
-/// Takes a text with its end from the front of a packet.
+/// Takes a zero-terminated string from the front of a packet.
 fn text(packet: &mut &[u8]) -> Result<String> {
     let damaged = || refusal("a damaged start-up packet");
     let len = packet.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
@@ -266,7 +265,6 @@ fn refusal(what: impl std::fmt::Display) -> Error {
 /// An ErrorResponse that ends the connection.
 pub(crate) fn fatal(code: &SqlState, message: &str, hint: Option<&str>) -> BytesMut {
     let mut answer = BytesMut::new();
-    // No message is too long for the protocol that fits into memory with this.
     let message = message.get(..64 * 1024).unwrap_or(message);
     let fields =
         [(b'S', Some("FATAL")), (b'V', Some("FATAL")), (b'C', Some(code.code())), (b'M', Some(message)), (b'H', hint)];
@@ -283,7 +281,7 @@ pub(crate) fn fatal(code: &SqlState, message: &str, hint: Option<&str>) -> Bytes
     answer
 }
 
-/// What a client is told of an error that keeps it out.
+/// The ErrorResponse for a client that is refused.
 fn refuse(error: &Error) -> BytesMut {
     match error.as_db_error() {
         Some(error) => fatal(error.code(), error.message(), error.hint()),

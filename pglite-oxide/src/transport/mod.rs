@@ -1,4 +1,5 @@
-//! A client as a session's thread sees it, wherever its bytes come from. It owns what such a connection has to do; `pipe` and `socket` do it.
+//! Connections between a session's thread and its client. This module owns the trait; `pipe` and
+//! `socket` implement it. The meaning of the bytes belongs to `server`.
 
 pub(crate) mod pipe;
 pub(crate) mod socket;
@@ -11,24 +12,27 @@ use bytes::BytesMut;
 
 use crate::wasm::interrupts::Interrupts;
 
-/// The session's end of a connection to a client. Dropped, it ends what the client reads.
+/// The session's end of a connection. When it is dropped, the client reads the end of the stream.
 pub(crate) trait Peer: Debug + Send {
-    /// Names the interrupts of the session that serves the client from now on: they end its waits.
+    /// Sets the interrupts of the session that serves the client from now on. They end its waits.
     fn attach(&mut self, interrupts: &Arc<Interrupts>);
 
-    /// Waits for bytes and adds them to `bytes`; for an interrupt of the guest too; and no longer than `timeout`.
+    /// Waits for bytes, which it appends to `bytes`, for an interrupt of the guest, or for
+    /// `timeout`.
     fn wait(&mut self, bytes: &mut BytesMut, timeout: Option<Duration>) -> Input;
 
-    /// Hands all bytes to the client, as fast as it reads. False: it reads no more, or the session is to die or the deadline has passed and the client does not read.
+    /// Writes all bytes, as fast as the client reads them. False: the client reads no more, or it
+    /// does not read and the session is to be terminated or the deadline has passed.
     fn write(&mut self, bytes: &mut BytesMut, deadline: Option<Instant>) -> bool;
 
-    /// Whether the client is known to have gone without saying goodbye.
+    /// Whether the client is known to have left without Terminate.
     fn is_abandoned(&self) -> bool;
 
-    /// Tells from any thread, and at any time, whether the client is gone. `None`: that ends the session at once anyway.
+    /// A function that tells from any thread whether the client is gone. `None`: the session ends
+    /// by itself as soon as the client is gone.
     fn watch(&self) -> Option<Watch>;
 
-    /// Closes the connection from any thread: waits for the client's bytes end, and so do writes that it does not read.
+    /// A function that closes the connection from any thread: waits and blocked writes end.
     fn closer(&self) -> Closer;
 }
 
@@ -38,7 +42,7 @@ pub(crate) type Watch = Box<dyn Fn() -> bool + Send + Sync>;
 /// See [`Peer::closer`].
 pub(crate) type Closer = Box<dyn FnOnce() + Send>;
 
-/// What the wait for a client's bytes ended with.
+/// What a wait for a client's bytes ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Some came.

@@ -1,5 +1,6 @@
-//! The connection between a session's thread and a client in this process: bytes in both directions, a bounded number of them each. The session's
-//! end blocks; the client's end never does and wakes a task instead, of whatever runtime. It owns who waits for what. What the bytes mean is others'.
+//! The connection between a session's thread and a client in this process: bytes in both
+//! directions, bounded. The session's end blocks; the client's end never blocks and wakes a task of
+//! any runtime instead. It owns the buffers and the waiting, not the meaning of the bytes.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,20 +14,20 @@ use crate::wasm::interrupts::{Flag, Interrupts};
 /// Bytes in each direction that one end has written and the other has not read.
 const CAPACITY: usize = 128 * 1024;
 
-/// Makes both ends.
+/// Creates both ends.
 pub(crate) fn pipe() -> (ServerEnd, ClientEnd) {
     let shared = Arc::new(Shared::default());
     (ServerEnd { shared: shared.clone(), interrupts: None }, ClientEnd { shared, finished: false })
 }
 
-/// The session's end. Dropped, it ends what the client reads.
+/// The session's end. When it is dropped, the client reads the end of the stream.
 #[derive(Debug)]
 pub(crate) struct ServerEnd {
     shared: Arc<Shared>,
     interrupts: Option<Arc<Interrupts>>,
 }
 
-/// The client's end. Dropped without `finish`, it ends the session, whatever that is doing.
+/// The client's end. Dropping it without `finish` ends the session, also in a statement.
 #[derive(Debug)]
 pub(crate) struct ClientEnd {
     shared: Arc<Shared>,
@@ -46,7 +47,7 @@ struct State {
     input: Half,
     /// To the client.
     output: Half,
-    /// The client went without saying goodbye.
+    /// The client's end was dropped without `finish`.
     abandoned: bool,
     /// Of the session that serves the client.
     interrupts: Weak<Interrupts>,
@@ -172,7 +173,8 @@ impl Drop for ServerEnd {
 }
 
 impl ClientEnd {
-    /// Puts at most `limit` bytes of what the session wrote where they are wanted, and says how many; none: it writes no more.
+    /// Passes at most `limit` bytes that the session wrote to `put`, and returns their number; 0 is
+    /// the end of the stream.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, limit: usize, put: impl FnOnce(&[u8])) -> Poll<usize> {
         let mut state = self.shared.lock();
         let half = &mut state.output;
@@ -196,7 +198,7 @@ impl ClientEnd {
         Poll::Ready(count)
     }
 
-    /// Gives the session bytes and says how many it took; `None`: it takes none any more.
+    /// Writes bytes for the session, and returns how many; `None`: the session reads no more.
     pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Option<usize>> {
         let mut state = self.shared.lock();
         let half = &mut state.input;
@@ -217,7 +219,7 @@ impl ClientEnd {
         Poll::Ready(Some(count))
     }
 
-    /// Whether the session would take bytes, or none any more.
+    /// Ready when a write would not block.
     pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.shared.lock();
         let half = &mut state.input;
@@ -228,7 +230,7 @@ impl ClientEnd {
         Poll::Pending
     }
 
-    /// Ends what the session reads, in good order: it processes what it was sent.
+    /// Ends the stream that the session reads. The session processes what it was sent before.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
         self.shared.lock().input.ended = true;
@@ -262,7 +264,7 @@ impl Shared {
 /// For an interrupt of the guest: the session's thread looks again.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        // Whoever is about to wait has looked before, under the lock.
+        // The lock orders this after the check of a thread that is about to wait.
         drop(self.lock());
         self.changed.notify_all();
     }

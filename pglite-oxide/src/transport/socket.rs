@@ -1,5 +1,6 @@
-//! The connection between a session's thread and a client at the other end of a socket. The thread reads and writes the socket itself; it sleeps in the
-//! system's selector, where interrupts of the guest reach it as well. It owns the socket and nothing of what the bytes mean.
+//! The connection between a session's thread and a client at the other end of a socket. The thread
+//! reads and writes the socket itself; it waits in the system's selector, which interrupts of the
+//! guest wake as well. It owns the socket, not the meaning of the bytes.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -48,7 +49,7 @@ pub(crate) enum Stream {
 struct Selected(mio::Waker);
 
 impl Socket {
-    /// Takes a socket over that does not block.
+    /// Wraps a socket in non-blocking mode.
     pub(crate) fn new(mut stream: Stream) -> io::Result<Self> {
         let poll = Poll::new()?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -63,8 +64,8 @@ impl Socket {
         Ok(Self { stream, poll, events, waker, closed, interrupts: None, buffer, gone: false })
     }
 
-    /// Sleeps until the socket may have become readable or writable, an interrupt was flagged or the time is up. What happened before is not forgotten: the
-    /// selector reports it at once.
+    /// Sleeps until the socket may have become readable or writable, an interrupt was flagged or
+    /// the time is up. Events from before the call are reported at once.
     fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -176,7 +177,8 @@ impl Peer for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // What is still on its way to the client gets there, whether or not the client had more to say. A client that is gone already is no matter.
+        // What has been written still reaches the client, even if the client sent more that is
+        // unread. An error means that the client is gone already.
         let _ = match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
@@ -211,7 +213,7 @@ impl Write for Stream {
 
 impl Wake for Selected {
     fn wake(self: Arc<Self>) {
-        // It fails only when the selector is gone, and with it whoever would wait.
+        // It fails only when the selector, and with it the waiting thread, is gone.
         let _ = self.0.wake();
     }
 }

@@ -296,7 +296,7 @@ mod tests {
     /// What the checks are for: they notice a page that is damaged on the disk, in a table and in
     /// an index.
     #[test]
-    #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+    #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
     fn a_damaged_page_is_found() {
         let template = dev::template().unwrap();
         let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };

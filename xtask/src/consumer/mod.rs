@@ -1,5 +1,6 @@
-//! What a user gets: a program outside the workspace that knows only the crates of a release builds, runs, and carries nothing it should not. It owns these
-//! checks and their directory in the cache; how the crates are made is `release`'s.
+//! What a user gets: a program outside the workspace that knows only the crates of a release
+//! builds, runs, and carries nothing it should not. It owns these checks and their directory in the
+//! cache; how the crates are made is `release`'s.
 
 mod family;
 mod lab;
@@ -20,7 +21,8 @@ use resolution::Resolution;
 /// What the program prints.
 const EXPECTED: &str = "one: 1\ndistance: 5.196152422706632\nerror: 22012\nafter it: 2\n";
 
-/// Stages a release and builds and runs the program with it: the versions of Cargo.lock, a directory as the only source, no network.
+/// Stages a release and builds and runs the program with it: the versions of Cargo.lock, a
+/// directory as the only source, no network.
 pub(crate) fn check(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
     let lock = RunLock::acquire(&paths.cache, "consumer check", |message| progress.say(message))?;

@@ -105,7 +105,7 @@ fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
 }
 
 fn build(target: &SharedTarget) -> Result<PathBuf> {
-    succeed(target.cargo().args(["build", "--release", "--locked", "-p", "regress"]))?;
+    succeed(&mut target.build(&["--bin", "regress"]))?;
     Ok(target.release().join("regress"))
 }
 

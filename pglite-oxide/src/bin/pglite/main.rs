@@ -1,4 +1,5 @@
-//! `pglite`: a database of this crate from the command line. It owns flags, exit codes and what is printed; everything else is the library's.
+//! `pglite`: a database of this crate from the command line. It owns flags, exit codes and what is
+//! printed; everything else is the library's.
 
 mod place;
 mod serve;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Verb::Psql(arguments) => tools::psql(&arguments),
     };
     result.unwrap_or_else(|error| {
-        // Nobody may read what is said there.
+        // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "pglite: {error}");
         ExitCode::from(FAILED)
     })

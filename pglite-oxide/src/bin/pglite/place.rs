@@ -1,4 +1,5 @@
-//! Which database a command is about, and what its sessions start with: the flags for what the library's `Builder` takes.
+//! Which database a command is about, and what its sessions start with: the flags for what the
+//! library's `Builder` takes.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub(crate) struct Target {
     #[command(flatten)]
     root: Root,
     /// The server with this connection URI
-    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "durability"])]
+    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "ignore_stored_settings", "durability"])]
     url: Option<String>,
     #[command(flatten)]
     session: Session,
@@ -39,7 +40,8 @@ struct Root {
     /// A new database in memory, gone at the end
     #[arg(long, group = "place")]
     temporary: bool,
-    /// The database of an application of this user: APPLICATION, or QUALIFIER/ORGANIZATION/APPLICATION
+    /// The database of an application of this user: APPLICATION, or
+    /// QUALIFIER/ORGANIZATION/APPLICATION
     #[arg(long, value_name = "NAME", group = "place", value_parser = application)]
     app: Option<Application>,
 }
@@ -59,6 +61,9 @@ struct Session {
     /// A server setting, such as work_mem=16MB; may be given several times
     #[arg(long = "config", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Start without the settings that the database stores, if one of them keeps it from opening
+    #[arg(long)]
+    ignore_stored_settings: bool,
     /// What a commit survives [default: full, none for --temporary]
     #[arg(long, value_enum)]
     durability: Option<Safety>,
@@ -112,6 +117,9 @@ fn builder(root: &Root, session: &Session) -> Builder {
     }
     builder = session.extensions.iter().fold(builder, Builder::extension);
     builder = session.settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value));
+    if session.ignore_stored_settings {
+        builder = builder.ignore_stored_settings();
+    }
     match session.durability {
         Some(Safety::Full) => builder.durability(Durability::Full),
         Some(Safety::Relaxed) => builder.durability(Durability::Relaxed),

@@ -29,7 +29,8 @@ pub(crate) struct Arguments {
     /// Permissions of the Unix socket, in octal
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, requires = "unix")]
     socket_mode: u32,
-    /// Have clients prove that they know their role's password (SCRAM-SHA-256), and give --user the one in this variable of the environment
+    /// Have clients prove that they know their role's password (SCRAM-SHA-256), and give --user the
+    /// one in this variable of the environment
     #[arg(long, value_name = "VARIABLE")]
     password_env: Option<String>,
     /// How long a client waits for its turn, in seconds
@@ -44,7 +45,8 @@ pub(crate) struct Arguments {
     /// Print the connection URI, and nothing else, to standard output
     #[arg(long)]
     print_uri: bool,
-    /// Run this command, by the shell, with DATABASE_URL, PGHOST, PGPORT, PGUSER, PGDATABASE and PGPASSWORD set, and stop when it ends, with its exit code
+    /// Run this command, by the shell, with DATABASE_URL, PGHOST, PGPORT, PGUSER, PGDATABASE and
+    /// PGPASSWORD set, and stop when it ends, with its exit code
     #[arg(long, value_name = "COMMAND")]
     run: Option<String>,
 }
@@ -56,9 +58,9 @@ struct Address {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    // From here on, a signal ends the server in good order, whenever it comes.
+    // From here on, a signal shuts the server down, whenever it comes.
     let mut signals = Signals::new(cli::not_ignored(&[SIGHUP, SIGINT, SIGTERM])?)?;
-    // Nobody may read what is said there.
+    // Standard error may be closed.
     let listen = arguments.listen()?.on_error(|error| drop(writeln!(std::io::stderr(), "pglite: {error}")));
     let server = arguments.place.builder().serve(&listen)?;
     announce(&server, arguments)?;
@@ -73,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// Says where the server is. A program that reads the URI knows with it that clients can connect.
+/// Prints where the server is. A program that reads the URI knows that clients can connect.
 fn announce(server: &PgliteServer, arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.print_uri {
         if arguments.run.is_none() {
@@ -87,10 +89,11 @@ fn announce(server: &PgliteServer, arguments: &Arguments) -> Result<(), Failure>
         .map_err(|cause| format!("cannot print the connection URI: {cause}").into())
 }
 
-/// Runs a command to its end and returns its exit code. Signals are passed on to it: how to end is its business.
+/// Runs a command to its end and returns its exit code. SIGTERM is passed on to it, and the command
+/// decides how to end.
 fn accompany(server: &PgliteServer, command: &str, mut signals: Signals) -> Result<ExitCode, Failure> {
     let handle = signals.handle();
-    // The thread comes first: if there can be none, there is no command to end. Signals wait for it.
+    // The thread is spawned first: if that fails, no command has been started. Signals wait for it.
     let (tell, told) = mpsc::channel();
     let passing_on = std::thread::Builder::new()
         .name("pglite-signals".to_string())
@@ -108,7 +111,7 @@ fn accompany(server: &PgliteServer, command: &str, mut signals: Signals) -> Resu
     let _ = tell.send(companion.0.id());
     let status = companion.0.wait().map_err(|cause| format!("--run: cannot wait for {command:?}: {cause}"));
     handle.close();
-    // It can only have panicked, which it said.
+    // A panic has been reported by the panic hook.
     let _ = passing_on.join();
     Ok(ExitCode::from(exit_code(status?)))
 }

@@ -1,4 +1,5 @@
-//! `pglite dump` and `pglite psql`: PostgreSQL's client programs, on a database or against a server.
+//! `pglite dump` and `pglite psql`: PostgreSQL's client programs, on a database or against a
+//! server.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use crate::place::Target;
 pub(crate) struct DumpArguments {
     #[command(flatten)]
     target: Target,
-    /// Write the dump to this file, which is replaced when the dump is whole [default: standard output]
+    /// Write the dump to this file, which is replaced when the dump is whole [default: standard
+    /// output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The form of the dump
