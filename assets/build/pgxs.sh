@@ -1,6 +1,8 @@
 #!/bin/sh
-# An extension outside PostgreSQL's tree, by PGXS: pgxs.sh NAME [MAKE-VARIABLE=VALUE ...]. It is patched
-# with what assets/patches/NAME has. Its files go to /pgl/out/install below the paths of the server.
+# An extension, by PGXS: pgxs.sh NAME [MAKE-VARIABLE=VALUE ...], from the archive
+# /pgl/sources/NAME.tar or the directory /pgl/sources/NAME, patched with what assets/patches/NAME has.
+# What its install makes in an empty directory goes to /pgl/out/install, below the paths of the
+# server.
 set -eu
 . /pgl/assets/build/flags.sh
 
@@ -8,7 +10,11 @@ NAME=$1
 shift
 SRC=/pgl/work/$NAME
 mkdir "$SRC"
-tar -xf "/pgl/sources/$NAME.tar" --strip-components=1 -C "$SRC"
+if [ -d "/pgl/sources/$NAME" ]; then
+	cp -r "/pgl/sources/$NAME/." "$SRC"
+else
+	tar -xf "/pgl/sources/$NAME.tar" --strip-components=1 -C "$SRC"
+fi
 cd "$SRC"
 apply_patches "$NAME"
 make -s -j"$JOBS" all USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
@@ -16,4 +22,8 @@ make -s install USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR
 # PGXS installs below the prefix it was given; users find everything below /usr.
 mkdir -p /pgl/out
 mv /pgl/work/install/pgl/deps/postgresql/install /pgl/out/install
-rm -rf /pgl/out/install/usr/include
+LEFT=$(find /pgl/work/install ! -type d)
+if [ -n "$LEFT" ]; then
+	echo "pgxs.sh: $NAME installs outside of the server's directories: $LEFT" >&2
+	exit 1
+fi

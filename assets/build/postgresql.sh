@@ -1,7 +1,10 @@
 #!/bin/sh
-# PostgreSQL's server and the side modules of its tree, from the locked tarball: patched, configured out of tree, compiled, installed below /pgl/out/install. The server
-# is left as an archive of objects (/pgl/out/postgres.a): link.sh makes the main module once all side modules are known. So are the client programs, below
-# /pgl/out/programs.
+# PostgreSQL's server, from the locked tarball: postgresql.sh DIRECTORY ..., the directories of side
+# modules that are part of it. Patched, configured out of tree, compiled, installed below
+# /pgl/out/install. The server is left as an archive of objects (/pgl/out/postgres.a): link.sh makes
+# the main module once all side modules are known. So are the client programs, below
+# /pgl/out/programs; the server's side modules are in /pgl/out/modules, the sources of the tree's
+# extensions in /pgl/out/contrib.
 set -eu
 . /pgl/assets/build/flags.sh
 
@@ -17,7 +20,8 @@ sh /pgl/assets/patches/postgresql/postmaster-uses.sh /pgl/work
 apply_patches postgresql
 cp -r /pgl/assets/guest/overlay/. .
 
-# The time zone compiler runs on the build machine. Both configure scripts use one core each, so they run side by side.
+# The time zone compiler runs on the build machine. Both configure scripts use one core each, so
+# they run side by side.
 native() {
 	cd "$NATIVE"
 	"$SRC/configure" --prefix=/usr --without-readline --without-icu --without-zlib CC=gcc CFLAGS=-O1
@@ -38,17 +42,20 @@ fi
 make -s -j"$JOBS" -C src/backend generated-headers
 make -s -j"$JOBS" -C src/backend postgres
 
-MODULES="src/backend/snowball src/backend/utils/mb/conversion_procs src/pl/plpgsql/src contrib/pg_trgm contrib/amcheck"
-for DIR in $MODULES; do
+# The server's own side modules, by directory.
+for DIR in "$@"; do
 	make -s -j"$JOBS" -C "$DIR" all
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
+mkdir "$OUT/modules"
+mv "$OUT"/install/usr/lib/postgresql/*.so "$OUT/modules/"
 
-# Modules that PostgreSQL's own tests load. Nobody else does, so they are installed apart and never shipped.
-mkdir -p "$OUT/test/usr/lib/postgresql"
+# Modules that PostgreSQL's own tests load. Nobody else does, so they are installed apart and never
+# shipped.
+mkdir "$OUT/test"
 make -s -j"$JOBS" -C src/test/regress regress.so
 make -s -j"$JOBS" -C contrib/spi autoinc.so refint.so
-cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so "$OUT/test/usr/lib/postgresql/"
+cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so "$OUT/test/"
 
 make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
 make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"
@@ -62,6 +69,9 @@ for DIR in src/include config src/makefiles; do
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
 make -s -C src install-local DESTDIR="$OUT/install"
+
+# Extensions of PostgreSQL's tree are built against that as well, each by itself.
+cp -r "$SRC/contrib" "$OUT/contrib"
 
 # The client programs' objects; programs.sh links them.
 programs() {

@@ -31,9 +31,9 @@ use pglite_oxide_runtime::{backend, error, fs, protocol, wasm};
 pub use async_connection::Connection;
 pub use client::{
     BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Builder, CancelToken, Column, CopyInWriter,
-    CopyOutReader, Description, IsolationLevel, Iter, Notifications, Pglite, Portal, Row, RowIndex, RowIter,
-    SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction,
-    TransactionBuilder, preload,
+    CopyOutReader, Description, GenericClient, IsolationLevel, Iter, Notifications, Pglite, Portal, Row, RowIndex,
+    RowIter, Savepoint, SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement,
+    Transaction, TransactionBuilder, preload,
 };
 pub use cluster::archive::Format;
 pub use cluster::options::Durability;

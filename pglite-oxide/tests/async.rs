@@ -46,7 +46,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, tokio_postgres::Error>) -> SqlStat
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn statements_rows_and_parameters() {
     let (client, connection) = connect().await;
     assert!(connection.parameter("server_version").unwrap().starts_with("17."));
@@ -77,7 +77,7 @@ async fn statements_rows_and_parameters() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_hundred_queries_at_once_are_answered_in_order() {
     let (client, connection) = open().await;
     let statement = client.prepare("SELECT $1::int * 2").await.unwrap();
@@ -103,7 +103,7 @@ async fn a_hundred_queries_at_once_are_answered_in_order() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn errors_end_statements_not_sessions() {
     let (client, connection) = open().await;
     client.batch_execute("CREATE TABLE t (a int PRIMARY KEY)").await.unwrap();
@@ -119,7 +119,7 @@ async fn errors_end_statements_not_sessions() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn transactions_commit_and_roll_back() {
     let (mut client, connection) = open().await;
     client.batch_execute("CREATE TABLE t (a int)").await.unwrap();
@@ -142,7 +142,7 @@ async fn transactions_commit_and_roll_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn copy_in_and_out() {
     const ROWS: u64 = 100_000;
     let (client, connection) = open().await;
@@ -172,7 +172,7 @@ async fn copy_in_and_out() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn notices_and_notifications_arrive() {
     let (client, mut connection) = connect().await;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -195,7 +195,7 @@ async fn notices_and_notifications_arrive() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_session_is_handed_over_as_it_is() {
     let mut db = Pglite::builder().setting("work_mem", "7MB").open_async().await.unwrap();
     let statement = db.prepare("SELECT 1").unwrap();
@@ -218,7 +218,7 @@ async fn a_session_is_handed_over_as_it_is() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn what_cannot_be_opened_says_why() {
     let error = Pglite::builder().setting("fsync", "off").connect_tokio().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
@@ -232,7 +232,7 @@ async fn what_cannot_be_opened_says_why() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_cancel_token_ends_a_statement_that_waits_and_one_that_computes() {
     let (client, connection) = connect().await;
     let cancel = connection.cancel_token();
@@ -259,7 +259,7 @@ async fn a_cancel_token_ends_a_statement_that_waits_and_one_that_computes() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn timeouts_end_a_statement_that_runs_and_a_transaction_that_rests() {
     let (client, connection) = open().await;
     client.batch_execute("SET statement_timeout = 20").await.unwrap();
@@ -282,7 +282,7 @@ async fn count_turns(turns: &Cell<u64>) {
 
 /// On the one thread of the runtime, another future goes on while PostgreSQL works.
 #[tokio::test(flavor = "current_thread")]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_runtime_of_one_thread_is_never_blocked() {
     let turns = Cell::new(0);
     // While a database is opened.
@@ -330,7 +330,7 @@ async fn a_runtime_of_one_thread_is_never_blocked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn twenty_sessions_at_once() {
     let opening: Vec<_> = (0..20).map(|_| tokio::spawn(open())).collect();
     let open = try_join_all(opening).await.unwrap();
@@ -350,7 +350,7 @@ async fn twenty_sessions_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn acknowledged_rows_are_there_after_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");

@@ -9,6 +9,7 @@ use pglite_oxide::tokio_postgres::NoTls;
 use pglite_oxide::{Error, ErrorKind, Listen, Pglite, PgliteServer};
 
 #[tokio::test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_close_and_a_shutdown_are_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop");
@@ -28,6 +29,7 @@ async fn a_close_and_a_shutdown_are_waited_for() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn the_configuration_of_a_server_leads_to_it() {
     #[cfg(unix)]
     let directory = tempfile::tempdir().unwrap();
@@ -48,6 +50,7 @@ async fn the_configuration_of_a_server_leads_to_it() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 async fn a_drop_does_not_close_on_the_executors_thread() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop");

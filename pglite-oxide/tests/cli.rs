@@ -97,7 +97,7 @@ impl Drop for Server {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn the_exit_code_of_the_command_is_that_of_the_program() {
     assert_eq!(run(&["serve", "--temporary", "--run", "exit 7"]), (7, String::new(), String::new()));
     assert_eq!(run(&["serve", "--temporary", "--run", "true"]).0, 0);
@@ -107,7 +107,7 @@ fn the_exit_code_of_the_command_is_that_of_the_program() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_command_is_told_where_the_server_is() -> Test {
     let print = r#"printf '%s\n' "$DATABASE_URL" "$PGHOST" "$PGPORT" "$PGUSER" "$PGDATABASE" "${PGPASSWORD-none}""#;
     let (code, stdout, stderr) = run(&["serve", "--temporary", "--user", "postgres", "--run", print]);
@@ -131,7 +131,7 @@ fn a_command_is_told_where_the_server_is() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn the_uri_is_one_line_and_nothing_else_is_printed() -> Test {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let server = Server::start(&["--temporary", "--extension", "vector"]);
@@ -147,7 +147,7 @@ fn the_uri_is_one_line_and_nothing_else_is_printed() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_signal_in_the_middle_of_writing_loses_no_commit_and_keeps_nothing_else() -> Test {
     let directory = tempfile::tempdir()?;
     let root = directory.path().join("shop");
@@ -198,7 +198,7 @@ fn a_signal_in_the_middle_of_writing_loses_no_commit_and_keeps_nothing_else() ->
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn on_a_signal_a_statement_has_the_grace_period_to_end_by_itself() -> Test {
     // One that ends in time, and one that does not.
     for (grace, seconds, ends) in [("600", "0.3", true), ("0.1", "1000", false)] {
@@ -220,7 +220,7 @@ fn on_a_signal_a_statement_has_the_grace_period_to_end_by_itself() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_command_decides_how_it_ends_on_a_signal() -> Test {
     let command = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     let mut server = Server::start(&["--temporary", "--run", command]);
@@ -233,7 +233,7 @@ fn a_command_decides_how_it_ends_on_a_signal() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_is_wrong_on_the_command_line_is_said_with_what_to_do() -> Test {
     let refused = |arguments: &[&str], code: i32, expected: &str| {
         let (status, stdout, stderr) = run(&[&["serve"], arguments].concat());
@@ -263,7 +263,7 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_to_do() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_root_that_is_served_is_not_served_twice() -> Test {
     let directory = tempfile::tempdir()?;
     let root = directory.path().join("shop");
@@ -280,7 +280,7 @@ fn a_root_that_is_served_is_not_served_twice() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_application_has_a_database_of_its_own() -> Test {
     let home = tempfile::tempdir()?;
     let serve = |app: &str, command: &str| {

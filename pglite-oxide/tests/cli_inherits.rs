@@ -34,6 +34,7 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_command_connects_to_its_server_whatever_the_environment_says() {
     let elsewhere = [
         ("PGSERVICE", "prod"),
@@ -67,6 +68,7 @@ fn a_command_connects_to_its_server_whatever_the_environment_says() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn psql_is_told_the_users_time_zone() {
     let arguments = ["psql", "--temporary", "--", "-XAtc", "SHOW TimeZone"];
     let output = pglite(&arguments).env("PGTZ", "Asia/Tokyo").output().unwrap();
@@ -74,6 +76,7 @@ fn psql_is_told_the_users_time_zone() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn psql_runs_in_a_directory_that_was_removed() {
     let place = tempfile::tempdir().unwrap();
     let script = place.path().join("script.sql");
@@ -104,6 +107,7 @@ fn ignored(process: u32) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn signals_that_a_parent_had_ignored_stay_ignored() {
     let bit = |signal: Signal| 1u64 << (signal.as_raw() - 1);
     for (trap, signal, others) in
@@ -132,6 +136,7 @@ fn signals_that_a_parent_had_ignored_stay_ignored() {
 /// and the command has not run without its server.
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_limit_of_memory_or_threads_is_an_error_and_ends_the_command() {
     let (mut whole, mut refused) = (0, 0);
     // In KiB: from what is enough for everything to what is too little for PostgreSQL's memory.
@@ -160,6 +165,7 @@ fn a_limit_of_memory_or_threads_is_an_error_and_ends_the_command() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_server_that_was_killed_leaves_a_socket_that_the_next_one_takes_over() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().to_str().unwrap();

@@ -32,7 +32,7 @@ fn inner(error: std::io::Error) -> Error {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_million_rows_in_and_out_as_text() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a bigint, b text)").unwrap();
@@ -55,7 +55,7 @@ fn a_million_rows_in_and_out_as_text() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_million_rows_in_and_out_as_values() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a bigint, b text)").unwrap();
@@ -87,7 +87,7 @@ fn a_million_rows_in_and_out_as_values() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn bad_data_is_an_error_that_names_the_line_at_the_end_or_while_writing() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -113,7 +113,7 @@ fn bad_data_is_an_error_that_names_the_line_at_the_end_or_while_writing() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_error_in_copy_fails_its_transaction_only() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int PRIMARY KEY)").unwrap();
@@ -134,7 +134,7 @@ fn an_error_in_copy_fails_its_transaction_only() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_writer_that_is_dropped_copies_nothing() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -148,7 +148,7 @@ fn a_writer_that_is_dropped_copies_nothing() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_reader_that_is_dropped_ends_its_statement() {
     let mut db = open();
     for round in 0..20 {
@@ -167,7 +167,7 @@ fn a_reader_that_is_dropped_ends_its_statement() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_error_while_reading_comes_after_what_was_read() {
     let mut db = open();
     let mut reader =
@@ -182,7 +182,7 @@ fn an_error_while_reading_comes_after_what_was_read() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn statements_that_are_no_copy_are_refused() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -205,7 +205,7 @@ fn statements_that_are_no_copy_are_refused() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn of_many_notices_of_a_copy_the_newest_thousand_are_kept() {
     let mut db = open();
     db.batch_execute(

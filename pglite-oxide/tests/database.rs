@@ -27,7 +27,7 @@ fn failure(db: &mut Pglite, sql: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn preloading_may_be_repeated_before_a_database_is_opened() {
     pglite_oxide::preload().unwrap();
     pglite_oxide::preload().unwrap();
@@ -35,7 +35,7 @@ fn preloading_may_be_repeated_before_a_database_is_opened() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_database_can_move_between_threads() {
     let mut db = open();
     db.batch_execute("CREATE TABLE moved (a int)").unwrap();
@@ -51,7 +51,7 @@ fn a_database_can_move_between_threads() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn rows_tags_and_settings() {
     let mut db = open();
     let sql = "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, NULL); SELECT * FROM t";
@@ -73,7 +73,7 @@ fn rows_tags_and_settings() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn errors_have_their_fields_and_the_session_goes_on() {
     let mut db = open();
     db.batch_execute("CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1)").unwrap();
@@ -91,7 +91,7 @@ fn errors_have_their_fields_and_the_session_goes_on() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn plpgsql_catches_errors_and_reports_notices() {
     let mut db = open();
     let block =
@@ -101,7 +101,7 @@ fn plpgsql_catches_errors_and_reports_notices() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn modules_are_loaded_when_they_are_needed() {
     let mut db = open();
     assert_eq!(value(&mut db, "SELECT to_tsvector('english', 'the quick foxes jumped')"), "'fox':3 'jump':4 'quick':2");
@@ -112,7 +112,7 @@ fn modules_are_loaded_when_they_are_needed() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn deep_recursion_is_an_sql_error() {
     let mut db = open();
     db.batch_execute("CREATE FUNCTION down(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN down(i + 1); END'")
@@ -126,7 +126,7 @@ fn deep_recursion_is_an_sql_error() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_statement_timeout_ends_the_statement_and_not_the_session() {
     let mut db = open();
     db.batch_execute("SET statement_timeout = '30ms'").unwrap();
@@ -137,7 +137,7 @@ fn a_statement_timeout_ends_the_statement_and_not_the_session() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn copy_from_stdin_without_data_is_an_error_and_the_session_goes_on() {
     let mut db = open();
     db.batch_execute("CREATE TABLE c (a int)").unwrap();
@@ -146,7 +146,7 @@ fn copy_from_stdin_without_data_is_an_error_and_the_session_goes_on() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_ended_session_says_so() {
     let mut db = open();
     let error = db.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").unwrap_err();
@@ -157,7 +157,7 @@ fn an_ended_session_says_so() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn databases_opened_in_parallel_are_independent_while_all_are_open() {
     let opening: Vec<_> = (0..4).map(|_| thread::spawn(open)).collect();
     let databases: Vec<Pglite> = opening.into_iter().map(|thread| thread.join().unwrap()).collect();

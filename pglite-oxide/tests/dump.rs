@@ -91,7 +91,7 @@ fn everything() -> Pglite {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_dump_restores_to_the_same_dump() {
     let mut db = everything();
     let dump = db.dump_sql(&options()).unwrap();
@@ -118,7 +118,7 @@ fn a_dump_restores_to_the_same_dump() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn options_choose_what_is_dumped_and_how() {
     let mut db = everything();
     let mut dump = |options: PgDumpOptions| db.dump_sql(&options).unwrap();
@@ -148,7 +148,7 @@ fn options_choose_what_is_dumped_and_how() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn options_that_conflict_with_the_managed_output_are_rejected_by_name() {
     let mut db = Pglite::temporary().unwrap();
     let mut said = |options: PgDumpOptions| {
@@ -171,7 +171,7 @@ fn options_that_conflict_with_the_managed_output_are_rejected_by_name() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn errors_are_typed_and_leave_the_session_as_it_was() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute("CREATE TABLE t AS SELECT 1 AS n; CREATE ROLE poor").unwrap();
@@ -205,7 +205,7 @@ fn errors_are_typed_and_leave_the_session_as_it_was() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_dump_can_be_cancelled() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute(
@@ -242,7 +242,7 @@ fn a_dump_can_be_cancelled() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn settings_and_objects_of_the_session_survive_a_dump() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute(
@@ -282,7 +282,7 @@ fn settings_and_objects_of_the_session_survive_a_dump() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn psql_runs_scripts_files_and_meta_commands() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
@@ -339,7 +339,7 @@ fn psql_runs_scripts_files_and_meta_commands() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_million_rows_are_dumped_each_once_and_in_order() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute("CREATE TABLE t AS SELECT n, 'row ' || n AS s FROM generate_series(1, 1000000) n").unwrap();

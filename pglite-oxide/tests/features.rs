@@ -18,7 +18,7 @@ fn check<T: ToSql + Sync + FromSqlOwned + PartialEq + Debug>(type_: &str, value:
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-chrono-0_4")]
 fn chrono() {
     use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -30,7 +30,7 @@ fn chrono() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-time-0_3")]
 fn time() {
     use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
@@ -42,7 +42,7 @@ fn time() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-jiff-0_2")]
 fn jiff() {
     let at: jiff::Timestamp = "2024-02-29T12:34:56.789012Z".parse().unwrap();
@@ -52,7 +52,7 @@ fn jiff() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-uuid-1")]
 fn uuid() {
     let text = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
@@ -60,7 +60,7 @@ fn uuid() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-serde_json-1")]
 fn serde_json() {
     let value = serde_json::json!({"a": [1, null, "x"]});
@@ -70,21 +70,21 @@ fn serde_json() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-bit-vec-0_9")]
 fn bit_vec() {
     check("varbit", [true, false, true].into_iter().collect::<bit_vec::BitVec>(), "101");
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-eui48-1")]
 fn eui48() {
     check("macaddr", eui48::MacAddress::new([8, 0, 0x2b, 1, 2, 3]), "08:00:2b:01:02:03");
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "with-geo-types-0_7")]
 fn geo_types() {
     use geo_types::{LineString, Point, Rect};
@@ -94,14 +94,14 @@ fn geo_types() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "array-impls")]
 fn arrays_of_fixed_length() {
     check("int4[]", [1i32, 2, 3], "{1,2,3}");
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 #[cfg(feature = "derive")]
 fn derived() {
     #[derive(Debug, PartialEq, ToSql, pglite_oxide::FromSql)]

@@ -20,6 +20,7 @@ fn startup_with(parameters: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_is_no_start_up_packet_is_closed_silently() {
     let server = PgliteServer::temporary().unwrap();
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
@@ -35,6 +36,7 @@ fn what_is_no_start_up_packet_is_closed_silently() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_asks_for_encryption_once_of_each_kind() {
     let server = PgliteServer::temporary().unwrap();
     let mut client = RawClient::connect(&server);
@@ -63,6 +65,7 @@ fn a_client_asks_for_encryption_once_of_each_kind() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn pg_isready_is_answered_while_a_client_has_the_session() {
     for listen in [Listen::tcp(), Listen::tcp().password("secret")] {
         let has_password = listen.clone();
@@ -92,6 +95,7 @@ fn pg_isready_is_answered_while_a_client_has_the_session() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_start_up_packet_does_not_make_a_session_something_else() {
     let server = PgliteServer::temporary().unwrap();
     // A WAL sender, physical or of a database.
@@ -150,6 +154,7 @@ fn a_start_up_packet_does_not_make_a_session_something_else() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_error_in_the_extended_protocol_skips_messages_until_sync() {
     let server = PgliteServer::temporary().unwrap();
     let mut client = RawClient::ready(&server);
@@ -176,6 +181,7 @@ fn an_error_in_the_extended_protocol_skips_messages_until_sync() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn pipelined_messages_are_answered_in_their_order() {
     let server = PgliteServer::temporary().unwrap();
     let mut client = RawClient::ready(&server);
@@ -221,6 +227,7 @@ fn pipelined_messages_are_answered_in_their_order() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_that_has_left_is_told_nothing() {
     // With an idle session to take over, the packet must not come before the goodbye.
     for (listen, goodbye_first) in [(Listen::tcp(), false), (Listen::tcp().take_over_idle(true), true)] {
@@ -247,6 +254,7 @@ fn a_client_that_has_left_is_told_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_that_leaves_in_a_statement_is_told_nothing() {
     let server = PgliteServer::temporary().unwrap();
     let mut client = RawClient::ready(&server);
@@ -264,6 +272,7 @@ fn a_client_that_leaves_in_a_statement_is_told_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn clients_that_say_nothing_have_an_end_of_their_number() {
     let server = PgliteServer::temporary().unwrap();
     let silent: Vec<TcpStream> = (0..100).map(|_| RawClient::connect(&server).stream).collect();

@@ -41,7 +41,7 @@ fn is_well(db: &mut Pglite) {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute(
@@ -70,7 +70,7 @@ fn recursion_goes_as_deep_as_natively_and_ends_in_an_error() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn cancel_requests_and_timeouts_end_statements_that_compute_and_that_wait() {
     let mut db = Pglite::temporary().unwrap();
     for sql in ["SELECT count(*) FROM generate_series(1, 1000000000000)", "SELECT pg_sleep(1000)"] {
@@ -83,7 +83,7 @@ fn cancel_requests_and_timeouts_end_statements_that_compute_and_that_wait() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn lock_timeout_ends_a_wait_for_a_prepared_transaction() {
     let mut db = Pglite::builder().setting("max_prepared_transactions", "2").open().unwrap();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -97,7 +97,7 @@ fn lock_timeout_ends_a_wait_for_a_prepared_transaction() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn idle_and_long_transactions_end_their_session() {
     let mut db = Pglite::temporary().unwrap();
     db.batch_execute("SET idle_in_transaction_session_timeout = '10ms'; BEGIN").unwrap();
@@ -114,7 +114,7 @@ fn idle_and_long_transactions_end_their_session() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn memory_has_a_limit_for_each_database() {
     let mut small = Pglite::builder().memory_limit(320 << 20).open().unwrap();
     let mut large = Pglite::temporary().unwrap();
@@ -130,7 +130,7 @@ fn memory_has_a_limit_for_each_database() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
     let disk = dev::template().unwrap();
     // The first sync that fails is one of the commit below.
@@ -162,7 +162,7 @@ fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn transactions_that_fail_leave_the_right_state() {
     use pglite_oxide::TransactionStatus::{Failed, Idle, InTransaction};
     let mut db = Pglite::temporary().unwrap();

@@ -8,6 +8,7 @@ use pglite_oxide::Pglite;
 type Test = Result<(), Box<dyn std::error::Error>>;
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_query_with_too_many_operands_is_not_ranked() -> Test {
     let mut db = Pglite::temporary()?;
     // 65,536 operands and 65,535 operators: 131,071 items of 32,776 bytes are 1,015,800 bytes more than 2^32.
@@ -25,6 +26,7 @@ fn a_query_with_too_many_operands_is_not_ranked() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn too_many_percentiles_are_an_error() -> Test {
     let mut db = Pglite::temporary()?;
     let percentiles = |function: &str, count: u32| {

@@ -69,6 +69,7 @@ fn texts() -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn text_becomes_the_nearest_float8() {
     let mut db = Pglite::temporary().unwrap();
     let texts = texts();
@@ -85,6 +86,7 @@ fn text_becomes_the_nearest_float8() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn text_becomes_the_nearest_float4() {
     let mut db = Pglite::temporary().unwrap();
     let in_range = |text: &String| {
@@ -105,6 +107,7 @@ fn text_becomes_the_nearest_float4() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn numbers_that_are_none_or_out_of_range_are_errors() {
     let mut db = Pglite::temporary().unwrap();
     for (text, state) in [
@@ -129,6 +132,7 @@ fn numbers_that_are_none_or_out_of_range_are_errors() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn numbers_are_printed_with_as_many_digits_as_asked_for() {
     let mut db = Pglite::temporary().unwrap();
     let mut random = Random(5);

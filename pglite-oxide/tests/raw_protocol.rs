@@ -24,6 +24,7 @@ fn exec(db: &mut Pglite, parts: &[&[u8]]) -> String {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn messages_are_answered_as_over_a_connection() {
     let mut db = Pglite::temporary().unwrap();
     assert_eq!(exec(&mut db, &[&query("SELECT 1; SELECT 2")]), "T D C T D C Z");
@@ -49,6 +50,7 @@ fn messages_are_answered_as_over_a_connection() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn other_methods_find_the_session_as_it_was_left() {
     let mut db = Pglite::temporary().unwrap();
     let statement = db.prepare("SELECT 41 + $1::int").unwrap();
@@ -73,6 +75,7 @@ fn other_methods_find_the_session_as_it_was_left() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_cannot_be_sent_is_refused_before_anything_is() {
     let mut db = Pglite::temporary().unwrap();
     let create = query("CREATE TABLE t ()");

@@ -101,7 +101,7 @@ impl Other {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn data_is_there_after_a_close_and_after_a_drop() {
     let dir = place();
     let path = dir.path().join("db");
@@ -123,7 +123,7 @@ fn data_is_there_after_a_close_and_after_a_drop() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_root_can_be_moved_and_has_an_identity_of_its_own() {
     let dir = place();
     let identifier = |path: &Path| {
@@ -139,7 +139,7 @@ fn a_root_can_be_moved_and_has_an_identity_of_its_own() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_killed_process_loses_no_commit_and_keeps_no_lock() {
     if let Some(path) = in_child() {
         let mut db = Pglite::open(path).unwrap();
@@ -164,7 +164,7 @@ fn a_killed_process_loses_no_commit_and_keeps_no_lock() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn one_open_at_a_time_in_one_process() {
     let dir = place();
     let path = dir.path().join("db");
@@ -180,7 +180,7 @@ fn one_open_at_a_time_in_one_process() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_creation_that_is_killed_leaves_no_database_or_a_whole_one() {
     if let Some(path) = in_child() {
         ready();
@@ -222,7 +222,7 @@ fn a_creation_that_is_killed_leaves_no_database_or_a_whole_one() {
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_application_has_a_database_of_its_own() {
     if in_child().is_some() {
         return Pglite::builder().app("org", "Example", "Shop").open().unwrap().close().unwrap();
@@ -235,7 +235,7 @@ fn an_application_has_a_database_of_its_own() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_is_not_a_database_of_ours_is_refused() {
     let dir = place();
     std::fs::write(dir.path().join("letter.txt"), "").unwrap();
@@ -251,7 +251,7 @@ fn what_is_not_a_database_of_ours_is_refused() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn nothing_outside_is_read_or_written() {
     let dir = place();
     let path = dir.path().join("db");
@@ -300,7 +300,7 @@ fn nothing_outside_is_read_or_written() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn archives_make_new_databases() {
     let dir = place();
     let mut db = Pglite::temporary().unwrap();
@@ -329,7 +329,7 @@ fn archives_make_new_databases() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_clone_goes_its_own_way() {
     let dir = place();
     for mut db in [Pglite::temporary().unwrap(), Pglite::open(dir.path().join("db")).unwrap()] {
@@ -351,7 +351,7 @@ fn a_clone_goes_its_own_way() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_was_asked_for_is_there() {
     let dir = place();
     let path = dir.path().join("db");
@@ -386,7 +386,7 @@ fn what_was_asked_for_is_there() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn settings_that_cannot_be_are_refused() {
     let dir = place();
     let path = dir.path().join("db");
@@ -402,7 +402,7 @@ fn settings_that_cannot_be_are_refused() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_temporary_database_on_disk_leaves_nothing() {
     if in_child().is_some() {
         let mut db = Pglite::builder().temporary_on_disk().open().unwrap();
@@ -424,7 +424,7 @@ fn a_temporary_database_on_disk_leaves_nothing() {
 
 /// A commit that is acknowledged has been synced; with `Durability::None` nothing is.
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn commits_are_synced_as_promised() {
     use pglite_oxide::dev::{self, LogFs, Operation};
     for (durability, expected) in [(Durability::Full, true), (Durability::None, false)] {
@@ -449,7 +449,7 @@ fn commits_are_synced_as_promised() {
 /// After a loss of power every acknowledged commit is there, if syncs work. If they do nothing,
 /// none is: the test would notice.
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_loss_of_power_loses_no_commit() {
     use pglite_oxide::dev::{self, Class, Fate, Fault, FaultFs, LogFs, Plan};
     let run = |swallow: bool| {

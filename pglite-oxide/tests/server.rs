@@ -76,7 +76,7 @@ fn read_to(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_finds_what_others_committed_and_nothing_of_their_sessions() -> Test {
     let server = PgliteServer::temporary()?;
     assert!(server.connection_uri().starts_with("postgresql://postgres@127.0.0.1:"));
@@ -97,7 +97,7 @@ fn a_client_finds_what_others_committed_and_nothing_of_their_sessions() -> Test 
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn postgresql_judges_role_database_and_options_of_a_client() -> Test {
     let server = PgliteServer::temporary()?;
     let refusal = |parameters: &str| {
@@ -126,7 +126,7 @@ fn postgresql_judges_role_database_and_options_of_a_client() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_second_client_waits_for_its_turn_and_is_told_if_there_is_none() -> Test {
     let server = Pglite::builder().serve(&Listen::tcp().wait_for_session(Duration::from_millis(300)))?;
     let mut first = connect(&server);
@@ -148,7 +148,7 @@ fn a_second_client_waits_for_its_turn_and_is_told_if_there_is_none() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_may_take_over_an_idle_session_but_no_transaction() -> Test {
     let listen = Listen::tcp().take_over_idle(true).wait_for_session(Duration::from_millis(500));
     let server = Pglite::builder().serve(&listen)?;
@@ -164,7 +164,7 @@ fn a_client_may_take_over_an_idle_session_but_no_transaction() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_that_vanishes_is_not_waited_for() -> Test {
     let server = PgliteServer::temporary()?;
     let mut gone = raw(&server);
@@ -186,7 +186,7 @@ fn a_client_that_vanishes_is_not_waited_for() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn cancel_requests_and_timeouts_end_a_statement_and_nothing_else() -> Test {
     let server = PgliteServer::temporary()?;
     let (mut client, notices) = connect_with_notices(&server);
@@ -217,7 +217,7 @@ fn cancel_requests_and_timeouts_end_a_statement_and_nothing_else() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_password_is_asked_of_every_role_and_needed_for_other_addresses_than_the_loopback() -> Test {
     let listen = Listen::tcp().password("se:cret/%");
     let server = Pglite::builder().serve(&listen)?;
@@ -245,7 +245,7 @@ fn a_password_is_asked_of_every_role_and_needed_for_other_addresses_than_the_loo
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -283,7 +283,7 @@ fn a_shutdown_ends_what_is_there_and_keeps_what_was_committed() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_shutdown_does_not_wait_for_clients_that_say_nothing() -> Test {
     // The grace period is for statements, and there are none.
     let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_secs(100_000)))?;
@@ -300,7 +300,7 @@ fn a_shutdown_does_not_wait_for_clients_that_say_nothing() -> Test {
 
 #[cfg(unix)]
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_unix_socket_is_named_as_postgresql_does_and_goes_with_the_server() -> Test {
     let directory = tempfile::Builder::new().prefix("a b%").tempdir()?;
     let server = Pglite::builder().serve(&Listen::unix(directory.path()))?;
@@ -313,7 +313,7 @@ fn a_unix_socket_is_named_as_postgresql_does_and_goes_with_the_server() -> Test 
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn copy_goes_both_ways_may_fail_and_is_followed_by_statements() -> Test {
     let server = PgliteServer::temporary()?;
     let mut client = connect(&server);
@@ -340,7 +340,7 @@ fn copy_goes_both_ways_may_fail_and_is_followed_by_statements() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn notifications_notices_and_several_results_arrive() -> Test {
     use fallible_iterator::FallibleIterator;
 
@@ -359,7 +359,7 @@ fn notifications_notices_and_several_results_arrive() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_server_serves_after_a_thousand_connections_that_were_broken_off() -> Test {
     let server = PgliteServer::temporary()?;
     for number in 0..1000u32 {
@@ -376,7 +376,7 @@ fn a_server_serves_after_a_thousand_connections_that_were_broken_off() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn hostile_beginnings_are_answered_or_closed() -> Test {
     let server = PgliteServer::temporary()?;
     for len in [0u32, 3, 7, 10_001, 1 << 31, u32::MAX] {
@@ -404,7 +404,7 @@ fn hostile_beginnings_are_answered_or_closed() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_request_for_encryption_is_declined_and_the_client_goes_on() -> Test {
     let server = PgliteServer::temporary()?;
     // SSLRequest and GSSENCRequest.
@@ -421,7 +421,7 @@ fn a_request_for_encryption_is_declined_and_the_client_goes_on() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn vectors_are_created_inserted_queried_and_compared_by_clients() -> Test {
     let server = Pglite::builder().extension("vector").serve(&Listen::tcp())?;
     let mut client = connect(&server);
@@ -442,7 +442,7 @@ fn vectors_are_created_inserted_queried_and_compared_by_clients() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_client_that_never_reads_is_not_in_the_way_of_a_shutdown() -> Test {
     let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_millis(50)))?;
     let mut stream = raw(&server);
@@ -457,7 +457,7 @@ fn a_client_that_never_reads_is_not_in_the_way_of_a_shutdown() -> Test {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_dump_of_a_server_waits_for_a_session_of_its_own() -> Test {
     use pglite_oxide::{DumpFormat, PgDumpOptions};
 

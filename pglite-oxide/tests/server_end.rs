@@ -19,6 +19,7 @@ fn connect(server: &PgliteServer) -> Result<Client, postgres::Error> {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_database_may_be_opened_as_soon_as_its_server_is_shut_down() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -64,6 +65,7 @@ fn find(root: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_shutdown_tells_that_no_session_could_start() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -107,6 +109,7 @@ fn connects(server: &PgliteServer) -> Client {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_callback_for_errors_that_panics_ends_nothing() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -133,6 +136,7 @@ fn a_callback_for_errors_that_panics_ends_nothing() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_server_that_cannot_listen_lets_go_of_its_database() -> Test {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop");
@@ -145,6 +149,7 @@ fn a_server_that_cannot_listen_lets_go_of_its_database() -> Test {
 
 #[cfg(unix)]
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_socket_has_a_lock_file_as_long_as_the_server_runs() -> Test {
     let directory = tempfile::tempdir()?;
     let listen = Listen::unix(directory.path());
@@ -161,6 +166,7 @@ fn a_socket_has_a_lock_file_as_long_as_the_server_runs() -> Test {
 
 #[cfg(unix)]
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn both_forms_of_a_sockets_uri_lead_to_it() -> Test {
     let directory = tempfile::Builder::new().prefix("a b%&").tempdir()?;
     let listen = Listen::unix(directory.path()).port(5433).password("p@ss&word");

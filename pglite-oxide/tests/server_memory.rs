@@ -63,7 +63,7 @@ fn connect(server: &PgliteServer) -> TcpStream {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn large_results_and_misbehaving_clients_need_bounded_memory_and_keep_no_descriptor() {
     let server = Pglite::builder().serve(&Listen::tcp()).unwrap();
     Client::connect(&server.connection_uri(), NoTls).unwrap().batch_execute("SELECT 1").unwrap();

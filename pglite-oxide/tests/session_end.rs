@@ -29,8 +29,9 @@ fn session(disk: &LogFs, sql: &str) -> (usize, usize) {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
-    let disk = LogFs::new(Arc::new(dev::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?)).map_err(|errno| errno.to_string())?;
     // The first one may set hint bits in the catalogs.
     let first = session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); SELECT count(*) FROM pg_class");
     let second = session(&disk, "SELECT count(*) FROM t, pg_class, pg_attribute, pg_proc");
@@ -44,8 +45,9 @@ fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_that_changes_nothing_writes_no_wal() -> Test {
-    let disk = LogFs::new(Arc::new(dev::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?)).map_err(|errno| errno.to_string())?;
     session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     let at = |db: &mut Pglite| -> String {
         db.query_one("SELECT checkpoint_lsn::text FROM pg_control_checkpoint()", &[]).unwrap().get(0)
@@ -64,8 +66,9 @@ fn a_session_that_changes_nothing_writes_no_wal() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn what_changes_without_wal_is_there_in_the_next_session() -> Test {
-    let disk = LogFs::new(Arc::new(dev::template()?))?;
+    let disk = LogFs::new(Arc::new(dev::template()?)).map_err(|errno| errno.to_string())?;
     session(&disk, "CREATE UNLOGGED SEQUENCE s; CREATE UNLOGGED TABLE u (a int); INSERT INTO u VALUES (1)");
     for expected in 1..=3i64 {
         let mut db = open(&disk);

@@ -22,6 +22,7 @@ fn text(client: &mut Client, sql: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn settings_of_roles_and_databases_take_effect() -> Test {
     let server = PgliteServer::temporary()?;
     let mut client = connect(&server);
@@ -59,6 +60,7 @@ fn settings_of_roles_and_databases_take_effect() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_reload_takes_effect_with_the_next_statement() -> Test {
     let mut db = Pglite::temporary()?;
     db.batch_execute("ALTER SYSTEM SET work_mem = '9MB'")?;
@@ -82,6 +84,7 @@ fn a_reload_takes_effect_with_the_next_statement() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn the_bootstrap_role_has_the_rights_that_the_catalog_says() -> Test {
     let server = PgliteServer::temporary()?;
     let mut client = connect(&server);
@@ -96,6 +99,7 @@ fn the_bootstrap_role_has_the_rights_that_the_catalog_says() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn only_the_making_of_a_template_pins_objects() -> Test {
     let mut db = Pglite::temporary()?;
     let error = db.batch_execute("SELECT pg_stop_making_pinned_objects()").unwrap_err();
@@ -104,6 +108,7 @@ fn only_the_making_of_a_template_pins_objects() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_statement_ends_when_its_client_is_gone() -> Test {
     // The grace period is longer than anything waits for a test: without the setting, the shutdown would not end.
     let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_secs(36_000)))?;
@@ -134,6 +139,7 @@ fn a_statement_ends_when_its_client_is_gone() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_transaction_takes_as_many_locks_as_natively() -> Test {
     let mut db = Pglite::temporary()?;
     let sql = "SELECT count(pg_advisory_xact_lock(g)) FROM generate_series(1, 12700) g";
@@ -153,6 +159,7 @@ fn a_transaction_takes_as_many_locks_as_natively() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn old_transactions_are_frozen_where_autovacuum_is_off() -> Test {
     let mut db = Pglite::builder()
         .setting("autovacuum", "off")
@@ -177,6 +184,7 @@ fn old_transactions_are_frozen_where_autovacuum_is_off() -> Test {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn wal_that_is_gone_is_named_with_what_helps() -> Test {
     let directory = tempfile::tempdir()?;
     for remove_directory in [false, true] {

@@ -26,7 +26,7 @@ fn sqlstate<T: std::fmt::Debug>(result: Result<T>) -> String {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn it_is_the_pinned_postgresql() {
     let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../sources.lock");
     let lock = std::fs::read_to_string(lock).unwrap();
@@ -40,7 +40,7 @@ fn it_is_the_pinned_postgresql() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn rows_columns_and_nulls() {
     let mut db = open();
     let rows = db.query("SELECT 1 AS one, NULL AS nothing, 'zwölf' AS text UNION ALL SELECT 2, 'x', ''", &[]).unwrap();
@@ -50,7 +50,7 @@ fn rows_columns_and_nulls() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_error_has_its_sqlstate_and_the_session_goes_on() {
     let mut db = open();
     let error = db.batch_execute("SELECT 1/0").unwrap_err();
@@ -72,7 +72,7 @@ fn an_error_has_its_sqlstate_and_the_session_goes_on() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();
@@ -87,7 +87,7 @@ fn an_error_undoes_its_statements_and_a_transaction_block_waits_for_its_end() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn plpgsql_catches_errors_nested_and_in_loops() {
     let mut db = open();
     db.batch_execute(
@@ -119,7 +119,7 @@ fn plpgsql_catches_errors_nested_and_in_loops() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn text_search_has_its_dictionaries() {
     let mut db = open();
     assert_eq!(
@@ -130,7 +130,7 @@ fn text_search_has_its_dictionaries() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn extensions_load_and_work() {
     let mut db = open();
     db.batch_execute("CREATE EXTENSION vector; CREATE EXTENSION pg_trgm").unwrap();
@@ -151,7 +151,7 @@ fn extensions_load_and_work() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn the_cluster_is_what_initdb_makes() {
     let mut db = open();
     let databases = "SELECT string_agg(format('%s %s %s %s %s', datname, pg_encoding_to_char(encoding), datlocprovider, datlocale, datallowconn), ', ' ORDER BY oid) FROM pg_database";
@@ -180,7 +180,7 @@ fn the_cluster_is_what_initdb_makes() {
 }
 
 #[test]
-#[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn objects_of_clients_have_numbers_of_their_own_range() {
     let mut db = open();
     db.batch_execute("CREATE TABLE t (a int)").unwrap();

@@ -1,5 +1,6 @@
-//! What a user's program does first: a row, an extension, an error and a statement after it. It is built outside the workspace against the
-//! crates of a release; the pipeline compares what it prints.
+//! What a user's program does first: a row, an extension, an error and a statement after it. It is
+//! built outside the workspace against the crates of a release; the pipeline compares what it
+//! prints.
 
 use std::error::Error;
 

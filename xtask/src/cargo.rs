@@ -1,7 +1,11 @@
-//! The target directory of the cargo builds that the pipeline starts itself, shared by all checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use it when.
+//! The target directory of the cargo builds that the pipeline starts itself, shared by all
+//! checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use
+//! it when.
 //!
-//! Cargo tells workspace members apart by their place in the workspace and their files' times, not by the workspace's path. So whatever one checkout left of them is removed before
-//! another one builds, and nobody else builds, or replaces a program that was built, while the directory is in use.
+//! Cargo tells workspace members apart by their place in the workspace and their files' times, not
+//! by the workspace's path. So whatever one checkout left of them is removed before another one
+//! builds, and nobody else builds, or replaces a program that was built, while the directory is in
+//! use.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,8 +14,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 
-/// The tests of the runtime and of what is built on it. One command for all who need one of its programs: another set of packages would be another set of features, and
-/// compile the dependencies once more.
+/// The tests of the runtime and of what is built on it.
 pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "test",
     "--locked",
@@ -46,6 +49,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-aot-x86_64-pc-windows-msvc",
     "pglite-oxide-aot-x86_64-unknown-linux-gnu",
     "pglite-oxide-assets",
+    "pglite-oxide-fuzz",
     "pglite-oxide-runtime",
     "regress",
     "xtask",
@@ -84,6 +88,17 @@ impl SharedTarget {
         command
     }
 
+    /// A cargo command that builds one of the runtime's programs or examples: `--bin NAME`,
+    /// `--example NAME`. The packages and features are those of the tests, whatever is built: Cargo
+    /// unites the features of the packages it is told, and compiles a dependency once for each set
+    /// of features.
+    pub(crate) fn build(&self, what: &[&str]) -> Command {
+        let mut command = self.cargo();
+        let selection = RUNTIME_TESTS.iter().skip(1).take_while(|argument| **argument != "--");
+        command.arg("build").args(selection).args(what);
+        command
+    }
+
     fn own(&self) -> Result<()> {
         let owner = self.directory.join("pglite-oxide.owner");
         let root = self.root.display().to_string();
@@ -108,6 +123,16 @@ impl SharedTarget {
         }
         fs::write(&owner, root).map_err(|e| Error::io("write", &owner, e))
     }
+}
+
+/// Runs a cargo command to its end; what it says goes where this program's output goes.
+pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
+    let status = cargo.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    if status.success() {
+        return Ok(());
+    }
+    let arguments = cargo.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    Err(Error::new(format!("cargo {arguments} failed: {status}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The check `clients`: programs that know PostgreSQL and nothing of this project use a server of the program `pglite`, over each way to reach one. They are the examples,
-//! and psql and pgbench of Debian. What an example does, and what it finds wrong, is its own business; psql has to print what it prints for a native server.
+//! The check `clients`: programs that know PostgreSQL and nothing of this project use a server of
+//! the program `pglite`, over each way to reach one. They are the examples, and psql and pgbench of
+//! Debian. What an example does, and what it finds wrong, is its own business; psql has to print
+//! what it prints for a native server.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cargo::{RUNTIME_TESTS, SharedTarget};
+use crate::cargo::{RUNTIME_TESTS, SharedTarget, succeed};
 use crate::error::{Context as _, Error, Result};
 use crate::native::{Native, Options as NativeOptions};
 use crate::paths::Paths;
@@ -21,8 +23,9 @@ const COMPILED: [&str; 3] = ["sqlx", "tokio-postgres", "postgres"];
 const INTERPRETED: [(&str, &str); 3] =
     [("python3", "with_psycopg.py"), ("python3", "with_asyncpg.py"), ("node", "node-pg.mjs")];
 const PSQL_SCRIPT: &str = include_str!("../clients/psql.sql");
-/// A client that is not done after this time, or a server that is not gone, has a problem that waiting does not solve.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A client that is not done after this time, or a server that is not gone, has a problem that
+/// waiting does not solve.
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Seconds a client waits for its turn: the one before it may still be leaving.
 const WAIT: &str = "60";
 const PASSWORD: &str = "p@ss/w:rd %";
@@ -46,8 +49,8 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     let target = SharedTarget::acquire(paths)?;
     // As the check of the runtime does it: the dependencies are compiled already.
     let (test, options) = RUNTIME_TESTS.split_at(1);
-    build(&target, &[test, &["--no-run"], options].concat())?;
-    build(&target, &["test", "--locked", "--release", "-p", "examples"])?;
+    succeed(target.cargo().args(test).arg("--no-run").args(options))?;
+    succeed(target.cargo().args(["test", "--locked", "--release", "-p", "examples"]))?;
     let expected = native_psql(&native)?;
     for way in [Way::Tcp, Way::Unix, Way::Password] {
         let start = Instant::now();
@@ -61,7 +64,8 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// A server of the program `pglite`. Dropping it stops it; if this process is killed, it stops by itself.
+/// A server of the program `pglite`. Dropping it stops it; if this process is killed, it stops by
+/// itself.
 struct Server {
     way: Way,
     child: Child,
@@ -175,7 +179,7 @@ impl Server {
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(Error::new(format!("pglite serve over {}: {status} after SIGTERM", self.way))),
-            None => Err(Error::new(format!("pglite serve over {} did not stop in {} s", self.way, PATIENCE.as_secs()))),
+            None => Err(Error::new(format!("pglite serve over {} did not stop in {} s", self.way, TIMEOUT.as_secs()))),
         }
     }
 
@@ -221,11 +225,6 @@ fn script(text: &str) -> Result<File> {
     Ok(file)
 }
 
-fn build(target: &SharedTarget, arguments: &[&str]) -> Result<()> {
-    let status = target.cargo().args(arguments).status().context(|| "cannot start cargo".into())?;
-    if status.success() { Ok(()) } else { Err(Error::new(format!("cargo {} failed: {status}", arguments.join(" ")))) }
-}
-
 /// Runs a program to its end and returns all that it printed, in order.
 fn run(name: &str, command: &mut Command) -> Result<String> {
     let said = temporary_file()?;
@@ -255,7 +254,7 @@ fn run(name: &str, command: &mut Command) -> Result<String> {
                 error
             })
         }
-        None => Err(Error::new(format!("{name}: not done after {} s", PATIENCE.as_secs())).cause(text)),
+        None => Err(Error::new(format!("{name}: not done after {} s", TIMEOUT.as_secs())).cause(text)),
     }
 }
 
@@ -265,7 +264,7 @@ fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
     loop {
         match child.try_wait().context(|| "cannot wait for a program".into())? {
             Some(status) => return Ok(Some(status)),
-            None if start.elapsed() > PATIENCE => return Ok(None),
+            None if start.elapsed() > TIMEOUT => return Ok(None),
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     }

@@ -1,10 +1,10 @@
-//! `cargo xtask crash`: what a database survives. It builds the program that crashes databases and starts it with what was asked for; crashing and
-//! checking are that program's.
+//! `cargo xtask crash`: what a database survives. It builds the program that crashes databases and
+//! starts it with what was asked for; crashing and checking are that program's.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::cargo::SharedTarget;
+use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Context as _, Error, Result};
 use crate::paths::Paths;
 
@@ -29,7 +29,8 @@ pub(crate) struct Options {
     /// Repeat the run with this seed; each run prints its own
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Where to make the databases that are killed [default: a temporary directory, in memory where there is such a place]
+    /// Where to make the databases that are killed [default: a temporary directory, in memory where
+    /// there is such a place]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
@@ -45,11 +46,7 @@ impl Options {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     // Held until the program has run, so that it is the one that was built.
     let target = SharedTarget::acquire(paths)?;
-    let built = target.cargo().args(["build", "--release", "--locked", "-p", "crash"]).status();
-    let built = built.context(|| "cannot start cargo".into())?;
-    if !built.success() {
-        return Err(Error::new(format!("cargo build -p crash failed: {built}")));
-    }
+    succeed(&mut target.build(&["--bin", "crash"]))?;
     for (verb, arguments) in options.runs() {
         let mut command = Command::new(target.release().join("crash"));
         command.arg(verb).args(arguments);

@@ -1,5 +1,5 @@
-//! The one error type of the pipeline: what went wrong, with which entry, file or target, and what repairs it.
-//! It owns the shape of messages; it does not decide which verb prints them.
+//! The one error type of the pipeline: what went wrong, with which entry, file or target, and what
+//! repairs it. It owns the shape of messages; it does not decide which verb prints them.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::path::Path;
 /// Result of a pipeline function.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure a maintainer reads: a message that names the thing, optionally the cause below it and the repair.
+/// A failure a maintainer reads: a message that names the thing, optionally the cause below it and
+/// the repair.
 pub(crate) struct Error {
     message: String,
     repair: Option<String>,
@@ -15,7 +16,8 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    /// An error that says what went wrong. The message names the entry, file, hash or target concerned.
+    /// An error that says what went wrong. The message names the entry, file, hash or target
+    /// concerned.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), repair: None, cause: None }
     }
@@ -34,7 +36,8 @@ impl Error {
         self
     }
 
-    /// An I/O failure on a path. A full disk is said as such, since its repair differs from every other one's.
+    /// An I/O failure on a path. A full disk is said as such, since its repair differs from every
+    /// other one's.
     pub(crate) fn io(action: &str, path: &Path, cause: std::io::Error) -> Self {
         let full = cause.kind() == std::io::ErrorKind::StorageFull;
         let error = Self::new(format!("cannot {action} {}", path.display())).cause(cause);

@@ -1,4 +1,5 @@
-//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing else happens here.
+//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing
+//! else happens here.
 
 mod assets;
 mod backend;
@@ -6,6 +7,7 @@ mod cargo;
 mod clients;
 mod consumer;
 mod crash;
+mod dependencies;
 mod error;
 mod image;
 #[path = "../../pglite-oxide/src/bundle/manifest.rs"]
@@ -50,7 +52,7 @@ enum Area {
     /// The locked inputs of the build
     #[command(subcommand)]
     Sources(sources::Verb),
-    /// Run every test
+    /// Run every check, or with --fast those that need no payload
     Test(test::Options),
 }
 

@@ -1,4 +1,5 @@
-//! Where things are: the checkout and the cache. It owns names of directories, not what is written into them.
+//! Where things are: the checkout and the cache. It owns names of directories, not what is written
+//! into them.
 
 use std::path::PathBuf;
 

@@ -1,17 +1,18 @@
-//! `cargo xtask perf`: what opening a database and running statements costs, beside a native PostgreSQL in the same run. It makes the native PostgreSQL
-//! ready and builds the benchmark program; measuring, and the form of the result, are that program's.
+//! `cargo xtask perf`: what opening a database and running statements costs, beside a native
+//! PostgreSQL in the same run. It makes the native PostgreSQL ready and builds the benchmark
+//! program; measuring, and the form of the result, are that program's.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::cargo::SharedTarget;
+use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Context as _, Error, Result};
 use crate::native::{Native, Options as ServerOptions};
 use crate::paths::Paths;
 use crate::sources::MirrorOption;
 
-/// Settings of the native server. All are those of the embedded PostgreSQL, which has no other processes and no just-in-time compiler; what is not here has
-/// PostgreSQL's default on both sides.
+/// Settings of the native server. All are those of the embedded PostgreSQL, which has no other
+/// processes and no just-in-time compiler; what is not here has PostgreSQL's default on both sides.
 const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("shared_buffers", "128MB"),
@@ -96,11 +97,6 @@ fn measure(command: &mut Command) -> Result<()> {
 
 /// Builds the benchmark program and returns its path.
 fn build(shared: &SharedTarget) -> Result<PathBuf> {
-    let status = shared.cargo().args(["build", "--locked", "--release", "-p", "bench"]).status();
-    let status = status.context(|| "cannot start cargo".into())?;
-    if status.success() {
-        Ok(shared.release().join("bench"))
-    } else {
-        Err(Error::new(format!("cargo build -p bench failed: {status}")))
-    }
+    succeed(&mut shared.build(&["--bin", "bench"]))?;
+    Ok(shared.release().join("bench"))
 }

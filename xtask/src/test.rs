@@ -1,95 +1,212 @@
-//! `cargo xtask test`: everything that shows whether the checkout works, in one run. Each check is a function or a cargo command; what it checks belongs to the part it is named after. The last line counts them.
+//! `cargo xtask test`: everything that shows whether the checkout works, in one run. It owns which
+//! checks there are, their order and how a run is judged; what a check looks at belongs to the
+//! part it is named after. The last line counts them.
 
 use std::process::Command;
 use std::time::Instant;
 
 use crate::assets::{self, BuildOptions, Verb, reproduce};
 use crate::backend::{self, Choice};
-use crate::cargo::{RUNTIME_TESTS, SharedTarget};
+use crate::cargo::{RUNTIME_TESTS, SharedTarget, succeed};
+use crate::dependencies::{self, Policy};
 use crate::error::{Error, Result};
+use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
 use crate::{clients, consumer, crash, regress, release};
 
 /// Options of `test`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Only the checks whose name contains one of these
     names: Vec<String>,
+    /// Only the checks that need no payload, no network and no backend: format, lints, unit tests
+    #[arg(long)]
+    fast: bool,
+    /// Fail if a check cannot run here
+    #[arg(long)]
+    no_skips: bool,
+    /// With --no-skips: a check that may be missing all the same; may be given several times
+    #[arg(long, value_name = "CHECK", requires = "no_skips")]
+    may_skip: Vec<String>,
 }
 
 /// How a check ended that did not fail.
-enum Outcome {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It ran, and what it looks at is as it should be.
     Passed,
-    /// It could not run here, for this reason.
+    /// It could not run here, for this reason. This is no pass.
     Skipped(String),
 }
 
-type Check = (&'static str, fn(&Paths) -> Result<Outcome>);
+/// In which runs a check takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// In every run.
+    Always,
+    /// In a full run only: it needs a payload, the network or a backend.
+    Full,
+    /// In a fast run only: a check of a full run covers it.
+    Fast,
+}
 
-/// In the order in which they run: what is quick and what the others need comes first.
+/// A check.
+struct Check {
+    name: &'static str,
+    runs: Runs,
+    /// Names of checks that make what this one needs. They stand before it.
+    needs: &'static [&'static str],
+    run: fn(&Paths) -> Result<Outcome>,
+}
+
+/// Makes a row of the table.
+const fn check(
+    name: &'static str,
+    runs: Runs,
+    needs: &'static [&'static str],
+    run: fn(&Paths) -> Result<Outcome>,
+) -> Check {
+    Check { name, runs, needs, run }
+}
+
+/// In the order in which they run. What is quick comes first, and nothing comes before a check
+/// that makes what it needs.
 const CHECKS: &[Check] = &[
-    ("format", |paths| cargo(paths, &["fmt", "--all", "--check"], false)),
-    ("pipeline", |paths| cargo(paths, &["test", "--locked", "-p", "xtask"], false)),
-    ("sources", |paths| {
+    check("format", Runs::Always, &[], |paths| cargo(paths, &["fmt", "--all", "--check"])),
+    check("sources", Runs::Always, &[], |paths| {
         let check = crate::sources::Verb::Check { online: false, mirror: Default::default() };
-        crate::sources::run(paths, check).map(|()| Outcome::Passed)
+        passed(crate::sources::run(paths, check))
     }),
-    ("assets build", |paths| assets::build(paths, &BuildOptions::default()).map(|()| Outcome::Passed)),
-    ("assets build, nothing changed", nothing_changed),
-    ("assets verify", |paths| assets::run(paths, Verb::Verify).map(|()| Outcome::Passed)),
-    ("runtime", |paths| cargo(paths, RUNTIME_TESTS, true)),
-    ("clients", clients),
-    ("crash", |paths| crash::run(paths, &crash::Options::slice()).map(|()| Outcome::Passed)),
-    ("regress", |paths| regress::run(paths, &regress::Options::default()).map(|()| Outcome::Passed)),
-    ("lints", |paths| {
-        cargo(paths, &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"], true)
+    check("dependencies", Runs::Always, &[], |paths| {
+        passed(dependencies::check_workspace(paths, &Policy::read(paths)?))
     }),
-    ("lints of the examples", |paths| {
-        cargo(paths, &["clippy", "--locked", "-p", "examples", "--all-targets", "--", "-D", "warnings"], true)
+    check("pipeline", Runs::Always, &[], |paths| cargo(paths, &["test", "--locked", "-p", "xtask"])),
+    check("lints", Runs::Always, &[], |paths| cargo(paths, LINTS)),
+    check("lints of examples and fuzz targets", Runs::Always, &[], |paths| cargo(paths, LINTS_BESIDE)),
+    check("unit tests of the runtime", Runs::Fast, &[], |paths| {
+        cargo(paths, &["test", "--locked", "-p", "pglite-oxide", "--lib", "--all-features"])
     }),
-    ("backend docker", |paths| same_bytes_in(paths, Choice::Docker)),
-    ("backend sandbox", |paths| same_bytes_in(paths, Choice::Sandbox)),
-    ("release stage", |paths| {
-        release::run(paths, release::Verb::Stage(release::StageOptions::default())).map(|()| Outcome::Passed)
+    check("assets build", Runs::Full, &["sources"], |paths| passed(assets::build(paths, &BuildOptions::default()))),
+    check("assets build, nothing changed", Runs::Full, &["assets build"], nothing_changed),
+    check("assets verify", Runs::Full, &["assets build"], |paths| passed(assets::run(paths, Verb::Verify))),
+    check("lints of the AOT compiler", Runs::Full, &["assets build"], |paths| passed(assets::lint_compiler(paths))),
+    check("native PostgreSQL", Runs::Full, &["sources"], native),
+    check("backend sandbox", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Sandbox)),
+    check("backend docker", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Docker)),
+    check("runtime", Runs::Full, &["assets build"], |paths| cargo_shared(paths, RUNTIME_TESTS)),
+    check("fuzz corpus", Runs::Full, &["assets build", "runtime"], fuzz_corpus),
+    check("clients", Runs::Full, &["assets build", "native PostgreSQL"], clients),
+    check("crash", Runs::Full, &["assets build"], |paths| passed(crash::run(paths, &crash::Options::slice()))),
+    check("regress", Runs::Full, &["assets build"], |paths| passed(regress::run(paths, &regress::Options::default()))),
+    check("release stage", Runs::Full, &["assets build"], |paths| {
+        passed(release::run(paths, release::Verb::Stage(release::StageOptions::default())))
     }),
-    ("consumer", |paths| consumer::check(paths).map(|()| Outcome::Passed)),
-    ("fresh resolution", |paths| consumer::fresh_resolution(paths).map(|()| Outcome::Passed)),
+    check("consumer", Runs::Full, &["assets build"], |paths| passed(consumer::check(paths))),
+    check("fresh resolution", Runs::Full, &["consumer"], consumer::fresh_resolution),
+];
+
+/// Everything that a plain `cargo build` compiles.
+const LINTS: &[&str] = &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"];
+
+/// What is no default member. The fuzz targets are not linked here, so that no C++ is compiled.
+const LINTS_BESIDE: &[&str] = &[
+    "clippy",
+    "--locked",
+    "-p",
+    "examples",
+    "-p",
+    "pglite-oxide-fuzz",
+    "--all-targets",
+    "--no-default-features",
+    "--",
+    "-D",
+    "warnings",
 ];
 
 /// Runs the checks and prints a line for each.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()));
-    let mut lines = Vec::new();
-    let (mut passed, mut skipped) = (0, 0);
-    let mut failed = Vec::new();
-    for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
-        println!("== {name}");
+    let chosen: Vec<&Check> = CHECKS.iter().filter(|check| options.want(check)).collect();
+    if chosen.is_empty() {
+        return Err(Error::new(format!("no check is called {}", options.names.join(" or "))));
+    }
+    if let Some(name) = options.may_skip.iter().find(|name| !CHECKS.iter().any(|check| check.name == *name)) {
+        return Err(Error::new(format!("--may-skip {name}: no check is called that")));
+    }
+    let mut results: Vec<(&str, String, Result<Outcome>)> = Vec::new();
+    for check in chosen {
+        println!("== {}", check.name);
         let start = Instant::now();
-        let result = check(paths);
-        let took = elapsed(start.elapsed());
-        match result {
+        // What is not there would be found missing again, in other words.
+        let failed = |name: &str| results.iter().any(|(other, _, result)| *other == name && result.is_err());
+        let result = match check.needs.iter().find(|need| failed(need)) {
+            Some(need) => Ok(Outcome::Skipped(format!("it needs {need}, which failed"))),
+            None => (check.run)(paths),
+        };
+        match &result {
+            Ok(Outcome::Passed) => {}
+            Ok(Outcome::Skipped(reason)) => eprintln!("SKIPPED: {}: {reason}", check.name),
+            Err(error) => eprintln!("FAILED: {}: {error}", check.name),
+        }
+        results.push((check.name, elapsed(start.elapsed()), result));
+    }
+    println!("\n{}", summary(&results));
+    judge(options, &results)
+}
+
+impl Options {
+    fn want(&self, check: &Check) -> bool {
+        let kind = match check.runs {
+            Runs::Always => true,
+            Runs::Full => !self.fast,
+            // By its name it can be had in any run.
+            Runs::Fast => self.fast || self.names.iter().any(|name| name == check.name),
+        };
+        kind && (self.names.is_empty() || self.names.iter().any(|part| check.name.contains(part.as_str())))
+    }
+}
+
+type Results = [(&'static str, String, Result<Outcome>)];
+
+/// A line for each check, and the count.
+fn summary(results: &Results) -> String {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut lines = String::new();
+    for (name, took, result) in results {
+        lines += &match result {
             Ok(Outcome::Passed) => {
                 passed += 1;
-                lines.push(format!("passed   {took:>7}  {name}"));
+                format!("passed   {took:>7}  {name}\n")
             }
             Ok(Outcome::Skipped(reason)) => {
                 skipped += 1;
-                eprintln!("SKIPPED: {name}: {reason}");
-                lines.push(format!("SKIPPED  {took:>7}  {name}: {reason}"));
+                format!("SKIPPED  {took:>7}  {name}: {}\n", reason.lines().next().unwrap_or_default())
             }
-            Err(error) => {
-                eprintln!("FAILED: {name}: {error}");
-                lines.push(format!("FAILED   {took:>7}  {name}"));
-                failed.push(*name);
+            Err(_) => {
+                failed += 1;
+                format!("FAILED   {took:>7}  {name}\n")
             }
+        };
+    }
+    lines + &format!("{passed} passed, {failed} failed, {skipped} skipped")
+}
+
+/// Whether the run as a whole is a success.
+fn judge(options: &Options, results: &Results) -> Result<()> {
+    let mut problems = Vec::new();
+    for (name, _, result) in results {
+        match result {
+            Ok(Outcome::Passed) => {}
+            Ok(Outcome::Skipped(_)) if !options.no_skips || options.may_skip.iter().any(|other| other == name) => {}
+            Ok(Outcome::Skipped(_)) => problems.push(format!("{name} (skipped)")),
+            Err(_) => problems.push((*name).to_owned()),
         }
     }
-    if lines.is_empty() {
-        return Err(Error::new(format!("no check is called {}", options.names.join(" or "))));
-    }
-    println!("\n{}\n{passed} passed, {} failed, {skipped} skipped", lines.join("\n"), failed.len());
-    if failed.is_empty() { Ok(()) } else { Err(Error::new(format!("failed: {}", failed.join(", ")))) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::new(format!("failed: {}", problems.join(", ")))) }
+}
+
+fn passed(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Passed)
 }
 
 /// A second build takes every output from the store.
@@ -102,33 +219,135 @@ fn nothing_changed(paths: &Paths) -> Result<Outcome> {
     }
 }
 
+/// Fetches the native PostgreSQL, if need be, and starts a server of it.
+fn native(paths: &Paths) -> Result<Outcome> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Outcome::Skipped("the native PostgreSQL is Debian's, which runs on Linux".to_owned()));
+    }
+    Native::prepare(paths, &[])?;
+    ignored_tests(paths, "native::")
+}
+
 /// The clients that are not compiled here are Debian's, which run on Linux.
 fn clients(paths: &Paths) -> Result<Outcome> {
     if !cfg!(target_os = "linux") {
         return Ok(Outcome::Skipped("it needs Linux".to_owned()));
     }
-    clients::check(paths)?;
-    Ok(Outcome::Passed)
+    passed(clients::check(paths))
 }
 
-/// The backend gives the bytes that are in the store, whichever one made those.
-fn same_bytes_in(paths: &Paths, choice: Choice) -> Result<Outcome> {
-    if let Err(error) = backend::select(choice) {
-        return Ok(Outcome::Skipped(error.to_string()));
+/// A job in the backend is cut off from the machine, and a build gives the bytes that are in the
+/// store, whichever backend made those.
+fn backend(paths: &Paths, choice: Choice) -> Result<Outcome> {
+    if let Some(reason) = backend::absence(choice)? {
+        return Ok(Outcome::Skipped(reason.to_string()));
     }
-    reproduce::check_backend(paths, choice, &Progress::stderr())?;
+    let test = match choice {
+        Choice::Docker => "backend::tests::docker_",
+        Choice::Sandbox => "backend::tests::sandbox_",
+        Choice::Auto => return Err(Error::new("this check is of one backend")),
+    };
+    ignored_tests(paths, test)?;
+    passed(reproduce::check_backend(paths, choice, &Progress::stderr()))
+}
+
+/// Runs the fuzz targets over their committed inputs.
+fn fuzz_corpus(paths: &Paths) -> Result<Outcome> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    if Command::new(&compiler).arg("--version").output().is_err() {
+        return Ok(Outcome::Skipped(format!("libFuzzer needs a C++ compiler, and there is no {compiler}")));
+    }
+    // The packages of the runtime's tests, so that their dependencies are not compiled once more
+    // with other features.
+    let (test, options) = RUNTIME_TESTS.split_at(1);
+    cargo_shared(paths, &[test, &["-p", "pglite-oxide-fuzz", "--test", "corpus"], options].concat())
+}
+
+/// Runs tests of this program that need what an earlier check has made.
+fn ignored_tests(paths: &Paths, filter: &str) -> Result<Outcome> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--locked", "-p", "xtask", "--bin", "xtask", "--", "--ignored", filter]);
+    let printed = release::run_cargo(cargo.current_dir(&paths.root))?;
+    print!("{printed}");
+    if printed.contains("test result: ok. 0 passed") {
+        return Err(Error::new(format!("no test is called {filter}…, so that nothing was tested")));
+    }
     Ok(Outcome::Passed)
 }
 
-/// Runs cargo. What compiles the runtime shares one target directory with every other checkout.
-fn cargo(paths: &Paths, args: &[&str], shared_target: bool) -> Result<Outcome> {
-    let shared = if shared_target { Some(SharedTarget::acquire(paths)?) } else { None };
-    let mut command = shared.as_ref().map_or_else(|| Command::new("cargo"), SharedTarget::cargo);
-    let status =
-        command.args(args).current_dir(&paths.root).status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
-    if status.success() {
-        Ok(Outcome::Passed)
-    } else {
-        Err(Error::new(format!("cargo {} failed: {status}", args.join(" "))))
+/// Runs cargo in the checkout's own target directory.
+fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
+    passed(succeed(Command::new("cargo").args(args).current_dir(&paths.root)))
+}
+
+/// Runs cargo in the target directory that all checkouts share: what it compiles is the runtime.
+fn cargo_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
+    let target = SharedTarget::acquire(paths)?;
+    passed(succeed(target.cargo().args(args)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a check would find nothing on a fresh machine, however often it runs.
+    #[test]
+    fn what_a_check_needs_comes_before_it() {
+        for (place, check) in CHECKS.iter().enumerate() {
+            for need in check.needs {
+                let maker = CHECKS.iter().position(|other| other.name == *need);
+                assert!(maker.is_some_and(|maker| maker < place), "{} needs {need}", check.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_kinds_choose_checks() {
+        let chosen = |options: &Options| -> Vec<&str> {
+            CHECKS.iter().filter(|check| options.want(check)).map(|check| check.name).collect()
+        };
+        let named = |fast, name: &str| Options { names: vec![name.to_owned()], fast, ..Options::default() };
+        assert_eq!(chosen(&named(false, "backend")), ["backend sandbox", "backend docker"]);
+        assert_eq!(chosen(&named(true, "backend")), [""; 0]);
+        assert_eq!(chosen(&named(false, "unit tests of the runtime")), ["unit tests of the runtime"]);
+        insta::assert_debug_snapshot!(chosen(&Options { fast: true, ..Options::default() }), @r#"
+        [
+            "format",
+            "sources",
+            "dependencies",
+            "pipeline",
+            "lints",
+            "lints of examples and fuzz targets",
+            "unit tests of the runtime",
+        ]
+        "#);
+        let full = chosen(&Options::default());
+        assert_eq!(full.len() + 1, CHECKS.len(), "everything but what only a fast run has");
+    }
+
+    #[test]
+    fn a_skip_is_no_pass() {
+        let skipped = || Ok(Outcome::Skipped("no daemon\n  repair: start one".to_owned()));
+        let results = [
+            ("format", "1 s".to_owned(), Ok(Outcome::Passed)),
+            ("backend docker", "2 s".to_owned(), skipped()),
+            ("clients", "3 s".to_owned(), skipped()),
+        ];
+        insta::assert_snapshot!(summary(&results), @r"
+        passed       1 s  format
+        SKIPPED      2 s  backend docker: no daemon
+        SKIPPED      3 s  clients: no daemon
+        1 passed, 0 failed, 2 skipped
+        ");
+        assert!(judge(&Options::default(), &results).is_ok());
+        let strict = |may_skip: &[&str]| {
+            let may_skip = may_skip.iter().map(|name| (*name).to_owned()).collect();
+            judge(&Options { no_skips: true, may_skip, ..Options::default() }, &results)
+        };
+        insta::assert_snapshot!(strict(&[]).unwrap_err(), @"failed: backend docker (skipped), clients (skipped)");
+        insta::assert_snapshot!(strict(&["backend docker"]).unwrap_err(), @"failed: clients (skipped)");
+        assert!(strict(&["backend docker", "clients"]).is_ok());
+        let failed = [("format", String::new(), Err(Error::new("bad")))];
+        insta::assert_snapshot!(judge(&Options::default(), &failed).unwrap_err(), @"failed: format");
     }
 }

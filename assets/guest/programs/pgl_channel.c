@@ -1,6 +1,8 @@
 /*
- * Sockets of a client program: channels of the host's virtual network. There is one kind, a stream that is known by its path, and no names of machines: where a channel
- * leads is for the host to say. Each function here takes the place of the C library's of the same name.
+ * Sockets of a client program: channels of the host's virtual network. There
+ * is one kind, a stream that is known by its path, and no names of machines:
+ * where a channel leads is for the host to say. Each function here takes the
+ * place of the C library's of the same name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +17,10 @@
 
 /* Numbers of sockets begin above those of files. */
 #define SOCKET_FIRST 4096
-/* A connection, a request to cancel what runs in it, and a new connection that may replace it. */
+/*
+ * A connection, a request to cancel what runs in it, and a new connection that
+ * may replace it.
+ */
 #define SOCKETS 8
 
 typedef struct Socket
@@ -31,8 +36,10 @@ static Socket sockets[SOCKETS];
 static Socket *
 socket_of(int fd)
 {
-	Socket	   *sock = fd >= SOCKET_FIRST && fd < SOCKET_FIRST + SOCKETS ? &sockets[fd - SOCKET_FIRST] : NULL;
+	Socket	   *sock = NULL;
 
+	if (fd >= SOCKET_FIRST && fd < SOCKET_FIRST + SOCKETS)
+		sock = &sockets[fd - SOCKET_FIRST];
 	if (sock == NULL || !sock->used)
 	{
 		errno = fd < SOCKET_FIRST ? ENOTSOCK : EBADF;
@@ -126,7 +133,8 @@ socket(int domain, int type, int protocol)
 int
 connect(int fd, const struct sockaddr *address, socklen_t len)
 {
-	const struct sockaddr_un *unix_address = (const struct sockaddr_un *) address;
+	const struct sockaddr_un *unix_address =
+		(const struct sockaddr_un *) address;
 	Socket	   *sock = socket_of(fd);
 	int32_t		channel;
 
@@ -143,7 +151,8 @@ connect(int fd, const struct sockaddr *address, socklen_t len)
 		return -1;
 	}
 	channel = pgl_host_channel_open(unix_address->sun_path,
-									strnlen(unix_address->sun_path, sizeof(unix_address->sun_path)));
+									strnlen(unix_address->sun_path,
+											sizeof(unix_address->sun_path)));
 	if (channel < 0)
 	{
 		errno = -channel;
@@ -154,7 +163,10 @@ connect(int fd, const struct sockaddr *address, socklen_t len)
 	return 0;
 }
 
-/* Waits for a channel, unless its socket does not want to wait. False: the call has failed. */
+/*
+ * Waits for a channel, unless its socket does not want to wait. False: the
+ * call has failed.
+ */
 static bool
 wait_to(const Socket *sock, int events)
 {
@@ -246,7 +258,8 @@ poll(struct pollfd *polled, nfds_t count, int timeout_ms)
 		polled->revents = POLLNVAL;
 		return 1;
 	}
-	events = (polled->events & POLLIN ? PGL_CHANNEL_READ : 0) | (polled->events & POLLOUT ? PGL_CHANNEL_WRITE : 0);
+	events = (polled->events & POLLIN ? PGL_CHANNEL_READ : 0) |
+		(polled->events & POLLOUT ? PGL_CHANNEL_WRITE : 0);
 	ready = pgl_host_channel_wait(sock->channel, events, timeout_ms);
 	if (ready == -EINTR)
 		pgl_dispatch_signals();
@@ -255,7 +268,8 @@ poll(struct pollfd *polled, nfds_t count, int timeout_ms)
 		errno = -ready;
 		return -1;
 	}
-	polled->revents = (ready & PGL_CHANNEL_READ ? POLLIN : 0) | (ready & PGL_CHANNEL_WRITE ? POLLOUT : 0);
+	polled->revents = (ready & PGL_CHANNEL_READ ? POLLIN : 0) |
+		(ready & PGL_CHANNEL_WRITE ? POLLOUT : 0);
 	return ready != 0;
 }
 
@@ -312,7 +326,8 @@ getpeername(int fd, struct sockaddr *address, socklen_t *len)
 }
 
 int
-getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
+getaddrinfo(const char *node, const char *service,
+			const struct addrinfo *hints, struct addrinfo **result)
 {
 	return EAI_NONAME;
 }

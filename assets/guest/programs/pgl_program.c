@@ -1,6 +1,8 @@
 /*
- * How a client program starts, is interrupted and asks for other programs: what a C library and a kernel do for a process, as far as the WASIX library does not fit.
- * Each function here that has a name of the library's takes its place.
+ * How a client program starts, is interrupted and asks for other programs:
+ * what a C library and a kernel do for a process, as far as the WASIX library
+ * does not fit. Each function here that has a name of the library's takes its
+ * place.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,10 +24,17 @@
 /* Exit code of a process that a signal ended, as a shell shows it. */
 #define EXIT_BY_SIGNAL 128
 
-PGL_EXPORT("_initialize") void pgl_initialize(void);
-PGL_EXPORT("pgl_program_version") int32_t pgl_program_version(void);
-PGL_EXPORT("pgl_interrupts") PglInterrupts *pgl_interrupts(void);
-PGL_EXPORT("pgl_main") int32_t pgl_main(void);
+PGL_EXPORT("_initialize")
+void		pgl_initialize(void);
+
+PGL_EXPORT("pgl_program_version")
+int32_t		pgl_program_version(void);
+
+PGL_EXPORT("pgl_interrupts")
+PglInterrupts *pgl_interrupts(void);
+
+PGL_EXPORT("pgl_main")
+int32_t		pgl_main(void);
 
 extern void __wasi_init_tp(void);
 extern void __wasm_call_ctors(void);
@@ -34,8 +43,8 @@ extern void __wasm_call_ctors(void);
 extern int	__main_argc_argv(int argc, char **argv);
 
 /* fcntl is linked with --wrap. */
-extern int	__real_fcntl(int fd, int command, ...);
-int			__wrap_fcntl(int fd, int command, ...);
+extern int	__real_fcntl(int fd, int command,...);
+int			__wrap_fcntl(int fd, int command,...);
 
 void		pg_strong_random_init(void);
 bool		pg_strong_random(void *buf, size_t len);
@@ -125,12 +134,18 @@ pgl_dispatch_signals(void)
 		raise(SIGINT);
 }
 
-/* Waits for one of the signals that a timer, Ctrl-C or the end of the program sends, without its handler. */
+/*
+ * Waits for one of the signals that a timer, Ctrl-C or the end of the program
+ * sends, without its handler.
+ */
 int
 sigwait(const sigset_t *set, int *signo)
 {
 	for (;;)
 	{
+		*signo = pgl_take_pending(set);
+		if (*signo != 0)
+			return 0;
 		(void) pgl_host_wait(-1);
 		taken(&flags.pending);
 		if (sigismember(set, SIGALRM) && taken(&flags.alarm))
@@ -151,9 +166,12 @@ sigwait(const sigset_t *set, int *signo)
 int
 nanosleep(const struct timespec *duration, struct timespec *remaining)
 {
-	int64_t		milliseconds = duration->tv_sec * INT64_C(1000) + (duration->tv_nsec + 999999) / 1000000;
+	int64_t		milliseconds = duration->tv_sec * INT64_C(1000) +
+		(duration->tv_nsec + 999999) / 1000000;
 
-	if (pgl_host_wait(milliseconds < INT32_MAX ? (int32_t) milliseconds : INT32_MAX) == 0)
+	if (milliseconds > INT32_MAX)
+		milliseconds = INT32_MAX;
+	if (pgl_host_wait((int32_t) milliseconds) == 0)
 		return 0;
 	pgl_dispatch_signals();
 	if (remaining)
@@ -165,8 +183,10 @@ nanosleep(const struct timespec *duration, struct timespec *remaining)
 /*
  * Descriptors.
  *
- * Files are the library's business. Reading may be interrupted, which only standard input is, and goes on when the handler returns. A program that writes much may wait
- * for nothing in a long while, so it looks for signals there too.
+ * Files are the library's business. Reading may be interrupted, which only
+ * standard input is, and goes on when the handler returns. A program that
+ * writes much may wait for nothing in a long while, so it looks for signals
+ * there too.
  */
 ssize_t
 readv(int fd, const struct iovec *vectors, int count)
@@ -174,7 +194,8 @@ readv(int fd, const struct iovec *vectors, int count)
 	for (;;)
 	{
 		__wasi_size_t done;
-		int			err = __wasi_fd_read(fd, (const __wasi_iovec_t *) vectors, count, &done);
+		int			err = __wasi_fd_read(fd, (const __wasi_iovec_t *) vectors,
+										 count, &done);
 
 		if (err == 0)
 			return done;
@@ -190,7 +211,7 @@ readv(int fd, const struct iovec *vectors, int count)
 ssize_t
 read(int fd, void *buf, size_t len)
 {
-	struct iovec vector = {.iov_base = buf, .iov_len = len};
+	struct iovec vector = {.iov_base = buf,.iov_len = len};
 
 	return readv(fd, &vector, 1);
 }
@@ -213,7 +234,7 @@ writev(int fd, const struct iovec *vectors, int count)
 ssize_t
 write(int fd, const void *buf, size_t len)
 {
-	struct iovec vector = {.iov_base = (void *) buf, .iov_len = len};
+	struct iovec vector = {.iov_base = (void *) buf,.iov_len = len};
 
 	return writev(fd, &vector, 1);
 }
@@ -233,7 +254,7 @@ close(int fd)
 }
 
 int
-__wrap_fcntl(int fd, int command, ...)
+__wrap_fcntl(int fd, int command,...)
 {
 	va_list		arguments;
 	int			argument = 0;
@@ -244,11 +265,14 @@ __wrap_fcntl(int fd, int command, ...)
 		argument = va_arg(arguments, int);
 		va_end(arguments);
 	}
-	return pgl_is_socket(fd) ? pgl_socket_fcntl(fd, command, argument) : __real_fcntl(fd, command, argument);
+	if (pgl_is_socket(fd))
+		return pgl_socket_fcntl(fd, command, argument);
+	return __real_fcntl(fd, command, argument);
 }
 
 /*
- * Random numbers, under PostgreSQL's own name for them: programs read a device otherwise, which the host may not show them.
+ * Random numbers, under PostgreSQL's own name for them: programs read a device
+ * otherwise, which the host may not show them.
  */
 void
 pg_strong_random_init(void)
@@ -264,12 +288,14 @@ pg_strong_random(void *buf, size_t len)
 /*
  * Other programs.
  *
- * There are none: this one runs inside another program, which is asked for nothing of the kind.
+ * There are none: this one runs inside another program, which is asked for
+ * nothing of the kind.
  */
 static void
 refuse(const char *what)
 {
-	fprintf(stderr, "%s: not available in this program, which runs inside another one and starts none\n", what);
+	fprintf(stderr, "%s: not available in this program, which runs inside "
+			"another one and starts none\n", what);
 	errno = ENOSYS;
 }
 
@@ -325,7 +351,7 @@ execv(const char *path, char *const argv[])
 }
 
 int
-execl(const char *path, const char *argument, ...)
+execl(const char *path, const char *argument,...)
 {
 	refuse(path);
 	return -1;

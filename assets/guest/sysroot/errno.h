@@ -1,5 +1,6 @@
 /*
- * The library's errno is a thread-local variable, which a side module cannot reach in the main module. Side modules ask the library for its address.
+ * The library's errno is a thread-local variable, which a side module cannot
+ * reach in the main module. Side modules ask the library for its address.
  */
 #include_next <errno.h>
 

@@ -1,14 +1,17 @@
 /*
- * setjmp and longjmp as LLVM's wasm lowering understands them. The C library's own version needs asyncify; this one is made of wasm
- * exceptions: the compiler rewrites every call to setjmp and longjmp into the functions of port/pgl_setjmp.c. Signal masks do not exist here, so
- * the sig- variants are the plain ones.
+ * setjmp and longjmp as LLVM's wasm lowering understands them. The C library's
+ * own version needs asyncify; this one is made of wasm exceptions: the
+ * compiler rewrites every call to setjmp and longjmp into the functions of
+ * port/pgl_setjmp.c. Signal masks do not exist here, so the sig- variants are
+ * the plain ones.
  */
 #ifndef PGL_SETJMP_H
 #define PGL_SETJMP_H
 
 struct __pgl_jmp_buf
 {
-	void	   *invocation;		/* identifies the activation that called setjmp */
+	void	   *invocation;		/* identifies the activation that called
+								 * setjmp */
 	unsigned int label;			/* which setjmp call of that activation */
 };
 

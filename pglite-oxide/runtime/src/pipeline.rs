@@ -191,7 +191,17 @@ impl Connection {
 fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
     let Start { args, env, stdin, world } = start;
     let volume = Arc::new(Volume::new(Arc::new(tree.0.clone())));
-    Launch { modules: modules.loaded.clone(), volume, args, env, stdin, world, memory_limit: None, held: None }
+    Launch {
+        modules: modules.loaded.clone(),
+        volume,
+        args,
+        env,
+        stdin,
+        world,
+        memory_limit: None,
+        starting: Arc::default(),
+        held: None,
+    }
 }
 
 fn failed(path: &str, errno: Errno) -> Error {

@@ -100,15 +100,19 @@ impl Payload {
         })
     }
 
+    /// What a build carries, if it carries the files and the modules for this machine.
+    fn of_build(assets: Option<&'static [u8]>, aot: Option<&'static [u8]>) -> Result<Self> {
+        let absent = || {
+            let message = format!("this build carries no PostgreSQL for this machine: {REPAIR}");
+            Error::new(ErrorKind::Payload, message)
+        };
+        Self::new(assets.ok_or_else(absent)?, aot.ok_or_else(absent)?)
+    }
+
     /// Takes a payload apart and checks what can be checked without unpacking.
     fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
         let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
         let (compiled, code): (AotManifest, _) = open("compiled modules", aot)?;
-        for (what, format) in [("assets", manifest.format), ("compiled modules", compiled.format)] {
-            if format != FORMAT {
-                return Err(damaged(&format!("the {what} have format {format}, this crate reads {FORMAT}")));
-            }
-        }
         if manifest.build != compiled.build {
             let (files, code) = (&manifest.build, &compiled.build);
             return Err(damaged(&format!(
@@ -180,13 +184,7 @@ pub(crate) fn embedded() -> Result<&'static Payload> {
     if let Some(payload) = EMBEDDED.get() {
         return Ok(payload);
     }
-    let (Some(assets), Some(aot)) = (pglite_oxide_assets::PAYLOAD, AOT) else {
-        return Err(Error::new(
-            ErrorKind::Payload,
-            format!("this build carries no PostgreSQL for this machine: {REPAIR}"),
-        ));
-    };
-    let payload = Payload::new(assets, aot)?;
+    let payload = Payload::of_build(pglite_oxide_assets::PAYLOAD, AOT)?;
     Ok(EMBEDDED.get_or_init(|| payload))
 }
 
@@ -211,6 +209,12 @@ const AOT: Option<&[u8]> = pglite_oxide_aot_x86_64_pc_windows_msvc::PAYLOAD;
 )))]
 const AOT: Option<&[u8]> = None;
 
+/// The field that manifests of every format have.
+#[derive(serde::Deserialize)]
+struct AnyFormat {
+    format: u32,
+}
+
 /// Splits a payload into its manifest and its other members.
 fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Members)> {
     let unreadable = |cause: std::io::Error| damaged(&format!("the {what} cannot be read")).with_cause(cause);
@@ -222,9 +226,13 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
         members.insert(path, bytes.ok_or_else(|| damaged(&format!("the {what} are cut off")))?);
     }
     let manifest = members.get(MANIFEST).ok_or_else(|| damaged(&format!("the {what} have no {MANIFEST}")))?;
-    let manifest = serde_json::from_slice(manifest)
-        .map_err(|cause| damaged(&format!("{MANIFEST} of the {what} cannot be read")).with_cause(cause))?;
-    Ok((manifest, members))
+    let unreadable = |cause| damaged(&format!("{MANIFEST} of the {what} cannot be read")).with_cause(cause);
+    // What the other fields are is the format's to say, so that it is judged before they are read.
+    let AnyFormat { format } = serde_json::from_slice(manifest).map_err(unreadable)?;
+    if format != FORMAT {
+        return Err(damaged(&format!("the {what} have format {format}, this crate reads {FORMAT}")));
+    }
+    Ok((serde_json::from_slice(manifest).map_err(unreadable)?, members))
 }
 
 /// Matches compiled modules with the modules they were made from, and compiled programs with the programs.

@@ -112,6 +112,18 @@ fn a_whole_payload_gives_modules_and_files() {
     assert!(Arc::ptr_eq(&payload.template().unwrap(), &payload.template().unwrap()));
 }
 
+/// A checkout without a build, and a target for which nothing was compiled.
+#[test]
+fn a_build_without_files_or_without_modules_for_the_machine_names_the_repair() {
+    let whole: &[u8] = b"";
+    for (assets, aot) in [(None, None), (Some(whole), None), (None, Some(whole))] {
+        let error = Payload::of_build(assets, aot).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Payload);
+        assert!(error.to_string().contains("no PostgreSQL for this machine"), "{error}");
+        assert!(error.to_string().contains("cargo xtask assets build"), "{error}");
+    }
+}
+
 #[test]
 fn what_does_not_belong_together_is_refused() {
     assert_eq!(
@@ -128,6 +140,28 @@ fn what_does_not_belong_together_is_refused() {
         "artifact plpgsql: compiled from x, expected plpgsql-wasm"
     );
     assert_eq!(refusal(|p| drop(p.aot.artifacts.pop())), "module plpgsql was not compiled for this machine");
+}
+
+#[test]
+fn code_whose_hash_is_not_the_described_one_is_refused() {
+    let mut parts = parts();
+    parts.code[1].1 = zstd::bulk::compress(b"Code", 1).unwrap();
+    let error = payload(&parts).unwrap().artifacts[1].verified_bytes().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Payload);
+    assert!(error.to_string().starts_with("artifact plpgsql: expected 4 bytes with SHA-256 "), "{error}");
+}
+
+#[test]
+fn the_format_is_judged_before_the_fields_that_it_defines() {
+    let whole = parts();
+    let aot = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.aot).unwrap()))]).leak();
+    for json in [r#"{"format":3,"added":1}"#, r#"{"format":1}"#] {
+        let error = Payload::new(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot).unwrap_err().to_string();
+        assert!(error.contains(&format!("this crate reads {FORMAT}")), "{error}");
+    }
+    let assets = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.assets).unwrap()))]).leak();
+    let error = Payload::new(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak()).unwrap_err().to_string();
+    assert!(error.contains("the compiled modules have format 9"), "{error}");
 }
 
 #[test]

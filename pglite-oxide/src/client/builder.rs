@@ -148,6 +148,16 @@ impl Builder {
         self
     }
 
+    /// Starts without the settings that the database stores: those of ALTER SYSTEM, ALTER ROLE … SET and
+    /// ALTER DATABASE … SET, and what was changed in `postgresql.conf`. This is the way back into a database that
+    /// does not open with them any more; `ALTER SYSTEM RESET name` then removes the one that is the reason. The
+    /// stored settings stay as they are and count again at the next open.
+    #[must_use]
+    pub fn ignore_stored_settings(mut self) -> Self {
+        self.options.ignore_stored_settings = true;
+        self
+    }
+
     /// Opens the database.
     ///
     /// # Errors
@@ -157,7 +167,7 @@ impl Builder {
     /// - [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
     /// - [`ErrorKind::Io`] if the system refuses something.
     /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if PostgreSQL refuses to start, with its reason: a setting, or a database or user that does
-    ///   not exist.
+    ///   not exist. If the database stores settings, the message names them and [`Self::ignore_stored_settings`].
     pub fn open(&self) -> Result<Pglite> {
         Pglite::start(self.cluster()?)
     }

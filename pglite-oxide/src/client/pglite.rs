@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use crate::bundle;
+use crate::bundle::{self, Payload};
 use crate::client::session::{CancelToken, Session};
 use crate::cluster::archive::{self, Format};
 use crate::cluster::control_file::Layout;
@@ -32,6 +32,7 @@ pub fn preload() -> Result<()> {
 #[derive(Debug)]
 pub struct Pglite {
     pub(crate) session: Session,
+    payload: &'static Payload,
     data: Data,
     options: Options,
 }
@@ -74,7 +75,7 @@ impl Pglite {
             }
         };
         let options = Options { durability: Durability::None, ..self.options.clone() };
-        Self::start(Cluster::new(bundle::embedded()?, Data::Image(data), options, None))
+        Self::start(Cluster::new(self.payload, Data::Image(data), options, None))
     }
 
     /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.
@@ -101,9 +102,10 @@ impl Pglite {
     /// Starts a session as the user and in the database of the cluster's options, and creates the extensions.
     pub(crate) fn start(cluster: Cluster) -> Result<Self> {
         let options = cluster.options().clone();
-        let session = Session::open(cluster.launch()?, &options.user, &options.database)?;
+        let session = Session::open(cluster.launch()?, &options.user, &options.database);
+        let session = session.map_err(|error| cluster.explain(error))?;
         // What the cluster holds goes with the session, however that ends.
-        let mut db = Self { session, data: cluster.data().clone(), options };
+        let mut db = Self { session, payload: cluster.payload(), data: cluster.data().clone(), options };
         for extension in db.options.extensions.clone() {
             db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
         }

@@ -11,7 +11,7 @@ use crate::client::query::{check_number, put_bind};
 use crate::client::session::Session;
 use crate::client::statement::sealed::Source;
 use crate::client::statement::{Garbage, invalid};
-use crate::client::{Column, Row, ToStatement, Transaction};
+use crate::client::{Column, Row, ToStatement};
 use crate::error::{Error, Result};
 
 /// Rows of the first portion, if the caller does not say.
@@ -212,48 +212,36 @@ impl Drop for Portal {
     }
 }
 
-impl Transaction<'_> {
-    /// Makes a portal of a statement and its parameters, for [`Self::query_portal`].
-    ///
-    /// # Errors
-    /// As [`Pglite::query`].
-    pub fn bind<T>(&mut self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Portal>
-    where
-        T: ?Sized + ToStatement,
-    {
-        let session = &mut self.database().session;
-        let name = session.name("p");
-        let columns = session.open_portal(&name, statement.source(), params.iter().copied())?;
-        frontend::sync(session.outgoing());
-        session.send()?;
-        session.expect_bind()?;
-        session.finish()?;
-        Ok(Portal { name, columns, garbage: session.garbage().clone() })
+/// Portals as transactions and savepoints offer them.
+impl Session {
+    pub(super) fn bind(&mut self, source: Source<'_>, params: &[&(dyn ToSql + Sync)]) -> Result<Portal> {
+        let name = self.name("p");
+        let columns = self.open_portal(&name, source, params.iter().copied())?;
+        frontend::sync(self.outgoing());
+        self.send()?;
+        self.expect_bind()?;
+        self.finish()?;
+        Ok(Portal { name, columns, garbage: self.garbage().clone() })
     }
 
-    /// The next rows of a portal, at most `max_rows`; all that are left if that is 0. None if it has ended.
-    ///
-    /// # Errors
-    /// As [`Pglite::query`].
-    pub fn query_portal(&mut self, portal: &Portal, max_rows: u32) -> Result<Vec<Row>> {
-        let session = &mut self.database().session;
-        if !Arc::ptr_eq(&portal.garbage, session.garbage()) {
+    pub(super) fn query_portal(&mut self, portal: &Portal, max_rows: u32) -> Result<Vec<Row>> {
+        if !Arc::ptr_eq(&portal.garbage, self.garbage()) {
             return Err(Error::usage("the portal belongs to another database"));
         }
-        let messages = session.begin()?;
+        let messages = self.begin()?;
         frontend::execute(&portal.name, i32::try_from(max_rows).unwrap_or(i32::MAX), messages).map_err(invalid)?;
         frontend::sync(messages);
-        session.send()?;
+        self.send()?;
         let mut rows = Vec::new();
         loop {
-            match session.next()? {
+            match self.next()? {
                 Message::DataRow(body) => {
                     let row = Row::new(portal.columns.clone(), &body);
-                    rows.push(row.map_err(|cause| session.broken_by(cause))?);
+                    rows.push(row.map_err(|cause| self.broken_by(cause))?);
                 }
                 message => {
-                    if session.ended(&message)?.is_some() {
-                        session.finish()?;
+                    if self.ended(&message)?.is_some() {
+                        self.finish()?;
                         return Ok(rows);
                     }
                 }

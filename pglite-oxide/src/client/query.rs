@@ -53,7 +53,8 @@ impl Pglite {
         row.ok_or_else(|| Error::new(ErrorKind::RowCount, "the statement returned no row"))
     }
 
-    /// Runs a statement that returns one row or none.
+    /// Runs a statement that returns one row or none. The statement is stopped after two rows: one that changes
+    /// data may have changed more rows or fewer than the caller means when it returns more than one.
     ///
     /// # Errors
     /// [`ErrorKind::RowCount`] if it returns more; otherwise as [`Self::query`].

@@ -355,6 +355,10 @@ impl Session {
         format!("{prefix}{}", self.names)
     }
 
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
     pub(crate) fn garbage(&self) -> &Arc<Garbage> {
         &self.garbage
     }

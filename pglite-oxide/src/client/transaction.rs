@@ -1,19 +1,49 @@
 //! Transactions and savepoints that roll back when they are dropped.
 
-use std::ops::{Deref, DerefMut};
-
 use postgres_protocol::escape::escape_identifier;
 
 use crate::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
 
-/// A transaction, or a savepoint inside one. Every function of the database runs inside it; a function that takes `&mut Pglite` can be given
-/// it. Dropped without [`Self::commit`], it rolls back, in a panic too.
+/// A transaction. What a database can run, it runs inside the transaction. Dropped without [`Self::commit`], it
+/// rolls back, in a panic too. A transaction that is started inside another one is a savepoint of it.
+///
+/// Functions that work with a database and inside a transaction take
+/// [`impl GenericClient`](crate::GenericClient). The database itself cannot be had from a transaction: a
+/// database exchanged behind its back would have another session's work committed in the place of its own.
+///
+/// ```compile_fail,E0614
+/// # fn main() -> pglite_oxide::Result<()> {
+/// let (mut one, mut other) = (pglite_oxide::Pglite::temporary()?, pglite_oxide::Pglite::temporary()?);
+/// let mut transaction = one.transaction()?;
+/// std::mem::swap(&mut *transaction, &mut other);
+/// transaction.commit()
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Transaction<'a> {
+pub struct Transaction<'a>(Open<'a>);
+
+/// A savepoint with a name. What a database can run, it runs. Dropped without [`Self::commit`], everything since
+/// the savepoint is undone, in a panic too; the transaction around it goes on.
+///
+/// ```compile_fail,E0614
+/// # fn main() -> pglite_oxide::Result<()> {
+/// let (mut one, mut other) = (pglite_oxide::Pglite::temporary()?, pglite_oxide::Pglite::temporary()?);
+/// let mut transaction = one.transaction()?;
+/// let mut savepoint = transaction.savepoint("s")?;
+/// std::mem::swap(&mut *savepoint, &mut other);
+/// savepoint.commit()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Savepoint<'a>(Open<'a>);
+
+/// A transaction or savepoint that is not ended yet.
+#[derive(Debug)]
+struct Open<'a> {
     db: &'a mut Pglite,
-    /// Quoted name; `None` for the transaction itself.
+    /// Quoted name; `None` for a transaction that is no savepoint.
     savepoint: Option<String>,
     done: bool,
 }
@@ -61,7 +91,7 @@ impl Pglite {
             return self.build_transaction().start();
         }
         let name = self.session.name("pglite_");
-        self.set_savepoint(&name)
+        self.set_savepoint(&name).map(Transaction)
     }
 
     /// A transaction with characteristics of its own.
@@ -69,10 +99,14 @@ impl Pglite {
         TransactionBuilder { db: self, isolation_level: None, read_only: None, deferrable: None }
     }
 
-    fn set_savepoint(&mut self, name: &str) -> Result<Transaction<'_>> {
+    pub(super) fn named_savepoint(&mut self, name: &str) -> Result<Savepoint<'_>> {
+        self.set_savepoint(name).map(Savepoint)
+    }
+
+    fn set_savepoint(&mut self, name: &str) -> Result<Open<'_>> {
         let name = escape_identifier(name);
         self.batch_execute(&format!("SAVEPOINT {name}"))?;
-        Ok(Transaction { db: self, savepoint: Some(name), done: false })
+        Ok(Open { db: self, savepoint: Some(name), done: false })
     }
 }
 
@@ -117,25 +151,65 @@ impl<'a> TransactionBuilder<'a> {
         let deferrable = self.deferrable.map(|deferrable| if deferrable { "DEFERRABLE" } else { "NOT DEFERRABLE" });
         let modes: Vec<&str> = [level, read_only, deferrable].into_iter().flatten().collect();
         self.db.batch_execute(&format!("START TRANSACTION {}", modes.join(", ")))?;
-        Ok(Transaction { db: self.db, savepoint: None, done: false })
+        Ok(Transaction(Open { db: self.db, savepoint: None, done: false }))
     }
 }
 
 impl Transaction<'_> {
-    /// A savepoint with a name, which SQL can use as well.
+    /// Commits the transaction; one inside another becomes part of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if an error has failed the transaction.
-    pub fn savepoint(&mut self, name: &str) -> Result<Transaction<'_>> {
-        self.db.set_savepoint(name)
+    /// [`ErrorKind::Database`] if PostgreSQL cannot commit, because of a deferred constraint for one;
+    /// [`ErrorKind::RolledBack`] if an earlier error had failed the transaction. All its changes are undone then.
+    pub fn commit(self) -> Result<()> {
+        self.0.commit()
     }
 
-    /// Commits the transaction; a savepoint becomes part of what is around it.
+    /// Undoes everything since the transaction began. Dropping it does the same and hides errors.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if PostgreSQL cannot commit, because of a deferred constraint for one; [`ErrorKind::RolledBack`] if an
-    /// earlier error had failed the transaction. All its changes are undone then.
-    pub fn commit(mut self) -> Result<()> {
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
+    pub fn rollback(mut self) -> Result<()> {
+        self.0.undo()
+    }
+
+    pub(super) fn client(&self) -> &Pglite {
+        self.0.db
+    }
+
+    pub(super) fn client_mut(&mut self) -> &mut Pglite {
+        self.0.db
+    }
+}
+
+impl Savepoint<'_> {
+    /// Keeps what was done since the savepoint, as part of the transaction around it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Database`] if an earlier error had failed the savepoint. Its changes are undone then.
+    pub fn commit(self) -> Result<()> {
+        self.0.commit()
+    }
+
+    /// Undoes everything since the savepoint and removes it. Dropping it does the same and hides errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
+    pub fn rollback(mut self) -> Result<()> {
+        self.0.undo()
+    }
+
+    pub(super) fn client(&self) -> &Pglite {
+        self.0.db
+    }
+
+    pub(super) fn client_mut(&mut self) -> &mut Pglite {
+        self.0.db
+    }
+}
+
+impl Open<'_> {
+    fn commit(mut self) -> Result<()> {
         match &self.savepoint {
             // Should it fail, dropping `self` rolls back.
             Some(name) => self.db.session.batch_execute(&format!("RELEASE {name}"))?,
@@ -149,18 +223,6 @@ impl Transaction<'_> {
         };
         self.done = true;
         Ok(())
-    }
-
-    /// Undoes everything since the transaction or savepoint began. Dropping it does the same and hides errors.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
-    pub fn rollback(mut self) -> Result<()> {
-        self.undo()
-    }
-
-    pub(crate) fn database(&mut self) -> &mut Pglite {
-        self.db
     }
 
     fn undo(&mut self) -> Result<()> {
@@ -177,21 +239,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Deref for Transaction<'_> {
-    type Target = Pglite;
-
-    fn deref(&self) -> &Pglite {
-        self.db
-    }
-}
-
-impl DerefMut for Transaction<'_> {
-    fn deref_mut(&mut self) -> &mut Pglite {
-        self.db
-    }
-}
-
-impl Drop for Transaction<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.done {
             // Should the session have ended, the next statement says so.

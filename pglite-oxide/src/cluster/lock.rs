@@ -68,6 +68,8 @@ impl Lock {
         let program = std::env::current_exe().unwrap_or_default().display().to_string();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let holder = serde_json::to_vec(&Holder { pid: std::process::id(), program, since })?;
+        #[cfg(unix)]
+        crate::fs::host::limit::check_any()?;
         self.0.set_len(0)?;
         self.0.rewind()?;
         self.0.write_all(&holder)

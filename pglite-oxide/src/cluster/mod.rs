@@ -6,15 +6,17 @@ pub(crate) mod control_file;
 mod lock;
 pub(crate) mod options;
 pub(crate) mod root;
+mod stored_settings;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::Launch;
 use crate::bundle::{self, PGDATA, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs};
 use crate::wasm::clock::World;
-use options::Options;
+use options::{ABOVE_SEGMENT, Options, SEGMENT_START};
 
 /// An open cluster.
 #[derive(Debug, Clone)]
@@ -53,16 +55,65 @@ impl Cluster {
             Data::Image(fs) => Arc::new(fs.clone()),
             Data::Other(fs) => fs.clone(),
         };
+        let mut env = bundle::environment();
+        let starting = Arc::new(AtomicBool::new(true));
+        let fs = if self.options.ignore_stored_settings {
+            env.push((stored_settings::IGNORE_VARIABLE.to_string(), "1".to_string()));
+            stored_settings::hide(fs, Arc::new(ImageFs::new(self.payload.template()?)), starting.clone())
+        } else {
+            fs
+        };
         Ok(Launch {
             modules: self.payload.modules()?,
             volume: Arc::new(self.payload.volume(fs)?),
             args: self.options.args(PGDATA),
-            env: bundle::environment(),
+            env,
+            starting,
             stdin: bytes::Bytes::new(),
             world: World::default(),
             memory_limit: self.options.memory_limit,
             held: self.held.clone(),
         })
+    }
+
+    /// Adds to the error of a session that did not start what its user can do about it.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let limit = self.options.memory_limit;
+        if let Some(limit) = limit
+            && let Some(least) = least_memory(&error)
+            && limit < least
+        {
+            let (limit, least) = (limit >> 20, least >> 20);
+            let message = format!(
+                "memory_limit of {limit} MiB is too small: with these settings PostgreSQL needs at least {least} MiB"
+            );
+            return Error::new(ErrorKind::Config, message).with_cause(error);
+        }
+        let started = !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed);
+        // Who the client is and which database it asks for is no matter of settings.
+        let refused = error.code().is_some_and(|code| ["28", "3D", "53300"].iter().any(|c| code.code().starts_with(c)));
+        if started || refused || self.options.ignore_stored_settings {
+            return error;
+        }
+        let Ok(template) = self.payload.template() else { return error };
+        let data: &dyn FileSystem = match &self.data {
+            Data::Image(fs) => fs,
+            Data::Other(fs) => &**fs,
+        };
+        let stored = stored_settings::names(data, &ImageFs::new(template));
+        if stored.is_empty() {
+            return error;
+        }
+        error.with_advice(&format!(
+            "the database stores settings ({}); if one of them is the reason, open it with \
+             `Builder::ignore_stored_settings` (`--ignore-stored-settings`) and remove it with ALTER SYSTEM RESET",
+            stored.join(", ")
+        ))
+    }
+
+    /// What its sessions run.
+    pub(crate) fn payload(&self) -> &'static Payload {
+        self.payload
     }
 
     /// Where its files are.
@@ -85,4 +136,12 @@ pub(crate) fn copy(from: &dyn FileSystem, to: &dyn FileSystem) -> Result<()> {
         Some(handle) => crate::fs::copy(handle, &*to.open(path, crate::fs::CREATE_NEW, 0)?, &mut buf),
     })
     .map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot copy {path}: {errno}")))
+}
+
+/// The memory that PostgreSQL needs, in bytes, if it said that its shared memory segment does not fit.
+fn least_memory(error: &Error) -> Option<u64> {
+    let message = error.as_db_error()?.message();
+    let size = message.strip_prefix("could not make a shared memory segment of ")?.strip_suffix(" bytes")?;
+    let least = SEGMENT_START + size.parse::<u64>().ok()? + ABOVE_SEGMENT;
+    Some(least.next_multiple_of(1 << 20))
 }

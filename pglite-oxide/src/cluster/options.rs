@@ -1,5 +1,6 @@
 //! What a session starts with, whatever its files are: names, server settings, durability. It owns which settings a caller may make.
 
+use crate::bundle::PGDATA;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How far a committed transaction is from being lost.
@@ -11,7 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// | settings | `fsync`, `synchronous_commit` on | `synchronous_commit` off | `fsync`, `full_page_writes`, `synchronous_commit` off |
 ///
 /// What is lost is the newest: never a transaction without those committed after it, and never a part of one.
+///
+/// Nothing that the database stores with ALTER SYSTEM changes this. `synchronous_commit` remains each session's
+/// own choice: SET, ALTER ROLE … SET and ALTER DATABASE … SET apply to the commits of the sessions concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Durability {
     /// A commit has reached the disk when it returns. The default for databases with a path.
     #[default]
@@ -33,37 +38,90 @@ pub(crate) struct Options {
     pub(crate) extensions: Vec<String>,
     /// Bytes of the guest's memory at most.
     pub(crate) memory_limit: Option<u64>,
+    /// Start without the settings that the database stores.
+    pub(crate) ignore_stored_settings: bool,
 }
 
-/// Settings that this crate makes itself, with what to do instead.
-const OWNED: [(&str, &str); 22] = [
-    ("fsync", "use `durability`"),
-    ("full_page_writes", "use `durability`"),
-    ("synchronous_commit", "use `durability`, or SET it in a session or transaction"),
-    ("wal_sync_method", "the host syncs files; use `durability`"),
-    ("data_directory", "use `path`"),
-    ("config_file", NO_FILES),
-    ("hba_file", NO_FILES),
-    ("ident_file", NO_FILES),
-    ("external_pid_file", NO_FILES),
-    ("listen_addresses", NO_NETWORK),
-    ("port", NO_NETWORK),
-    ("unix_socket_directories", NO_NETWORK),
-    ("ssl", NO_NETWORK),
-    ("dynamic_shared_memory_type", NO_MEMORY),
-    ("shared_memory_type", NO_MEMORY),
-    ("min_dynamic_shared_memory", NO_MEMORY),
-    ("huge_pages", NO_MEMORY),
-    ("io_method", NO_MEMORY),
-    ("archive_mode", NO_PROCESSES),
-    ("logging_collector", NO_PROCESSES),
-    ("hot_standby", NO_PROCESSES),
-    ("shared_preload_libraries", "use `extension`"),
+/// Where the shared memory segment begins in the guest's memory, in bytes: `PGL_SHMEM_BASE`.
+pub(crate) const SEGMENT_START: u64 = 64 << 20;
+
+/// What a session needs above the segment to start and to run small statements, in bytes.
+pub(crate) const ABOVE_SEGMENT: u64 = 24 << 20;
+
+/// The memory that PostgreSQL needs besides its shared memory, in bytes.
+const MEMORY_MIN: u64 = SEGMENT_START + ABOVE_SEGMENT;
+
+/// A setting that this crate makes itself.
+#[derive(Debug)]
+struct Reserved {
+    name: &'static str,
+    /// What it is passed as; `None` if no place but the command line can set it, or this version of PostgreSQL does
+    /// not have it.
+    value: Option<&'static str>,
+    /// What to do instead of setting it.
+    repair: &'static str,
+}
+
+const fn reserved(name: &'static str, value: &'static str, repair: &'static str) -> Reserved {
+    Reserved { name, value: Some(value), repair }
+}
+
+/// Settings that this crate makes itself, and those of [`Durability`] besides. All are passed on the command line,
+/// which outranks `postgresql.conf` and ALTER SYSTEM: nothing that a database stores can change them. None of them is
+/// one that ALTER ROLE, ALTER DATABASE or a client could set, with the exception of `synchronous_commit`, which
+/// is a session's own choice: it concerns no commits but its own.
+const RESERVED_SETTINGS: [Reserved; 23] = [
+    reserved("wal_sync_method", "fdatasync", "the host syncs files; use `durability`"),
+    reserved("data_sync_retry", "off", "a sync that failed must not be taken for one that succeeded"),
+    // A commit would wait for a standby, which there cannot be.
+    reserved("synchronous_standby_names", "", NO_REPLICATION),
+    reserved("data_directory", PGDATA, "use `path`"),
+    Reserved { name: "config_file", value: None, repair: NO_FILES },
+    reserved("hba_file", HBA_FILE, NO_FILES),
+    reserved("ident_file", IDENT_FILE, NO_FILES),
+    reserved("external_pid_file", "", NO_FILES),
+    reserved("listen_addresses", "", NO_NETWORK),
+    reserved("port", "5432", NO_NETWORK),
+    reserved("unix_socket_directories", "", NO_NETWORK),
+    reserved("ssl", "off", NO_NETWORK),
+    reserved("dynamic_shared_memory_type", "mmap", NO_MEMORY),
+    reserved("shared_memory_type", "mmap", NO_MEMORY),
+    reserved("min_dynamic_shared_memory", "0", NO_MEMORY),
+    reserved("huge_pages", "off", NO_MEMORY),
+    reserved("huge_page_size", "0", NO_MEMORY),
+    Reserved { name: "io_method", value: None, repair: NO_MEMORY },
+    reserved("archive_mode", "off", NO_PROCESSES),
+    reserved("logging_collector", "off", NO_PROCESSES),
+    reserved("hot_standby", "on", NO_PROCESSES),
+    reserved("restart_after_crash", "off", NO_PROCESSES),
+    reserved("shared_preload_libraries", "", "use `extension`"),
 ];
+
+/// Settings by which damage is looked past. They are for a repair, so they hold as long as one is made: they can be
+/// asked for with `setting` and with SET, but a value that ALTER SYSTEM stored does not count.
+const REPAIRS: [&str; 5] = [
+    "zero_damaged_pages",
+    "ignore_checksum_failure",
+    "ignore_invalid_pages",
+    "ignore_system_indexes",
+    "allow_system_table_mods",
+];
+
+/// The settings of a durability. Their values are its own.
+const DURABILITY: [(&str, &str); 3] = [
+    ("fsync", "use `durability`"),
+    ("synchronous_commit", "use `durability`, or SET it in a session or transaction"),
+    ("full_page_writes", "use `durability`"),
+];
+
+const HBA_FILE: &str = "/pgdata/pg_hba.conf";
+const IDENT_FILE: &str = "/pgdata/pg_ident.conf";
+
 const NO_FILES: &str = "an embedded database has no such file; use `setting`";
 const NO_NETWORK: &str = "an embedded database listens to nobody";
 const NO_MEMORY: &str = "the host lays memory out";
 const NO_PROCESSES: &str = "an embedded database has no other processes";
+const NO_REPLICATION: &str = "an embedded database has no standbys";
 
 impl Default for Options {
     fn default() -> Self {
@@ -74,6 +132,7 @@ impl Default for Options {
             settings: Vec::new(),
             extensions: Vec::new(),
             memory_limit: None,
+            ignore_stored_settings: false,
         }
     }
 }
@@ -89,9 +148,18 @@ impl Options {
             if value.contains('\0') {
                 return refuse("its value has a zero byte");
             }
-            if let Some((_, repair)) = OWNED.iter().find(|(owned, _)| name.eq_ignore_ascii_case(owned)) {
+            let reserved = RESERVED_SETTINGS.iter().map(|reserved| (reserved.name, reserved.repair));
+            if let Some((_, repair)) = reserved.chain(DURABILITY).find(|(found, _)| name.eq_ignore_ascii_case(found)) {
                 return refuse(repair);
             }
+        }
+        if let Some(limit) = self.memory_limit.filter(|limit| *limit < MEMORY_MIN) {
+            let (limit, least) = (limit >> 20, MEMORY_MIN >> 20);
+            let message = format!(
+                "memory_limit of {limit} MiB is too small: PostgreSQL needs at least {least} MiB and its shared memory \
+                 (`shared_buffers`, 128 MiB by default)"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
         }
         let names = [("database", &self.database), ("user", &self.user)].into_iter();
         for (what, name) in names.chain(self.extensions.iter().map(|name| ("extension", name))) {
@@ -104,17 +172,19 @@ impl Options {
 
     /// PostgreSQL's arguments, the program's name first.
     pub(crate) fn args(&self, data: &str) -> Vec<String> {
-        let durability: &[(&str, &str)] = match self.durability {
-            Durability::Full => &[("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")],
-            Durability::Relaxed => &[("fsync", "on"), ("synchronous_commit", "off"), ("full_page_writes", "on")],
-            Durability::None => &[("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")],
+        let values = match self.durability {
+            Durability::Full => ["on", "on", "on"],
+            Durability::Relaxed => ["on", "off", "on"],
+            Durability::None => ["off", "off", "off"],
         };
-        let mut args = ["postgres", "--single", "-D", data].map(String::from).to_vec();
+        let repairs = REPAIRS.iter().map(|name| (*name, "off"));
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in settings.chain(durability.iter().copied()) {
-            args.extend(["-c".to_string(), format!("{name}={value}")]);
-        }
-        args
+        let reserved = RESERVED_SETTINGS.iter().filter_map(|reserved| Some((reserved.name, reserved.value?)));
+        let durability = DURABILITY.iter().map(|(name, _)| *name).zip(values);
+        // Of two values for one setting, the later one counts.
+        let all = repairs.chain(settings).chain(reserved).chain(durability);
+        let args = ["postgres", "--single", "-D", data].into_iter().map(String::from);
+        args.chain(all.flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")])).collect()
     }
 }
 
@@ -155,10 +225,21 @@ mod tests {
         let settings = vec![("work_mem".to_string(), "8 MB".to_string()), ("my.own".to_string(), "a=b".to_string())];
         let options = Options { settings, durability: Durability::None, ..Options::default() };
         options.check().unwrap();
-        assert_eq!(
-            options.args("/d").join("|"),
-            "postgres|--single|-D|/d|-c|work_mem=8 MB|-c|my.own=a=b|-c|fsync=off|-c|synchronous_commit=off|-c|full_page_writes=off"
-        );
+        let args = options.args("/d");
+        assert_eq!(args[..4], ["postgres", "--single", "-D", "/d"]);
+        let at = |value: &str| args.iter().position(|arg| arg == value).unwrap_or_else(|| panic!("{value}"));
+        assert!(at("zero_damaged_pages=off") < at("work_mem=8 MB"));
+        assert!(at("my.own=a=b") < at("wal_sync_method=fdatasync"));
+        assert_eq!(args[args.len() - 6..].join("|"), "-c|fsync=off|-c|synchronous_commit=off|-c|full_page_writes=off");
+    }
+
+    #[test]
+    fn memory_that_can_never_suffice_is_refused_with_the_least() {
+        let check = |limit| Options { memory_limit: Some(limit), ..Options::default() }.check();
+        let error = check(10 << 20).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("at least 88 MiB"), "{error}");
+        check(MEMORY_MIN).unwrap();
     }
 
     #[test]

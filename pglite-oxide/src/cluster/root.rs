@@ -33,6 +33,9 @@ pub(crate) const DATA: &str = "pgdata";
 /// PostgreSQL's own lock file. Its process numbers mean nothing outside the guest; `Lock` is what counts.
 pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
 
+/// What some file systems have at their top.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// Longest version file that is read, in bytes.
 pub(crate) const VERSION_MAX: usize = 64 * 1024;
 
@@ -73,6 +76,7 @@ impl Root {
         durable: bool,
         mut fill: impl FnMut(&HostFs) -> Result<()>,
     ) -> Result<Self> {
+        let path = &follow(path)?;
         loop {
             match find(path)? {
                 Found::Root => return Self::open_existing(path, layout),
@@ -88,7 +92,7 @@ impl Root {
 
     /// Whether there is no root at a path, but could be one.
     pub(crate) fn is_free(path: &Path) -> Result<bool> {
-        Ok(matches!(find(path)?, Found::Nothing))
+        Ok(matches!(find(&follow(path)?)?, Found::Nothing))
     }
 
     /// The data directory.
@@ -117,10 +121,11 @@ impl Root {
         fill: &mut impl FnMut(&HostFs) -> Result<()>,
     ) -> Result<Option<Self>> {
         let (parent, name) = split(path)?;
+        check_place(path, &parent)?;
         fs::create_dir_all(&parent).map_err(|cause| failed("cannot make", &parent, cause))?;
         let prefix = format!(".{name}.new-");
         remove_leftovers(&parent, &prefix);
-        let (mut new, lock) = New::make(&parent, &prefix)?;
+        let (mut new, lock) = New::make(path, &parent, &prefix)?;
 
         let data = new.0.join(DATA);
         make_private(&data).map_err(|cause| failed("cannot make", &data, cause))?;
@@ -143,6 +148,7 @@ impl Root {
         match fs::rename(&new.0, path) {
             Ok(()) => new.0 = PathBuf::new(),
             Err(_) if matches!(find(path), Ok(Found::Root)) => return Ok(None),
+            Err(cause) if cause.kind() == io::ErrorKind::ResourceBusy => return Err(mount_point(path)),
             Err(cause) => return Err(failed("cannot make", path, cause)),
         }
         if durable {
@@ -190,13 +196,20 @@ struct New(PathBuf);
 
 impl New {
     /// Makes an empty directory with its lock held.
-    fn make(parent: &Path, prefix: &str) -> Result<(Self, Lock)> {
+    fn make(place: &Path, parent: &Path, prefix: &str) -> Result<(Self, Lock)> {
         loop {
             let mut random = [0; 8];
             getrandom::fill(&mut random)
                 .map_err(|cause| Error::new(ErrorKind::Io, "there are no random numbers").with_cause(cause))?;
             let path = parent.join(format!("{prefix}{}-{:016x}", std::process::id(), u64::from_le_bytes(random)));
-            make_private(&path).map_err(|cause| failed("cannot make", &path, cause))?;
+            make_private(&path).map_err(|cause| {
+                let message = format!(
+                    "cannot make {}: a database is made beside its place and renamed, so {} must be writable",
+                    place.display(),
+                    parent.display()
+                );
+                Error::new(ErrorKind::Io, message).with_cause(cause)
+            })?;
             let new = Self(path);
             // Between the two steps somebody may have taken it for a leftover.
             match Lock::take(&new.0) {
@@ -229,6 +242,14 @@ fn find(path: &Path) -> Result<Found> {
     }
     match entries.next() {
         None => Ok(Found::Nothing),
+        Some(Ok(entry)) if entry.file_name() == LOST_AND_FOUND && entries.next().is_none() => {
+            let below = path.join("database");
+            refuse(&format!(
+                "this is the top of a file system (all it has is {LOST_AND_FOUND}), which a database cannot replace; \
+                 choose a directory below it, such as {}",
+                below.display()
+            ))
+        }
         Some(_) if path.join("PG_VERSION").is_file() => refuse(
             "this is the data directory of a PostgreSQL server, which has another layout; load a dump of it (pg_dump) \
              into a new database instead",
@@ -237,6 +258,51 @@ fn find(path: &Path) -> Result<Found> {
             refuse("not empty and not a database of this crate; nothing in it was touched. Choose another directory")
         }
     }
+}
+
+/// Where a path leads if its last name is a symbolic link, whether or not there is anything there: the database is made
+/// behind the link, which stays what it is.
+fn follow(path: &Path) -> Result<PathBuf> {
+    /// As many as Linux follows.
+    const LINKS_MAX: usize = 40;
+    let mut place = std::path::absolute(path).map_err(|cause| failed("cannot open", path, cause))?;
+    for _ in 0..LINKS_MAX {
+        match fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = fs::read_link(&place).map_err(|cause| failed("cannot read the link", &place, cause))?;
+                place = place.parent().unwrap_or(Path::new("/")).join(target);
+            }
+            // What is wrong with a place that cannot be looked at is said by whoever opens it.
+            _ => return Ok(place),
+        }
+    }
+    let message = format!("{}: too many symbolic links; give the directory itself", path.display());
+    Err(Error::new(ErrorKind::Incompatible, message))
+}
+
+/// Refuses a place that no directory can be renamed to.
+fn check_place(path: &Path, parent: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |path| fs::metadata(path).map(|metadata| metadata.dev());
+        if let (Ok(here), Ok(above)) = (device(path), device(parent))
+            && here != above
+        {
+            return Err(mount_point(path));
+        }
+    }
+    let _ = (path, parent);
+    Ok(())
+}
+
+fn mount_point(path: &Path) -> Error {
+    let message = format!(
+        "{}: this is a mount point, which a database cannot replace; choose a directory below it, such as {}",
+        path.display(),
+        path.join("database").display()
+    );
+    Error::new(ErrorKind::Incompatible, message)
 }
 
 /// Parent and name of a root.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::fs::errno::{Errno, Result};
-use crate::fs::{Entry, FileSystem, Handle, OpenOptions, Stat};
+use crate::fs::{Entry, FileSystem, Handle, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +147,18 @@ impl FileSystem for FaultFs {
 }
 
 impl Handle for FaultHandle {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    fn read_into(&self, offset: u64, buf: RawSliceMut<'_>) -> Result<usize> {
         self.state.check(Class::Read)?;
-        self.inner.read_at(offset, buf)
+        self.inner.read_into(offset, buf)
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize> {
         match self.state.next(Class::Write) {
             Some(Fault::Io) => Err(Errno::IO),
             Some(Fault::Full) => Err(Errno::NOSPC),
-            Some(Fault::Short) if data.len() > 1 => self.inner.write_at(offset, &data[..data.len() / 2], now_ns),
+            Some(Fault::Short) if data.len() > 1 => self.inner.write_from(offset, data.part(0, data.len() / 2), now_ns),
             Some(Fault::Short) => Err(Errno::NOSPC),
-            Some(Fault::Swallowed) | None => self.inner.write_at(offset, data, now_ns),
+            Some(Fault::Swallowed) | None => self.inner.write_from(offset, data, now_ns),
         }
     }
 

@@ -1,25 +1,106 @@
-//! What reads bytes of strangers, without a connection or a guest: for fuzzing.
+//! Entry points for fuzzing: code that reads bytes from outside, without a connection or a guest. It
+//! owns what must hold for any bytes; the bytes are the caller's.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::client::session::MESSAGE_MAX;
+use crate::cluster::archive::{self, Format};
+use crate::cluster::control_file::Layout;
+use crate::fs::host::HostFs;
+use crate::fs::{Image, ImageFs, OpenOptions, Volume};
 use crate::protocol::Follower;
 use crate::server::admission::Packet;
 use crate::server::session_loop::{UNKNOWN_MESSAGE_MAX, whole};
 use crate::server::startup::PACKET_MAX;
 use crate::transport::{Closer, Input, Peer, Watch};
+use crate::wasm::fd_table::{Files, ROOT_FD};
 use crate::wasm::interrupts::Interrupts;
 
-/// Gives bytes, in pieces of `size`, to what looks at a client's bytes before PostgreSQL does and at a session's before the client does. For fuzzing: it returns nothing.
+/// Gives bytes, in pieces of `size`, to what reads a client's start-up packet.
 ///
 /// # Panics
-/// If what comes of them depends on the pieces, or is not what came.
-pub fn read_untrusted(bytes: &[u8], size: usize) {
+/// If bytes are lost, or if the client is told what is not meant for it.
+pub fn read_startup(bytes: &[u8], size: usize) {
     check_reading(&mut Pieces { bytes, taken: 0, size: size.max(1), answer: BytesMut::new() });
+}
+
+/// Gives bytes, in pieces of `size`, to what finds the ends of messages and follows a session.
+///
+/// # Panics
+/// If the result depends on the pieces.
+pub fn read_messages(bytes: &[u8], size: usize) {
     check_framing(bytes, size);
+}
+
+/// The layout that [`load_archive`] accepts: that of a data directory of few bytes.
+fn small_layout() -> Layout {
+    Layout {
+        postgresql: "17".to_owned(),
+        control_version: 0,
+        catalog_version: 0,
+        pointer_bits: 32,
+        max_align: 0,
+        block_size: 8192,
+        segment_blocks: 4,
+        wal_block_size: 0,
+        float8_by_value: false,
+    }
+}
+
+/// Loads bytes as an archive of a data directory, and says whether they were accepted. An archive
+/// that is accepted can be dumped and loaded again.
+///
+/// # Panics
+/// If that is not so.
+pub fn load_archive(bytes: &[u8]) -> bool {
+    let (first, second) = (ImageFs::new(Arc::new(Image::empty())), ImageFs::new(Arc::new(Image::empty())));
+    let layout = small_layout();
+    let mut reader = bytes;
+    if archive::load(&mut reader, &first, &layout).is_err() {
+        return false;
+    }
+    let mut dumped = Vec::new();
+    let result = archive::dump(&first, &layout, &mut dumped, Format::Tar)
+        .and_then(|()| archive::load(&mut dumped.as_slice(), &second, &layout));
+    assert!(result.is_ok(), "an archive that was accepted cannot be dumped and loaded: {result:?}");
+    true
+}
+
+/// Runs operations with the paths that a guest passes, one a line, in the directory `inside` of
+/// `directory`: the first byte says which operation, the rest is its path, or two with a tab between
+/// them.
+///
+/// # Errors
+/// If `inside` cannot be opened.
+pub fn use_paths(input: &[u8], directory: &Path) -> std::io::Result<()> {
+    let failed = |errno| std::io::Error::other(format!("{errno}"));
+    let host = HostFs::open(&directory.join("inside")).map_err(std::io::Error::other)?;
+    let mut files = Files::new(Arc::new(Volume::new(Arc::new(host))), Bytes::new()).map_err(failed)?;
+    for line in input.split(|byte| *byte == b'\n') {
+        let Some((operation, path)) = line.split_first() else { continue };
+        let path = String::from_utf8_lossy(path);
+        let (from, to) = path.split_once('\t').unwrap_or((&path, "x"));
+        let (from, to) = ((ROOT_FD, from), (ROOT_FD, to));
+        // Whether an operation succeeds is not the matter here; what it reaches is.
+        let _ = match operation % 8 {
+            0 => {
+                let options = OpenOptions { create: true, write: true, ..OpenOptions::default() };
+                files.open(from, options, false, 0).and_then(|fd| files.write(fd, b"x", 0).map(drop))
+            }
+            1 => files.create_directory(from, 0),
+            2 => files.remove_directory(from, 0),
+            3 => files.remove_file(from, 0),
+            4 => files.rename(from, to, 0),
+            5 => files.hard_link(from, to, 0),
+            6 => files.change_directory(from.1),
+            _ => files.stat_path(from).map(drop),
+        };
+    }
+    Ok(())
 }
 
 /// A client that sends some bytes in pieces and then no more.
@@ -131,7 +212,10 @@ mod tests {
             b"E\0\0\0\x17SFATAL\0C57P01\0Mgone\0\0Z\0\0\0\x05IK\0\0\0\x0c\0\0\0\x01\0\0\0\x02Q\xff\xff\xff\xffS",
         );
         for size in 1..=bytes.len() {
-            (0..bytes.len()).for_each(|start| read_untrusted(&bytes[start..], size));
+            (0..bytes.len()).for_each(|start| {
+                read_startup(&bytes[start..], size);
+                read_messages(&bytes[start..], size);
+            });
         }
     }
 }

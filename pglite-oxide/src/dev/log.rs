@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::fs::errno::Result;
-use crate::fs::{Entry, FileSystem, Handle, ImageFs, OpenOptions, Stat};
+use crate::fs::{Entry, FileSystem, Handle, ImageFs, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// Bytes that a disk writes whole or not at all.
 pub const SECTOR: usize = 512;
@@ -204,13 +204,15 @@ impl FileSystem for LogFs {
 }
 
 impl Handle for LogHandle {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.inner.read_at(offset, buf)
+    fn read_into(&self, offset: u64, buf: RawSliceMut<'_>) -> Result<usize> {
+        self.inner.read_into(offset, buf)
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize> {
+        // The record must have the bytes that were written, whatever a guest does to its own meanwhile.
+        let data = data.to_vec();
         let mut record = self.fs.record();
-        let count = self.inner.write_at(offset, data, now_ns)?;
+        let count = self.inner.write_at(offset, &data, now_ns)?;
         if let Some(file) = self.file {
             record.operations.push(Operation::Write { file, offset, data: Bytes::copy_from_slice(&data[..count]) });
         }

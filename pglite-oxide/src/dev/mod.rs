@@ -26,8 +26,8 @@ pub use crate::dev::log::{Fate, FileId, LogFs, Operation, Recording, SECTOR};
 pub use crate::fs::errno::Errno;
 pub use crate::fs::host::HostFs;
 pub use crate::fs::image::ImageFs;
-pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
-pub use fuzz::read_untrusted;
+pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
+pub use fuzz::{load_archive, read_messages, read_startup, use_paths};
 
 /// The data directory of a new database, in memory. Two of them share their pages until they are written.
 ///
@@ -79,6 +79,20 @@ pub fn round_trip(db: &mut Pglite) -> Result<()> {
     postgres_protocol::message::frontend::sync(db.session.begin()?);
     db.session.send()?;
     db.session.finish()
+}
+
+/// Lets the program panic in the next call by which PostgreSQL puts something out.
+///
+/// # Errors
+/// [`ErrorKind::Closed`] if the session is over.
+pub fn panic_in_next_output(db: &mut Pglite) -> Result<()> {
+    struct Panics;
+    impl crate::wasm::streams::Sink for Panics {
+        fn take(&mut self, _: &mut bytes::BytesMut) -> bool {
+            panic!("a panic in a host function");
+        }
+    }
+    db.session.guest().with(|guest| guest.streams().attach(None, Some(Box::new(Panics))))
 }
 
 /// A run of `psql`: its exit code, and what it put out.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::fs::errno::{Errno, Result};
 use crate::fs::host::HostHandle;
-use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// All files of the machine.
 #[derive(Debug)]
@@ -68,12 +68,15 @@ impl FileSystem for MachineFs {
 struct Device(File);
 
 impl Handle for Device {
-    fn read_at(&self, _offset: u64, buf: &mut [u8]) -> Result<usize> {
-        Ok((&self.0).read(buf)?)
+    fn read_into(&self, _offset: u64, mut buf: RawSliceMut<'_>) -> Result<usize> {
+        let mut bytes = vec![0; buf.len()];
+        let count = (&self.0).read(&mut bytes)?;
+        buf.part(0, count).copy_from(&bytes[..count]);
+        Ok(count)
     }
 
-    fn write_at(&self, _offset: u64, data: &[u8], _now_ns: u64) -> Result<usize> {
-        Ok((&self.0).write(data)?)
+    fn write_from(&self, _offset: u64, data: RawSlice<'_>, _now_ns: u64) -> Result<usize> {
+        Ok((&self.0).write(&data.to_vec())?)
     }
 
     fn stat(&self) -> Result<Stat> {

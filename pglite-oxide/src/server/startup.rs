@@ -7,7 +7,6 @@ use bytes::{Buf, BufMut, BytesMut};
 use crate::Pglite;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::TransactionStatus;
 use crate::transport::{Input, Peer};
 
 /// Longest start-up packet, in bytes: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
@@ -215,11 +214,7 @@ impl Startup {
             body.put_u32(secret);
         })?;
         put(b'Z', answer, |body| {
-            body.put_u8(match reader.status {
-                TransactionStatus::Idle => b'I',
-                TransactionStatus::InTransaction => b'T',
-                TransactionStatus::Failed => b'E',
-            });
+            body.put_u8(reader.status.to_byte());
         })
     }
 }

@@ -13,7 +13,7 @@ static ALLOCATOR: Counting = Counting;
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes that are allocated at this moment.
-pub fn in_use() -> usize {
+pub(crate) fn in_use() -> usize {
     IN_USE.load(Ordering::Relaxed)
 }
 

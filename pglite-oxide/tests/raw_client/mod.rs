@@ -9,22 +9,22 @@ use std::time::Duration;
 use pglite_oxide::PgliteServer;
 
 /// The code in the place of a version with which a client asks for TLS.
-pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-pub const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
-pub const SYNC: &[u8] = b"S\0\0\0\x04";
-pub const FLUSH: &[u8] = b"H\0\0\0\x04";
-pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
+pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+pub(crate) const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
+pub(crate) const FLUSH: &[u8] = b"H\0\0\0\x04";
+pub(crate) const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 /// A message of the server: its tag and its body.
-pub type Message = (u8, Vec<u8>);
+pub(crate) type Message = (u8, Vec<u8>);
 
-pub struct RawClient {
+pub(crate) struct RawClient {
     pub stream: TcpStream,
 }
 
 impl RawClient {
     /// Connects, and says nothing yet.
-    pub fn connect(server: &PgliteServer) -> Self {
+    pub(crate) fn connect(server: &PgliteServer) -> Self {
         let stream = TcpStream::connect(server.addr().expect("a TCP server")).unwrap();
         stream.set_nodelay(true).unwrap();
         // What has not come by then hangs.
@@ -33,7 +33,7 @@ impl RawClient {
     }
 
     /// Connects and waits until the session is ready.
-    pub fn ready(server: &PgliteServer) -> Self {
+    pub(crate) fn ready(server: &PgliteServer) -> Self {
         let mut client = Self::connect(server);
         client.send(&startup(&[("user", "postgres"), ("database", "postgres")]));
         let messages = client.until(b'Z');
@@ -41,17 +41,17 @@ impl RawClient {
         client
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// Says that it sends no more.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The next message; `None` at the end.
-    pub fn message(&mut self) -> Option<Message> {
+    pub(crate) fn message(&mut self) -> Option<Message> {
         let mut head = [0; 5];
         match self.stream.read(&mut head[..1]).unwrap() {
             0 => return None,
@@ -63,7 +63,7 @@ impl RawClient {
     }
 
     /// All messages up to one with this tag.
-    pub fn until(&mut self, tag: u8) -> Vec<Message> {
+    pub(crate) fn until(&mut self, tag: u8) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
             let message = self.message();
@@ -76,7 +76,7 @@ impl RawClient {
     }
 
     /// All bytes up to the end.
-    pub fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             // The server may have closed the connection while bytes of the client were unread.
@@ -87,7 +87,7 @@ impl RawClient {
 }
 
 /// A start-up packet of version 3.0.
-pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut packet = vec![0, 0, 0, 0, 0, 3, 0, 0];
     for (name, value) in parameters {
         packet.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
@@ -99,21 +99,21 @@ pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A message of a client.
-pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
-pub fn query(sql: &str) -> Vec<u8> {
+pub(crate) fn query(sql: &str) -> Vec<u8> {
     message(b'Q', format!("{sql}\0").as_bytes())
 }
 
 /// Parse, without a name.
-pub fn parse(sql: &str) -> Vec<u8> {
+pub(crate) fn parse(sql: &str) -> Vec<u8> {
     message(b'P', format!("\0{sql}\0\0\0").as_bytes())
 }
 
 /// Bind of text parameters to the statement without a name, with results as text.
-pub fn bind(parameters: &[&str]) -> Vec<u8> {
+pub(crate) fn bind(parameters: &[&str]) -> Vec<u8> {
     let mut body = b"\0\0\0\0".to_vec();
     body.extend((parameters.len() as u16).to_be_bytes());
     for parameter in parameters {
@@ -125,12 +125,12 @@ pub fn bind(parameters: &[&str]) -> Vec<u8> {
 }
 
 /// Execute of the portal without a name, to its end.
-pub fn execute() -> Vec<u8> {
+pub(crate) fn execute() -> Vec<u8> {
     message(b'E', b"\0\0\0\0\0")
 }
 
 /// The tags of messages, and the SQLSTATE of errors: `1 2 E:22012 Z`.
-pub fn text(messages: &[Message]) -> String {
+pub(crate) fn text(messages: &[Message]) -> String {
     let texts = messages.iter().map(|(tag, body)| match tag {
         b'E' => format!("E:{}", field(body, b'C')),
         tag => char::from(*tag).to_string(),
@@ -139,7 +139,7 @@ pub fn text(messages: &[Message]) -> String {
 }
 
 /// A field of an error.
-pub fn field(error: &[u8], field: u8) -> String {
+pub(crate) fn field(error: &[u8], field: u8) -> String {
     let found = error.split(|byte| *byte == 0).find(|part| part.first() == Some(&field));
     found.map(|part| String::from_utf8_lossy(&part[1..]).into_owned()).unwrap_or_default()
 }

@@ -18,7 +18,8 @@ pub(crate) struct Machine {
     pub(crate) memory_gib: f64,
     /// Of the native server's data directory.
     pub(crate) file_system: String,
-    /// Runnable processes on average over the last minute, before the run; others than ours disturb it.
+    /// Runnable processes on average over the last minute, before the run; others than ours disturb
+    /// it.
     pub(crate) load_before: f64,
     /// The same after it; the run itself is part of it.
     pub(crate) load_after: f64,
@@ -87,7 +88,8 @@ fn pin(process: Option<Pid>, core: usize) -> Result<()> {
     sched_setaffinity(process, &set).context(|| format!("cannot bind to core {core}"))
 }
 
-/// The fourth field of its status line; the second may hold blanks and ends with the last parenthesis.
+/// The fourth field of its status line; the second may hold blanks and ends with the last
+/// parenthesis.
 fn parent_of(pid: u32) -> Option<u32> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = line.rsplit_once(')')?;

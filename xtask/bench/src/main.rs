@@ -1,5 +1,5 @@
-//! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, makes the native PostgreSQL ready and calls it. It owns what is measured and
-//! how; it asserts no time.
+//! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, makes the native
+//! PostgreSQL ready and calls it. It owns what is measured and how; it asserts no time.
 
 #[path = "../../src/error.rs"]
 mod error;

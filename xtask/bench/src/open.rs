@@ -1,5 +1,5 @@
-//! `perf open`: from nothing to the first row, and the memory that takes. Each of our cold measurements is a process of its own; the native ones include the
-//! server's start.
+//! `perf open`: from nothing to the first row, and the memory that takes. Each of our cold
+//! measurements is a process of its own; the native ones include the server's start.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -79,7 +79,8 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The cold process itself: opens databases and says after each first row how long it took, in seconds.
+/// The cold process itself: opens databases and says after each first row how long it took, in
+/// seconds.
 pub(crate) fn once(again: u32, root: Option<&Path>) -> Result<()> {
     let start = Instant::now();
     let say = |line: String| {
@@ -116,7 +117,8 @@ struct Cold {
     again: Option<f64>,
 }
 
-/// The cold processes of ours in one round: one with temporary databases, one that makes a persistent one, one that finds it.
+/// The cold processes of ours in one round: one with temporary databases, one that makes a
+/// persistent one, one that finds it.
 fn cold_processes(samples: &mut Samples) -> Result<()> {
     let temporary = cold_process(None)?;
     samples.cold.push(temporary.whole);

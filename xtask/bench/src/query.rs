@@ -1,4 +1,5 @@
-//! `perf query`: what statements cost on both sides. It owns the cases and the order of measuring: round by round, in each round every side in turn.
+//! `perf query`: what statements cost on both sides. It owns the cases and the order of measuring:
+//! round by round, in each round every side in turn.
 
 use std::time::{Duration, Instant};
 
@@ -172,7 +173,8 @@ pub(crate) fn run(address: &Address, durable: &Address, common: &Common) -> Resu
     Ok(())
 }
 
-/// Commits that reach the disk before they return, on both sides; their data is on the same file system.
+/// Commits that reach the disk before they return, on both sides; their data is on the same file
+/// system.
 fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) -> Result<Table> {
     let directory = tempfile::tempdir_in(&address.directory)
         .context(|| "cannot make a directory beside the native server's".into())?;
@@ -387,7 +389,8 @@ fn repeat(side: &mut dyn Session, case: &Case, input: &[u8], count: u32) -> Resu
     Ok(start.elapsed().as_secs_f64() / f64::from(count))
 }
 
-/// How deep PL/pgSQL recursion goes before PostgreSQL refuses. Not a time; last, since a side may not survive it.
+/// How deep PL/pgSQL recursion goes before PostgreSQL refuses. Not a time; last, since a side may
+/// not survive it.
 fn depth(sides: &mut [Box<dyn Session>], columns: &[String]) -> Result<Table> {
     eprintln!("perf query: recursion depth");
     let mut samples = Vec::new();

@@ -1,4 +1,5 @@
-//! The result of a benchmark: as a file in JSON and as tables for a reader. It owns the form; it measures nothing.
+//! The result of a benchmark: as a file in JSON and as tables for a reader. It owns the form; it
+//! measures nothing.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,6 @@
-//! `perf server`: what a client of the local server waits for, beside the same client of a native one. Each server is a process of its own on one core, the client
-//! on another where there are two. It owns the cases; both sides are asked by the same programs.
+//! `perf server`: what a client of the local server waits for, beside the same client of a native
+//! one. Each server is a process of its own on one core, the client on another where there are two.
+//! It owns the cases; both sides are asked by the same programs.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +22,8 @@ use crate::server::{self, Cluster, Native, Options, Server};
 const QUESTION: &str = "SELECT 1";
 /// Where those programs see it.
 const SEEN: &str = "/pgl";
-/// Between connections to a server that rests: longer than a session takes to end and the next one to start.
+/// Between connections to a server that rests: longer than a session takes to end and the next one
+/// to start.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The number in the names of our sockets.
 const NUMBER: u16 = 5432;

@@ -1,4 +1,5 @@
-//! The few things that are measured, as both sides do them: one trait, implemented in `ours` and `theirs`. A case needs nothing else of a side.
+//! The few things that are measured, as both sides do them: one trait, implemented in `ours` and
+//! `theirs`. A case needs nothing else of a side.
 
 use crate::error::{Error, Result};
 

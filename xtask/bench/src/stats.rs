@@ -1,4 +1,5 @@
-//! Numbers of several rounds: middle, spread, and the ratio of two sides that were measured in turn. Pure functions.
+//! Numbers of several rounds: middle, spread, and the ratio of two sides that were measured in
+//! turn. Pure functions.
 
 use serde::Serialize;
 
@@ -24,7 +25,8 @@ impl Summary {
         Some(Self { median, min, max, samples: samples.to_vec() })
     }
 
-    /// Ours over theirs, round by round. What slows the machine down slows both sides of a round, so this varies less than the times do.
+    /// Ours over theirs, round by round. What slows the machine down slows both sides of a round,
+    /// so this varies less than the times do.
     pub(crate) fn ratio(&self, theirs: &Self) -> Option<Self> {
         let pairs = self.samples.iter().zip(&theirs.samples).filter(|(_, theirs)| **theirs > 0.0);
         Self::of(&pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())

@@ -1,5 +1,5 @@
-//! The native side of the benchmark: a client of the `postgres` crate for what a program would do, and a bare socket for what the protocol alone costs.
-//! Each has a server process of its own.
+//! The native side of the benchmark: a client of the `postgres` crate for what a program would do,
+//! and a bare socket for what the protocol alone costs. Each has a server process of its own.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! Whether a database is what it must be after a crash. It owns the questions asked of it and the comparison with the model; what must be there is
-//! `workload`'s.
+//! Whether a database is what it must be after a crash. It owns the questions asked of it and the
+//! comparison with the model; what must be there is `workload`'s.
 
 use std::fmt;
 
@@ -16,7 +16,8 @@ const SHOWN_MAX: usize = 12;
 pub(crate) struct Expected {
     pub(crate) seed: u64,
     pub(crate) scale: Scale,
-    /// Number of the last transaction whose COMMIT was answered; `None` if none was, not even the schema's.
+    /// Number of the last transaction whose COMMIT was answered; `None` if none was, not even the
+    /// schema's.
     pub(crate) acknowledged: Option<u64>,
     /// Whether commits that were answered may be lost, though never others than the last ones.
     pub(crate) may_lose: bool,
@@ -29,7 +30,8 @@ pub(crate) enum Depth {
     Contents,
     /// All pages of tables and indexes of the tests as well.
     Pages,
-    /// Those of the catalogs as well, and of indexes that every row is found through them from the root.
+    /// Those of the catalogs as well, and of indexes that every row is found through them from the
+    /// root.
     Everything,
 }
 
@@ -77,7 +79,8 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Checks a database and returns the number of its last transaction; `None` if it has not even the schema.
+/// Checks a database and returns the number of its last transaction; `None` if it has not even the
+/// schema.
 pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Result<Option<u64>, Violation> {
     let found = last(db).map_err(broken("the ledger"))?;
     let acknowledged = expected.acknowledged;
@@ -205,7 +208,8 @@ fn by_index(db: &mut Pglite, query: &str, index: &str) -> Result<Vec<Vec<String>
     Ok(texts(sql::rows(db, query)?))
 }
 
-/// What amcheck says about tables and indexes. Whatever it finds in an index is an error; in a table, a row.
+/// What amcheck says about tables and indexes. Whatever it finds in an index is an error; in a
+/// table, a row.
 fn pages(db: &mut Pglite, depth: Depth) -> Result<(), Violation> {
     let which = if depth == Depth::Everything {
         "true"
@@ -292,7 +296,7 @@ mod tests {
     /// What the checks are for: they notice a page that is damaged on the disk, in a table and in
     /// an index.
     #[test]
-    #[ignore = "needs the built PostgreSQL: cargo xtask assets build"]
+    #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
     fn a_damaged_page_is_found() {
         let template = dev::template().unwrap();
         let expected = Expected { seed: 1, scale: Scale::SHORT, acknowledged: Some(20), may_lose: false };

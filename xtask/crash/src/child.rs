@@ -1,5 +1,5 @@
-//! The process that is killed: opens a root, checks what its predecessors left, and commits transactions until its end. It owns the words in which
-//! it tells the parent where it is.
+//! The process that is killed: opens a root, checks what its predecessors left, and commits
+//! transactions until its end. It owns the words in which it tells the parent where it is.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -56,7 +56,8 @@ pub(crate) enum Event {
     Opening,
     /// It is open, after so many milliseconds.
     Opened(u64),
-    /// Everything is as it must be: found out in so many milliseconds, with the number of the last transaction.
+    /// Everything is as it must be: found out in so many milliseconds, with the number of the last
+    /// transaction.
     Checked(u64, Option<u64>),
     /// COMMIT of this transaction was answered.
     Committed(u64),
@@ -157,7 +158,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Settings of a root, so that a short life has in it what a long one has: some have checkpoints by size and by time, some a busy autovacuum.
+/// Settings of a root, so that a short life has in it what a long one has: some have checkpoints by
+/// size and by time, some a busy autovacuum.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
     let mut rng = workload::rng(seed, &[6]);
     let mut settings = Vec::new();

@@ -1,5 +1,6 @@
-//! Disk faults: a small workload on a disk of which the n-th operation fails, for every n. It owns the faults that are tried and what a program may see
-//! of them: errors, or the end of the session; never a wrong answer, and after the disk is well again never a lost commit.
+//! Disk faults: a small workload on a disk of which the n-th operation fails, for every n. It owns
+//! the faults that are tried and what a program may see of them: errors, or the end of the session;
+//! never a wrong answer, and after the disk is well again never a lost commit.
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,7 +134,8 @@ fn try_case(base: &ImageFs, plan: Plan, seed: u64) -> Result<Outcome, Violation>
     Ok(outcome)
 }
 
-/// Does the work as far as the disk lets it. An answer that is wrong is a violation; an error is not.
+/// Does the work as far as the disk lets it. An answer that is wrong is a violation; an error is
+/// not.
 fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
     let mut outcome = Outcome::default();
     let mut sessions = 0;

@@ -1,5 +1,6 @@
-//! Tests of what a database survives: processes that are killed (`rounds`, `child`), machines that lose their power (`power`), disks that fail
-//! (`faults`). What the databases do and must contain is `workload`'s, how that is looked at `check`'s; this file owns the command line.
+//! Tests of what a database survives: processes that are killed (`rounds`, `child`), machines that
+//! lose their power (`power`), disks that fail (`faults`). What the databases do and must contain
+//! is `workload`'s, how that is looked at `check`'s; this file owns the command line.
 
 mod check;
 mod child;
@@ -16,8 +17,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-/// Where Linux keeps files in memory. A process that is killed takes nothing with it that it has given to the system, so that a disk only slows the
-/// rounds down; what a disk may lose is `power`'s.
+/// Where Linux keeps files in memory. A process that is killed takes nothing with it that it has
+/// given to the system, so that a disk only slows the rounds down; what a disk may lose is
+/// `power`'s.
 const MEMORY: &str = "/dev/shm";
 
 /// Crashes databases and checks what is left.
@@ -37,7 +39,8 @@ enum Verb {
         /// Seed of the work and of the moments [default: a new one]
         #[arg(long)]
         seed: Option<u64>,
-        /// Where to make the roots [default: a temporary directory, in memory where the system has such a place]
+        /// Where to make the roots [default: a temporary directory, in memory where the system has
+        /// such a place]
         #[arg(long)]
         root: Option<PathBuf>,
     },

@@ -1,5 +1,6 @@
-//! Loss of power: a workload is recorded write by write; then disks are made as they could be had the power gone at some moment, and each is opened
-//! and checked. It owns which moments and which losses; what a disk may lose is the recording's rule (`pglite_oxide::dev`).
+//! Loss of power: a workload is recorded write by write; then disks are made as they could be had
+//! the power gone at some moment, and each is opened and checked. It owns which moments and which
+//! losses; what a disk may lose is the recording's rule (`pglite_oxide::dev`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -155,7 +156,8 @@ impl Record {
         Ok(Self { base, recording: log.recording(), answered, seed, promise })
     }
 
-    /// Moments just before and after syncs, and between them. The first ones are spread over the whole recording.
+    /// Moments just before and after syncs, and between them. The first ones are spread over the
+    /// whole recording.
     fn states(&self, count: usize) -> Vec<State> {
         let operations = &self.recording.operations;
         let syncs: Vec<usize> = operations

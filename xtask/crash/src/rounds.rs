@@ -1,5 +1,6 @@
-//! Crash rounds: a child commits on a persistent root and is killed; the next one checks what is left and goes on. It owns when the child is killed
-//! and what must be true of the root's directory; what must be true of the database is `check`'s.
+//! Crash rounds: a child commits on a persistent root and is killed; the next one checks what is
+//! left and goes on. It owns when the child is killed and what must be true of the root's
+//! directory; what must be true of the database is `check`'s.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -115,7 +116,8 @@ pub(crate) fn run(rounds: u64, seed: u64, directory: &Path) -> Result<()> {
 }
 
 fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summary: &mut Summary) -> Result<Moment> {
-    // Nothing is promised about a root nobody has opened yet, so many of its creations may be killed.
+    // Nothing is promised about a root nobody has opened yet, so many of its creations may be
+    // killed.
     let kills = if root.was_open {
         u32::from(rng.u32(0..3) == 0) * rng.u32(1..=KILLS_DURING_OPEN_MAX)
     } else {
@@ -251,7 +253,8 @@ impl Moment {
     }
 }
 
-/// A time that is as likely to be a few microseconds as some ten milliseconds: how long things take depends on the disk.
+/// A time that is as likely to be a few microseconds as some ten milliseconds: how long things take
+/// depends on the disk.
 fn short(rng: &mut Rng) -> u64 {
     let limit = 1 << rng.u32(1..17);
     rng.u64(0..limit)
@@ -311,7 +314,8 @@ impl Root {
                 Event::Checked(ms, found) => {
                     summary.checks += 1;
                     summary.checked_ms.push(*ms);
-                    // A transaction that was under way when its process died may be there. Once it was seen, it has to stay.
+                    // A transaction that was under way when its process died may be there. Once it
+                    // was seen, it has to stay.
                     summary.unacknowledged += u64::from(*found != self.acknowledged);
                     self.acknowledged = *found;
                 }

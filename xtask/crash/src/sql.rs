@@ -1,4 +1,5 @@
-//! The few calls that the tests make of a database. It owns how statements are run and their answers read.
+//! The few calls that the tests make of a database. It owns how statements are run and their
+//! answers read.
 
 use pglite_oxide::{Error, ErrorKind, Pglite, SimpleQueryMessage};
 

@@ -1,4 +1,5 @@
-//! Work on several threads under a watch: what one of them does is known by name, and a thread that hangs ends the program with that name.
+//! Work on several threads under a watch: what one of them does is known by name, and a thread that
+//! hangs ends the program with that name.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -18,8 +19,8 @@ const TELL_EVERY: Duration = Duration::from_secs(15);
 /// A piece of work that went wrong: its number and what was wrong.
 pub(crate) type Failure = (usize, String);
 
-/// Does pieces of work number 0 to `count`, as many at a time as the machine has processors, and returns the failures in order. `describe` names a
-/// piece; a panic in one is a failure.
+/// Does pieces of work number 0 to `count`, as many at a time as the machine has processors, and
+/// returns the failures in order. `describe` names a piece; a panic in one is a failure.
 pub(crate) fn each(
     count: usize,
     describe: impl Fn(usize) -> String + Sync,

@@ -1,5 +1,6 @@
-//! What the transactions of a test do. It owns the schema, the numbered transactions and the content that the database must have after each; all of
-//! them are functions of a seed, so that whoever knows the seed and a number knows the content. It talks to no database.
+//! What the transactions of a test do. It owns the schema, the numbered transactions and the
+//! content that the database must have after each; all of them are functions of a seed, so that
+//! whoever knows the seed and a number knows the content. It talks to no database.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,7 +31,8 @@ pub(crate) struct Scale {
     document_bytes: usize,
     /// Rows of the largest batch.
     batch_rows: u32,
-    /// Documents, definitions and maintenance come so many times as often as in a run of thousands of transactions.
+    /// Documents, definitions and maintenance come so many times as often as in a run of thousands
+    /// of transactions.
     variety: f64,
 }
 

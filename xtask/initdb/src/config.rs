@@ -1,5 +1,5 @@
-//! Texts that a new data directory starts with: the bootstrap input and the configuration files, from PostgreSQL's own samples. Pure functions; nothing here reads
-//! or writes a file.
+//! Texts that a new data directory starts with: the bootstrap input and the configuration files,
+//! from PostgreSQL's own samples. Pure functions; nothing here reads or writes a file.
 
 use crate::Error;
 
@@ -31,8 +31,8 @@ pub(crate) const DIRECTORIES: &[&str] = &[
     "pg_logical/mappings",
 ];
 
-/// Settings that differ from the sample's. The locale is C for everything that an operating system would answer; text is UTF-8, ordered and classified by
-/// PostgreSQL's builtin provider.
+/// Settings that differ from the sample's. The locale is C for everything that an operating system
+/// would answer; text is UTF-8, ordered and classified by PostgreSQL's builtin provider.
 const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),
@@ -59,7 +59,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("default_text_search_config", "'pg_catalog.english'"),
 ];
 
-/// What the placeholders of `postgres.bki` mean for this guest: a 32-bit PostgreSQL whose databases are UTF-8 with the builtin provider's `C.UTF-8`.
+/// What the placeholders of `postgres.bki` mean for this guest: a 32-bit PostgreSQL whose databases
+/// are UTF-8 with the builtin provider's `C.UTF-8`.
 const BKI_TOKENS: &[(&str, &str)] = &[
     ("NAMEDATALEN", "64"),
     ("SIZEOF_POINTER", "4"),
@@ -74,7 +75,8 @@ const BKI_TOKENS: &[(&str, &str)] = &[
     ("LOCALE_PROVIDER", "b"),
 ];
 
-/// The bootstrap input for PostgreSQL of this major version ("17"), with every placeholder replaced.
+/// The bootstrap input for PostgreSQL of this major version ("17"), with every placeholder
+/// replaced.
 pub(crate) fn bootstrap_input(bki: &str, major: &str) -> Result<String, Error> {
     let header = format!("# PostgreSQL {major}\n");
     if !bki.starts_with(&header) {

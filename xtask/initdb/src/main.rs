@@ -1,7 +1,9 @@
-//! Makes the database template: does `initdb`'s work with the built guest, and packs the data directory as a tar archive.
+//! Makes the database template: does `initdb`'s work with the built guest, and packs the data
+//! directory as a tar archive.
 //!
-//! It owns the order of the work and the determinism of the result: the guest sees a fixed clock and a seeded random source, so that the same modules and share
-//! files give the same bytes. What is written into the directory is PostgreSQL's doing.
+//! It owns the order of the work and the determinism of the result: the guest sees a fixed clock
+//! and a seeded random source, so that the same modules and share files give the same bytes. What
+//! is written into the directory is PostgreSQL's doing.
 
 mod config;
 mod script;
@@ -20,7 +22,8 @@ use script::{SHARE, STEPS, Step};
 const PGDATA: &str = "/pgdata";
 /// WAL segment size in bytes: PostgreSQL's default.
 const WAL_SEGMENT: &str = "16777216";
-/// What the guest's clock starts from: 2025-01-01T00:00:00Z in microseconds since 1970. It ends up in the template as the cluster's age.
+/// What the guest's clock starts from: 2025-01-01T00:00:00Z in microseconds since 1970. It ends up
+/// in the template as the cluster's age.
 const CLOCK_START_US: u64 = 1_735_689_600_000_000;
 /// How far the clock moves each time it is read, in microseconds.
 const CLOCK_STEP_US: u64 = 10;
@@ -99,7 +102,8 @@ fn run(args: &Args) -> Result<(), Error> {
     pack(&tree.files(PGDATA.trim_start_matches('/'))?, &args.out)
 }
 
-/// How a guest is started here. Each start continues the clock where no earlier one can have come to, so that time never goes back.
+/// How a guest is started here. Each start continues the clock where no earlier one can have come
+/// to, so that time never goes back.
 fn start(args: &[&str], stdin: Vec<u8>, number: u64) -> Start {
     const HOUR_US: u64 = 3_600_000_000;
     Start {

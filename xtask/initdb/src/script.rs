@@ -1,6 +1,8 @@
-//! The SQL that turns a bootstrapped `template1` into a cluster: PostgreSQL's own setup files in their order, and between them what only `initdb` knows.
+//! The SQL that turns a bootstrapped `template1` into a cluster: PostgreSQL's own setup files in
+//! their order, and between them what only `initdb` knows.
 //!
-//! The order follows the dependencies: objects made before `pg_stop_making_pinned_objects` can never be dropped, everything after it can.
+//! The order follows the dependencies: objects made before `pg_stop_making_pinned_objects` can
+//! never be dropped, everything after it can.
 
 /// Where the guest finds PostgreSQL's share files.
 pub(crate) const SHARE: &str = "/usr/share/postgresql";
@@ -23,7 +25,8 @@ pub(crate) const STEPS: &[Step] = &[
     File("system_functions.sql"),
     Sql("SELECT pg_stop_making_pinned_objects()"),
     File("system_views.sql"),
-    // Functions that implement operators get a description derived from the operator's, unless they or the operator say otherwise.
+    // Functions that implement operators get a description derived from the operator's, unless they
+    // or the operator say otherwise.
     Sql("INSERT INTO pg_description (objoid, classoid, objsubid, description)
          SELECT o.oprcode, 'pg_proc'::regclass, 0, 'implementation of ' || o.oprname || ' operator'
          FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode

@@ -1,5 +1,6 @@
-//! A server for PostgreSQL's own tests: a database with modules that only tests load and a directory of the machine that the guest sees, on a Unix socket. It serves
-//! until its standard input ends. What is run against it is `cargo xtask regress`'s.
+//! A server for PostgreSQL's own tests: a database with modules that only tests load and a
+//! directory of the machine that the guest sees, on a Unix socket. It serves until its standard
+//! input ends. What is run against it is `cargo xtask regress`'s.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

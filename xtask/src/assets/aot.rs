@@ -1,20 +1,23 @@
-//! Steps `aot/…`: builds the AOT compiler in the image and runs it there for each target. What Wasmer refuses for a target becomes the step's result, with the reason.
+//! Steps `aot…`: builds the AOT compiler in the image and runs it there, for each target and the
+//! modules of each owner. What Wasmer refuses for a target becomes the step's result, with the
+//! reason.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::guest::explain_patch;
 use super::host::Host;
-use super::modules;
 use super::plan::id;
 use super::targets::Target;
 use super::workshop::{JobFiles, Workshop, jobs, make_dir};
+use super::{modules, payload};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
-use crate::pipeline::plan::StepId;
+use crate::pipeline::plan::Need;
 
 /// The crate of the compiler that `assets/patches` changes.
 const PATCHED: &str = "wasmer-compiler-llvm";
@@ -25,7 +28,8 @@ const COMPILER: &str = "aot-compiler";
 /// File in a target's output with the reason why there are no artifacts.
 const REFUSED: &str = "refused.txt";
 
-/// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted read-only, and there is no network.
+/// Builds the compiler: the checkout, the Rust toolchain and the downloaded crates are mounted
+/// read-only, and there is no network.
 pub(crate) fn compiler(
     paths: &Paths,
     host: &Host,
@@ -46,9 +50,7 @@ pub(crate) fn compiler(
     // What the registry has is replaced by the patched crate for this job only; its version and its
     // checksum stay those of Cargo.lock.
     let replaced = unpacked.strip_prefix(&host.cargo_home).unwrap_or(&unpacked).display().to_string();
-    // Kept between builds: most of the time goes into crates that seldom change.
-    let target = paths.cache.join("aot-compiler-target");
-    make_dir(&target)?;
+    let target = compiler_target(paths)?;
     let files = JobFiles {
         read_only: [
             ("checkout".to_owned(), paths.root.clone()),
@@ -58,18 +60,7 @@ pub(crate) fn compiler(
         ]
         .into(),
         writable: [("target".to_owned(), target.clone())].into(),
-        env: [
-            ("PATH", "/pgl/rust/bin"),
-            ("CARGO_HOME", "/pgl/cargo"),
-            ("CARGO_TARGET_DIR", "/pgl/target"),
-            ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
-            ("CC", "gcc"),
-            ("CXX", "g++"),
-            ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
-            ("CARGO_TERM_COLOR", "never"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
+        env: compiler_environment(),
     };
     // Every checkout is mounted at the same place, so what another one left of the program itself would
     // pass for this one's; cargo does not look for changes in a crate of the registry either. The tests
@@ -113,60 +104,90 @@ fn patch(paths: &Paths, unpacked: &Path, workshop: &Workshop<'_>, context: &mut 
         .map_err(|error| explain_patch(context, "wasmer-compiler-llvm", error))
 }
 
-/// Compiles every module that a step made, for a target.
-pub(crate) fn compile(
-    target: Target,
-    from: &StepId,
-    workshop: &Workshop<'_>,
-    context: &mut StepContext<'_>,
-) -> Result<()> {
-    let wasm = context.output_of(from)?.to_path_buf();
+/// Lints the compiler in the image, which alone has the LLVM that its crates look for.
+pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Result<()> {
+    if !host.sysroot.join("bin/cargo-clippy").is_file() {
+        let error = Error::new(format!("the Rust toolchain at {} has no Clippy", host.sysroot.display()));
+        return Err(error.repair("run `rustup component add clippy`"));
+    }
     let files = JobFiles {
         read_only: [
-            ("wasm".to_owned(), wasm.clone()),
-            ("compiler".to_owned(), context.output_of(&id::compiler()?)?.to_path_buf()),
+            ("checkout".to_owned(), paths.root.clone()),
+            ("rust".to_owned(), host.sysroot.clone()),
+            ("cargo/registry".to_owned(), host.cargo_home.join("registry")),
         ]
         .into(),
-        ..JobFiles::default()
+        writable: [("target".to_owned(), compiler_target(paths)?)].into(),
+        env: compiler_environment(),
     };
-    // The largest module first, so that the threads finish together.
-    compile_all(&modules::list(&wasm)?, "", target, workshop, context, &files)?;
-    let test = wasm.join(modules::TEST);
-    if test.exists() && matches!(outcome(&context.out)?, Outcome::Artifacts) {
-        make_dir(&context.out.join(modules::TEST))?;
-        compile_all(&modules::list(&test)?, modules::TEST, target, workshop, context, &files)?;
-    }
-    Ok(())
+    // Another profile than that of the build, so that nothing of it is removed.
+    let script = "set -eu; cd /pgl/checkout
+        cargo clean --quiet --locked --offline -p aot-compiler
+        cargo clippy --quiet --locked --offline -p aot-compiler --all-targets -- -D warnings";
+    workshop.run_alone(&["sh", "-c", script], files)
 }
 
-/// Compiles the modules of a directory of the step before into the same one of the output.
-fn compile_all(
-    modules: &[(String, PathBuf)],
-    directory: &str,
+/// Where the compiler is compiled. Kept between builds: most of the time goes into crates that
+/// seldom change.
+fn compiler_target(paths: &Paths) -> Result<PathBuf> {
+    let target = paths.cache.join("aot-compiler-target");
+    make_dir(&target)?;
+    Ok(target)
+}
+
+/// What cargo needs to know in the image.
+fn compiler_environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", "/pgl/rust/bin"),
+        ("CARGO_HOME", "/pgl/cargo"),
+        ("CARGO_TARGET_DIR", "/pgl/target"),
+        ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"),
+        ("CC", "gcc"),
+        ("CXX", "g++"),
+        ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "gcc"),
+        ("CARGO_TERM_COLOR", "never"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Compiles modules for a target: files, or directories with all modules in them. Each artifact is
+/// left as it is loaded and as it is shipped.
+pub(crate) fn compile(
     target: Target,
+    modules: &[Need],
     workshop: &Workshop<'_>,
     context: &mut StepContext<'_>,
-    files: &JobFiles,
 ) -> Result<()> {
-    let modules: Vec<String> = modules.iter().map(|(name, _)| format!("/pgl/wasm/{directory}/{name}.wasm")).collect();
+    let mut files = JobFiles::default();
+    files.read_only.insert("compiler".to_owned(), context.output_of(&id::compiler()?)?);
+    let mut names = Vec::new();
+    for need in modules {
+        let path = context.part(need)?;
+        let found = if path.is_dir() { modules::list(&path)? } else { vec![(modules::name_of(&path)?, path)] };
+        for (name, path) in found {
+            files.read_only.insert(format!("wasm/{name}.wasm"), path);
+            names.push(name);
+        }
+    }
+    let paths: Vec<String> = names.iter().map(|name| format!("/pgl/wasm/{name}.wasm")).collect();
     let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
     let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
         if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
-    let mut argv = vec![
-        "sh",
-        "-c",
-        script,
-        "sh",
-        "/pgl/compiler/aot-compiler",
-        "--target",
-        target.triple,
-        "--cpu-features",
-        &features,
-    ];
-    let out = format!("/pgl/out/{directory}");
-    argv.extend(["--threads", &threads, "--out", &out]);
-    argv.extend(modules.iter().map(String::as_str));
-    workshop.run(context, &argv, files.clone())
+    let mut argv = vec!["sh", "-c", script, "sh", "/pgl/compiler/aot-compiler"];
+    argv.extend(["--target", target.triple, "--cpu-features", &features]);
+    argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
+    argv.extend(paths.iter().map(String::as_str));
+    workshop.run(context, &argv, files)?;
+    if matches!(outcome(&context.out)?, Outcome::Artifacts) {
+        for name in names {
+            let path = context.out.join(format!("{name}.aot"));
+            let packed = payload::compress(&fs::read(&path).map_err(|e| Error::io("read", &path, e))?)?;
+            let path = context.out.join(format!("{name}.aot.zst"));
+            fs::write(&path, packed).map_err(|e| Error::io("write", &path, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a target's step left behind.

@@ -1,23 +1,35 @@
-//! Steps that compile C for the guest: PostgreSQL's tree and the extensions outside of it. The work is done by the scripts in `assets/build`; this owns what they see.
+//! Steps that compile C for the guest: PostgreSQL's tree and the extensions outside of it. The work
+//! is done by the scripts in `assets/build`; this owns what they see.
 
 use std::fs;
 
-use super::plan::id;
+use super::extension::{Extension, Source};
+use super::plan::needs;
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 
-/// File in the output of `guest/postgresql` that names the image it was built in.
+/// File in the output of the step `image` that holds the digest of the image's tree.
 pub(crate) const IMAGE_DIGEST: &str = "image.txt";
 
-/// PostgreSQL and the side modules of its tree.
-pub(crate) fn postgresql(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    workshop
-        .run(context, &["sh", "/pgl/assets/build/postgresql.sh"], sources(paths, workshop)?)
-        .map_err(|error| explain_patch(context, "postgresql", error))?;
+/// The locked files and the image. The output is the digest: an image of other packages whose tree
+/// is the same leaves everything as it is.
+pub(crate) fn image(workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
     let path = context.out.join(IMAGE_DIGEST);
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
+}
+
+/// PostgreSQL and the side modules of the server.
+pub(crate) fn postgresql(
+    paths: &Paths,
+    extensions: &[Extension],
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let mut argv = vec!["sh", "/pgl/assets/build/postgresql.sh"];
+    argv.extend(extensions.iter().filter(|e| e.is_server()).map(|e| e.source.place()));
+    workshop.run(context, &argv, sources(paths, workshop)?).map_err(|error| explain_patch(context, "postgresql", error))
 }
 
 /// PostgreSQL's own test suites, and what runs them, for the build machine.
@@ -37,26 +49,30 @@ fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
     })
 }
 
-/// An extension that is built by PGXS.
+/// An extension that is built by PGXS. Its output is what its install makes in an empty directory.
 pub(crate) fn pgxs(
     paths: &Paths,
     workshop: &Workshop<'_>,
-    name: &str,
-    variables: &[&str],
+    extension: &Extension,
     context: &mut StepContext<'_>,
 ) -> Result<()> {
-    let files = JobFiles {
-        read_only: [
-            ("assets".to_owned(), paths.root.join("assets")),
-            (format!("sources/{name}.tar"), workshop.archive(name)?),
-            ("deps/postgresql".to_owned(), context.output_of(&id::postgresql()?)?.to_path_buf()),
-        ]
-        .into(),
-        ..JobFiles::default()
-    };
-    let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", name];
-    argv.extend(variables);
-    workshop.run(context, &argv, files).map_err(|error| explain_patch(context, name, error))
+    let mut files = JobFiles::default();
+    files.read_only.insert("assets".to_owned(), paths.root.join("assets"));
+    for need in needs::pgxs()? {
+        files.add_need(context, "deps/postgresql", &need)?;
+    }
+    let place = extension.source.place();
+    match &extension.source {
+        Source::Archive(name) => {
+            files.read_only.insert(format!("sources/{name}.tar"), workshop.archive(name)?);
+        }
+        Source::Contrib(directory) | Source::Server(directory) => {
+            files.read_only.insert(format!("sources/{directory}"), context.part(&needs::contrib(directory)?)?);
+        }
+    }
+    let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", place];
+    argv.extend(extension.make.iter().map(String::as_str));
+    workshop.run(context, &argv, files).map_err(|error| explain_patch(context, place, error))
 }
 
 /// Says which patch, file and hunk is meant when that is what failed.

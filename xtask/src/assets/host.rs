@@ -1,4 +1,5 @@
-//! The Rust installation this pipeline runs with: where it is and what it is for. It owns finding it; nothing is installed here.
+//! The Rust installation this pipeline runs with: where it is and what it is for. It owns finding
+//! it; nothing is installed here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

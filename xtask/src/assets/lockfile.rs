@@ -1,5 +1,6 @@
-//! Which part of Cargo's world a Rust program of the pipeline depends on, as a fingerprint: so that a new version of a crate that only another program uses rebuilds nothing.
-//! Pure functions over the texts of `Cargo.lock` and `Cargo.toml`.
+//! Which part of Cargo's world a Rust program of the pipeline depends on, as a fingerprint: so that
+//! a new version of a crate that only another program uses rebuilds nothing. Pure functions over
+//! the texts of `Cargo.lock` and `Cargo.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +8,47 @@ use crate::error::{Context, Error, Result};
 
 /// One line for every package that `root` is built from, with version and checksum, sorted.
 pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
+    let packages = packages(cargo_lock, root)?;
+    Ok(packages.into_iter().map(|p| format!("{} {} {}", p.name, p.version, p.checksum)).collect())
+}
+
+/// The packages among those that `root` is built from whose sources are here and not in a registry,
+/// `root` included.
+pub(crate) fn local(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
+    let packages = packages(cargo_lock, root)?;
+    Ok(packages.into_iter().filter(|p| p.source.is_empty()).map(|p| p.name).collect())
+}
+
+/// Directories of the workspace's members by package. `manifest` reads a directory's manifest.
+pub(crate) fn members(
+    root_manifest: &str,
+    manifest: impl Fn(&str) -> Result<String>,
+) -> Result<BTreeMap<String, String>> {
+    let root: toml::Table =
+        root_manifest.parse().context(|| "the workspace's Cargo.toml does not have the expected form".into())?;
+    let directories = root.get("workspace").and_then(|w| w.get("members")).and_then(|m| m.as_array());
+    let mut members = BTreeMap::new();
+    for directory in directories.into_iter().flatten().filter_map(|d| d.as_str()) {
+        let member: toml::Table = manifest(directory)?
+            .parse()
+            .context(|| format!("{directory}/Cargo.toml does not have the expected form"))?;
+        let name = member.get("package").and_then(|p| p.get("name")).and_then(|n| n.as_str());
+        let name = name.ok_or_else(|| Error::new(format!("{directory}/Cargo.toml names no package")))?;
+        members.insert(name.to_owned(), directory.to_owned());
+    }
+    Ok(members)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Package {
+    name: String,
+    version: String,
+    checksum: String,
+    source: String,
+}
+
+/// Every package that `root` is built from, sorted.
+fn packages(cargo_lock: &str, root: &str) -> Result<BTreeSet<Package>> {
     let lock: toml::Table = cargo_lock.parse().context(|| "Cargo.lock does not have the expected form".into())?;
     let packages =
         lock.get("package").and_then(|p| p.as_array()).ok_or_else(|| Error::new("Cargo.lock has no packages"))?;
@@ -18,12 +60,13 @@ pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
     }
     let mut waiting = vec![root.to_owned()];
     let mut seen = BTreeSet::new();
-    let mut lines = BTreeSet::new();
+    let mut all = BTreeSet::new();
     while let Some(dependency) = waiting.pop() {
         if !seen.insert(dependency.clone()) {
             continue;
         }
-        // "name", "name version" where there are several versions, "name version (source)" where that is not enough.
+        // "name", "name version" where there are several versions, "name version (source)" where
+        // that is not enough.
         let mut words = dependency.split(' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next());
         let found = by_name.get(name).into_iter().flatten().find(|p| version.is_none_or(|v| text(p, "version") == v));
@@ -31,14 +74,20 @@ pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
             Error::new(format!("Cargo.lock has no package {dependency}"))
                 .repair("run `cargo metadata` to bring Cargo.lock up to date")
         })?;
-        lines.insert(format!("{name} {} {}", text(package, "version"), text(package, "checksum")));
+        all.insert(Package {
+            name: name.to_owned(),
+            version: text(package, "version"),
+            checksum: text(package, "checksum"),
+            source: text(package, "source"),
+        });
         let dependencies = package.get("dependencies").and_then(|d| d.as_array());
         waiting.extend(dependencies.into_iter().flatten().filter_map(|d| d.as_str()).map(str::to_owned));
     }
-    Ok(lines.into_iter().collect())
+    Ok(all)
 }
 
-/// The workspace's dependency settings (features, versions) that a member's manifest refers to, one line each.
+/// The workspace's dependency settings (features, versions) that a member's manifest refers to, one
+/// line each.
 pub(crate) fn workspace_settings(root_manifest: &str, member_manifest: &str) -> Result<Vec<String>> {
     let root: toml::Table =
         root_manifest.parse().context(|| "the workspace's Cargo.toml does not have the expected form".into())?;
@@ -83,7 +132,17 @@ version = "9.0.0"
     fn only_what_the_root_needs_counts() {
         assert_eq!(closure(LOCK, "tool").unwrap(), ["a 1.0.0 aa", "b 1.0.0 b1", "b 2.0.0 b2", "tool 0.1.0 "]);
         assert_eq!(closure(LOCK, "a").unwrap(), ["a 1.0.0 aa", "b 1.0.0 b1"]);
+        assert_eq!(local(&LOCK.replace("checksum", "source = \"registry\"\nchecksum"), "tool").unwrap(), ["tool"]);
         assert!(closure(LOCK, "missing").unwrap_err().to_string().contains("missing"));
+    }
+
+    #[test]
+    fn members_are_found_by_the_name_in_their_manifest() {
+        let manifest = |directory: &str| Ok(format!("[package]\nname = \"{}\"\n", directory.replace('/', "-")));
+        let found = members("[workspace]\nmembers = [\"a\", \"a/b\"]\n", manifest).unwrap();
+        assert_eq!(found, [("a".to_owned(), "a".to_owned()), ("a-b".to_owned(), "a/b".to_owned())].into());
+        let nameless = members("[workspace]\nmembers = [\"a\"]\n", |_| Ok(String::new())).unwrap_err();
+        assert_eq!(nameless.to_string(), "a/Cargo.toml names no package");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! `cargo xtask assets`: builds the payload of the internal crates from the locked sources, checks it and says what is there. It owns the verbs; each step's work is in a file of its own.
+//! `cargo xtask assets`: builds the payload of the internal crates from the locked sources, checks
+//! it and says what is there. It owns the verbs; each step's work is in a file of its own.
 
 mod aot;
+mod extension;
 mod guest;
 mod host;
 mod lockfile;
@@ -15,23 +17,26 @@ mod template;
 mod workshop;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::backend::Choice;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Fingerprint;
-use crate::pipeline::plan::{Plan, StepId, StepState};
+use crate::pipeline::plan::{Need, Output, Plan, StepId, StepState};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
-use crate::pipeline::store::{Lookup, Store};
+use crate::pipeline::schedule::Machine;
+use crate::pipeline::store::{Forecast, Lookup, Store};
 use crate::pipeline::{self, Executor};
 use crate::sources::{Lock, MirrorOption};
 
 use aot::Outcome;
+use extension::Extension;
 use host::Host;
-use plan::{Wanted, id};
+use plan::{Wanted, id, needs};
 use targets::{TARGETS, Target};
 use workshop::Workshop;
 
@@ -83,7 +88,8 @@ pub(crate) fn build(paths: &Paths, options: &BuildOptions) -> Result<()> {
     let targets = wanted_targets(options)?;
     let run = Run::prepare(paths, targets, options, progress.clone())?;
     if options.dry_run {
-        print!("{}", run.plan.render(|step| Store::new(paths).state(step)));
+        let forecast = Store::new(paths).forecast(&run.plan)?;
+        print!("{}", run.plan.render(|step| forecast.state(step)));
         return Ok(());
     }
     {
@@ -102,6 +108,7 @@ struct Run<'a> {
     paths: &'a Paths,
     lock: Lock,
     host: Host,
+    extensions: Vec<Extension>,
     /// The targets asked for, the host's included.
     targets: Vec<Target>,
     plan: Plan,
@@ -122,41 +129,62 @@ impl<'a> Run<'a> {
         if !targets.contains(&own) {
             targets.insert(0, own);
         }
-        let image_inputs = Workshop::new(paths, &lock, options.backend, vec![], progress.clone())?.image_inputs();
-        let plan = plan::plan(&Wanted { paths, lock: &lock, image_inputs, host: &host, targets: &targets })?;
-        Ok(Self { paths, lock, host, targets, plan, options, progress })
+        let extensions = Extension::all(&paths.root)?;
+        let plan = Self::plan(paths, &lock, &host, &extensions, &targets, options, &progress)?;
+        Ok(Self { paths, lock, host, extensions, targets, plan, options, progress })
     }
 
-    fn execute(&self, run_lock: &RunLock) -> Result<BTreeMap<StepId, PathBuf>> {
-        let Self { paths, lock, host, .. } = self;
+    fn plan(
+        paths: &Paths,
+        lock: &Lock,
+        host: &Host,
+        extensions: &[Extension],
+        targets: &[Target],
+        options: &BuildOptions,
+        progress: &Progress,
+    ) -> Result<Plan> {
+        let image_inputs = Workshop::new(paths, lock, options.backend, vec![], progress.clone())?.image_inputs();
+        plan::plan(&Wanted { paths, lock, image_inputs, host, extensions, targets })
+    }
+
+    fn execute(&self, run_lock: &RunLock) -> Result<BTreeMap<StepId, Output>> {
+        let Self { paths, lock, host, extensions, .. } = self;
         let mirrors = self.options.mirror.debian_mirror.clone();
         let workshop = Workshop::new(paths, lock, self.options.backend, mirrors, self.progress.clone())?;
         let workshop = &workshop;
-        let build = build_id(&self.plan)?;
         let abi = abi_version(paths)?;
 
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
-        executors.insert(id::postgresql()?, Box::new(move |context| guest::postgresql(paths, workshop, context)));
+        executors.insert(id::image()?, Box::new(move |context| guest::image(workshop, context)));
+        executors.insert(
+            id::postgresql()?,
+            Box::new(move |context| guest::postgresql(paths, extensions, workshop, context)),
+        );
         executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, workshop, context)));
-        for (name, variables) in plan::PGXS {
-            executors.insert(
-                id::extension(name)?,
-                Box::new(move |context| guest::pgxs(paths, workshop, name, variables, context)),
-            );
+        for extension in extensions.iter().filter(|e| !e.is_server()) {
+            let executor: Executor<'_> = Box::new(move |context| guest::pgxs(paths, workshop, extension, context));
+            executors.insert(id::extension(&extension.name)?, executor);
         }
-        executors.insert(id::modules()?, Box::new(move |context| modules::run(paths, workshop, context)));
+        executors.insert(id::modules()?, Box::new(move |context| modules::run(paths, extensions, workshop, context)));
         executors.insert(id::programs()?, Box::new(move |context| programs::run(paths, workshop, context)));
         executors.insert(id::compiler()?, Box::new(move |context| aot::compiler(paths, host, workshop, context)));
-        executors.insert(id::template()?, Box::new(move |context| template::run(paths, lock, host, context)));
-        executors.insert(id::assets()?, Box::new(move |context| payload::assets(lock, &build, abi, context)));
+        executors.insert(id::template_program()?, Box::new(move |context| template::program(paths, host, context)));
+        executors.insert(id::template()?, Box::new(move |context| template::run(lock, host, extensions, context)));
+        executors.insert(id::assets()?, Box::new(move |context| payload::assets(lock, abi, extensions, context)));
         for target in self.targets.iter().copied() {
-            for (id, from) in
-                [(id::aot(target.triple)?, id::modules()?), (id::aot_programs(target.triple)?, id::programs()?)]
-            {
-                executors.insert(id, Box::new(move |context| aot::compile(target, &from, workshop, context)));
+            let mut compile = |id: StepId, modules: Vec<Need>| {
+                executors.insert(id, Box::new(move |context| aot::compile(target, &modules, workshop, context)));
+            };
+            for (unit, modules) in plan::units(extensions) {
+                let modules = modules.iter().map(|name| needs::module(name)).collect::<Result<_>>()?;
+                compile(id::aot(target.triple, &unit)?, modules);
             }
-            executors
-                .insert(id::payload(target.triple)?, Box::new(move |context| payload::aot(target, &build, context)));
+            for program in plan::PROGRAMS {
+                compile(id::aot_program(target.triple, program)?, vec![needs::program(program)?]);
+            }
+            compile(id::aot_test(target.triple)?, vec![needs::checked_test_modules()?]);
+            let executor: Executor<'_> = Box::new(move |context| payload::aot(target, extensions, context));
+            executors.insert(id::payload(target.triple)?, executor);
         }
         let executors = executors.into_iter().map(|(id, executor)| {
             let step = id.clone();
@@ -166,15 +194,23 @@ impl<'a> Run<'a> {
             });
             (id, checked)
         });
-        pipeline::run(&self.plan, &executors.collect(), &Store::new(paths), run_lock, &self.progress)
+        let store = Store::new(paths);
+        pipeline::run(&self.plan, &executors.collect(), &store, run_lock, Machine::this(), &self.progress)
     }
 
-    /// An input that was edited while a step read it may be half in the output: that must not be stored under the fingerprint of the plan.
+    /// An input that was edited while a step read it may be half in the output: that must not be
+    /// stored under the fingerprint of the plan.
     fn check_unchanged(&self, id: &StepId) -> Result<()> {
-        let now = Self::prepare(self.paths, self.targets.clone(), self.options, self.progress.clone())?;
+        if !self.plan.step(id).is_some_and(|step| step.reads_files) {
+            return Ok(());
+        }
+        let Self { paths, host, targets, options, progress, .. } = self;
+        let lock = Lock::read(&paths.lock())?;
+        let extensions = Extension::all(&paths.root)?;
+        let now = Self::plan(paths, &lock, host, &extensions, targets, options, progress)?;
         // What it was built on is in the store and cannot change.
         let inputs = |plan: &Plan| plan.step(id).map(|step| step.inputs.clone());
-        if inputs(&now.plan) == inputs(&self.plan) {
+        if inputs(&now) == inputs(&self.plan) {
             return Ok(());
         }
         Err(Error::new(format!("an input of step {id} was changed while it ran")).repair("run the same command again"))
@@ -189,17 +225,15 @@ fn wanted_targets(options: &BuildOptions) -> Result<Vec<Target>> {
 }
 
 /// Places every payload and says what the compiler refused.
-fn stage_all(
-    paths: &Paths,
-    targets: &[Target],
-    outputs: &BTreeMap<StepId, PathBuf>,
-    progress: &Progress,
-) -> Result<()> {
-    let output = |id: &StepId| outputs.get(id).ok_or_else(|| Error::new(format!("step {id} left no output")));
+fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Output>, progress: &Progress) -> Result<()> {
+    let output = |id: &StepId| -> Result<&Path> {
+        let output = outputs.get(id).ok_or_else(|| Error::new(format!("step {id} left no output")))?;
+        Ok(&output.path)
+    };
     let mut changed = stage::place(output(&id::assets()?)?, &stage::assets_dir(&paths.root))?;
     for target in targets {
         let directory = stage::target_dir(&paths.root, *target);
-        match aot::outcome(output(&id::aot(target.triple)?)?)? {
+        match aot::outcome(output(&id::aot(target.triple, modules::MAIN)?)?)? {
             Outcome::Artifacts => changed |= stage::place(output(&id::payload(target.triple)?)?, &directory)?,
             Outcome::Refused(reason) => {
                 progress.say(&format!("no artifacts for {reason}"));
@@ -207,7 +241,8 @@ fn stage_all(
             }
         }
     }
-    // Payloads of another build would be refused when they are loaded; here is where they can be told from these.
+    // Payloads of another build would be refused when they are loaded; here is where they can be
+    // told from these.
     let staged = stage::verify_assets(&stage::assets_dir(&paths.root))?;
     for target in TARGETS.iter().filter(|t| !targets.contains(t)) {
         let directory = stage::target_dir(&paths.root, *target);
@@ -222,18 +257,32 @@ fn stage_all(
     Ok(())
 }
 
-/// Opens a database through the runtime crate and prints what the server says of itself.
+/// The example that opens a database.
+const SMOKE: &str = "version";
+
+/// Opens a database through the runtime crate, prints what the server says of itself, and runs what
+/// the extensions' files have as a smoke test.
 fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     progress.say("opening a database with the staged payloads");
-    let status = SharedTarget::acquire(paths)?
-        .cargo()
-        .args(["run", "--quiet", "--release", "--locked", "-p", "pglite-oxide", "--example", "version"])
-        .status()
-        .map_err(|e| Error::new("cannot start cargo").cause(e))?;
+    let mut smoke = Vec::new();
+    for extension in Extension::all(&paths.root)? {
+        if let Some(sql) = &extension.smoke {
+            smoke.push(format!("CREATE EXTENSION {} CASCADE; {sql}", extension.name));
+        }
+    }
+    let target = SharedTarget::acquire(paths)?;
+    let failed = |e| Error::new("cannot start cargo").cause(e);
+    let built = target.build(&["--example", SMOKE]).status().map_err(failed)?;
+    if !built.success() {
+        return Err(Error::new(format!("the runtime does not build with the staged payloads: {built}")));
+    }
+    let program = target.release().join("examples").join(SMOKE);
+    let status = Command::new(&program).args(smoke).status().map_err(|e| Error::io("start", &program, e))?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
 }
 
-/// Why the staged payloads are not those of the present inputs, one line a reason; nothing if they are.
+/// Why the staged payloads are not those of the present inputs, one line a reason; nothing if they
+/// are.
 pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Vec<String>> {
     let targets: Vec<Target> = staged.targets.iter().map(|(target, _)| *target).collect();
     let mut places = vec![(id::assets()?, stage::assets_dir(&paths.root))];
@@ -243,29 +292,32 @@ pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Ve
     let options = BuildOptions::default();
     let run = Run::prepare(paths, targets, &options, Progress::stderr())?;
     let wanted: Vec<StepId> = places.iter().map(|(id, _)| id.clone()).collect();
+    let plan = run.plan.restricted_to(&wanted)?;
     let store = Store::new(paths);
+    let forecast = store.forecast(&plan)?;
     let mut reasons = Vec::new();
-    // Every step that led here, so that the input that changed is named and not only what follows from it.
-    for step in run.plan.restricted_to(&wanted)?.steps {
-        if let StepState::ToBuild(why) = store.state(&step) {
+    // Every step that led here, so that the input that changed is named and not only what follows
+    // from it.
+    for step in &plan.steps {
+        if let StepState::ToBuild(why) = forecast.state(step) {
             reasons.extend(why.into_iter().map(|why| format!("{}: {why}", step.id)));
         }
     }
     for (id, directory) in places {
-        let record = run.plan.step(&id).and_then(|step| store.record(step));
-        if let Some(difference) = record.map(|r| r.output.difference(&directory)).transpose()?.flatten() {
+        let output = forecast.outputs.get(&id);
+        if let Some(difference) = output.map(|o| o.contents.difference(&directory)).transpose()?.flatten() {
             reasons.push(format!("{id}: {} is not what was built: {difference}", directory.display()));
         }
     }
     Ok(reasons)
 }
 
-/// Steps of the host's plan whose output is not in the store.
+/// Steps of the host's plan that have to run, or may have to.
 pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
-    let store = Store::new(paths);
-    let stale = run.plan.steps.iter().filter(|step| store.state(step) != StepState::Cached);
+    let forecast = Store::new(paths).forecast(&run.plan)?;
+    let stale = run.plan.steps.iter().filter(|step| forecast.state(step) != StepState::Cached);
     Ok(stale.map(|step| step.id.to_string()).collect())
 }
 
@@ -284,23 +336,29 @@ pub(crate) struct TestOutputs {
 pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
-    let store = Store::new(paths);
+    let forecast = Store::new(paths).forecast(&run.plan)?;
     let output = |id: StepId| {
-        let output = run.plan.step(&id).and_then(|step| store.output(step));
+        let output = forecast.outputs.get(&id).map(|output| output.path.clone());
         output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
     };
     let staged = stage::read_assets(&stage::assets_dir(&paths.root))?.build;
-    let current = build_id(&run.plan)?.to_string();
-    if staged != current {
+    if Some(staged) != build_id(&forecast)?.map(|build| build.to_string()) {
         let message = "the staged payload was made from other inputs than these";
         return Err(Error::new(message).repair(stage::REPAIR));
     }
     let image = Workshop::new(paths, &run.lock, options.backend, vec![], run.progress.clone())?.unpacked()?;
     Ok(TestOutputs {
         suites: output(id::suites()?)?,
-        modules: output(id::aot(&run.host.triple)?)?.join(modules::TEST),
+        modules: output(id::aot_test(&run.host.triple)?)?,
         rootfs: image.rootfs,
     })
+}
+
+/// Lints the AOT compiler, in the image.
+pub(crate) fn lint_compiler(paths: &Paths) -> Result<()> {
+    let lock = Lock::read(&paths.lock())?;
+    let workshop = Workshop::new(paths, &lock, Choice::Auto, vec![], Progress::stderr())?;
+    aot::lint(paths, &Host::find(&paths.root)?, &workshop)
 }
 
 fn verify(paths: &Paths) -> Result<()> {
@@ -312,9 +370,18 @@ fn verify(paths: &Paths) -> Result<()> {
     let lock = RunLock::acquire(&paths.cache, "assets verify", |message| progress.say(message))?;
     let store = Store::new(paths);
     let mut damaged = Vec::new();
+    let mut outputs = BTreeMap::new();
     for step in &run.plan.steps {
-        match store.lookup(step, &lock)? {
-            Lookup::Hit(_) => println!("ok       {}", step.id),
+        // What was made from an output that is gone cannot be told from something else.
+        if step.before().into_iter().any(|id| !outputs.contains_key(id)) {
+            println!("absent   {}", step.id);
+            continue;
+        }
+        match store.lookup(&step.keyed(&outputs)?, &lock)? {
+            Lookup::Hit(output) => {
+                println!("ok       {}", step.id);
+                outputs.insert(step.id.clone(), output);
+            }
             Lookup::Missing => println!("absent   {}", step.id),
             Lookup::Damaged(reason) => {
                 println!("damaged  {}: {reason}", step.id);
@@ -342,13 +409,18 @@ fn verify(paths: &Paths) -> Result<()> {
 fn status(paths: &Paths) -> Result<()> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, TARGETS.to_vec(), &options, Progress::stderr())?;
-    print!("{}", run.plan.render(|step| Store::new(paths).state(step)));
-    let current = build_id(&run.plan)?.to_string();
+    let forecast = Store::new(paths).forecast(&run.plan)?;
+    print!("{}", run.plan.render(|step| forecast.state(step)));
+    let current = build_id(&forecast)?.map(|build| build.to_string());
     match stage::verify_assets(&stage::assets_dir(&paths.root)) {
         Err(_) if !stage::assets_dir(&paths.root).exists() => println!("staged: nothing; {}", stage::REPAIR),
         Err(error) => println!("staged: damaged: {error}"),
         Ok(manifest) => {
-            let age = if manifest.build == current { "current" } else { "stale: the inputs have changed since" };
+            let age = match &current {
+                Some(current) if *current == manifest.build => "current",
+                Some(_) => "stale: the inputs have changed since",
+                None => "the build says whether it is current",
+            };
             println!("staged: PostgreSQL {}, build {} ({age})", manifest.postgresql, &manifest.build[..12]);
             for target in TARGETS {
                 let there = stage::target_dir(&paths.root, *target).join(payload::PAYLOAD).exists();
@@ -359,14 +431,11 @@ fn status(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Names the build that a plan makes: by everything that is compiled.
-fn build_id(plan: &Plan) -> Result<Fingerprint> {
-    let mut text = String::new();
-    for id in [id::modules()?, id::programs()?] {
-        let step = plan.step(&id).ok_or_else(|| Error::new(format!("the plan has no step {id}")))?;
-        text.push_str(&step.fingerprint.to_string());
-    }
-    Ok(Fingerprint::of_bytes(text.as_bytes()))
+/// Names the build that a plan makes, if its modules and programs are there.
+fn build_id(forecast: &Forecast) -> Result<Option<Fingerprint>> {
+    let digest = |need: Need| forecast.outputs.get(&need.step)?.contents.digest(need.part.as_deref());
+    let (modules, programs) = (digest(needs::shipped()?), digest(Need::all(id::programs()?)));
+    Ok(modules.zip(programs).map(|(modules, programs)| payload::build_id(&modules, &programs)))
 }
 
 /// The version of the border between guest and host, from the header that defines it.

@@ -1,11 +1,13 @@
-//! The step `guest/modules`: links the main module with the exports that the side modules need, makes it loadable, and proves that every import of every module is satisfied. Its output
-//! is the set of modules that everything later is made from.
+//! The step `guest/modules`: links the main module with the exports that the side modules need,
+//! makes it loadable, and proves that every import of every module is satisfied. Its output is the
+//! set of modules that everything later is made from.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::plan::{PGXS, id};
+use super::extension::Extension;
+use super::plan::{id, needs};
 use super::workshop::{JobFiles, Workshop, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
@@ -19,14 +21,22 @@ use crate::wasm::postlink::postlink;
 pub(crate) const MAIN: &str = "postgres";
 /// The link check's report in the step's output.
 pub(crate) const REPORT: &str = "link-report.json";
-/// Directory of the modules in the step's output that only PostgreSQL's own tests load. They are compiled like the others, and never shipped.
+/// Directory of the modules in the step's output that users get.
+pub(crate) const SHIPPED: &str = "shipped";
+/// Directory of the modules in the step's output that only PostgreSQL's own tests load. They are
+/// compiled like the others, and never shipped.
 pub(crate) const TEST: &str = "test";
-/// Directory of modules below the tree that a step installed.
-const MODULE_DIR: &str = "usr/lib/postgresql";
+/// Directory of modules below the tree that an extension's step installed.
+pub(crate) const MODULE_DIR: &str = "install/usr/lib/postgresql";
 
 /// Runs the step.
-pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let found = Sides::find(context)?;
+pub(crate) fn run(
+    paths: &Paths,
+    extensions: &[Extension],
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let found = Sides::find(context, extensions)?;
     let sides = found.read()?;
     let exports = needed_exports(&sides)?;
     let list = context.work.join("exports.txt");
@@ -34,23 +44,24 @@ pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepCont
     fs::write(&list, text).map_err(|e| Error::io("write", &list, e))?;
     context.note(&format!("the main module exports {} symbols to {} side modules", exports.len(), sides.len()))?;
 
-    let files = JobFiles {
-        read_only: [
-            ("assets".to_owned(), paths.root.join("assets")),
-            ("deps/postgresql".to_owned(), context.output_of(&id::postgresql()?)?.to_path_buf()),
-        ]
-        .into(),
-        ..JobFiles::default()
-    };
+    let mut files = JobFiles::default();
+    files.read_only.insert("assets".to_owned(), paths.root.join("assets"));
+    for need in needs::server()? {
+        files.add_need(context, "deps/postgresql", &need)?;
+    }
     workshop.run(context, &["sh", "/pgl/assets/build/link.sh"], files)?;
 
-    let main_path = context.out.join(format!("{MAIN}.wasm"));
-    let linked = fs::read(&main_path).map_err(|e| Error::io("read", &main_path, e))?;
-    let main = postlink(&linked)?;
-    fs::write(&main_path, &main).map_err(|e| Error::io("write", &main_path, e))?;
+    let shipped = context.out.join(SHIPPED);
+    make_dir(&shipped)?;
     make_dir(&context.out.join(TEST))?;
+    let linked_path = context.out.join(format!("{MAIN}.wasm"));
+    let linked = fs::read(&linked_path).map_err(|e| Error::io("read", &linked_path, e))?;
+    fs::remove_file(&linked_path).map_err(|e| Error::io("remove", &linked_path, e))?;
+    let main = postlink(&linked)?;
+    let main_path = shipped.join(format!("{MAIN}.wasm"));
+    fs::write(&main_path, &main).map_err(|e| Error::io("write", &main_path, e))?;
     for (name, bytes) in &sides {
-        let directory = if found.test.contains_key(name) { context.out.join(TEST) } else { context.out.clone() };
+        let directory = if found.test.contains_key(name) { context.out.join(TEST) } else { shipped.clone() };
         let path = directory.join(format!("{name}.wasm"));
         fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
     }
@@ -70,38 +81,25 @@ struct Sides {
 }
 
 impl Sides {
-    /// Those of all trees.
-    fn find(context: &StepContext<'_>) -> Result<Self> {
-        let mut steps = vec![id::postgresql()?];
-        for (name, _) in PGXS {
-            steps.push(id::extension(name)?);
-        }
+    /// Those of all trees, each where its owner's file says that it is.
+    fn find(context: &StepContext<'_>, extensions: &[Extension]) -> Result<Self> {
         let mut sides = Self::default();
-        for step in steps {
-            let output = context.output_of(&step)?;
-            sides.add("install", &output.join("install").join(MODULE_DIR))?;
-            let test = output.join(TEST).join(MODULE_DIR);
-            if test.exists() {
-                sides.add(TEST, &test)?;
+        let server: Vec<&str> =
+            extensions.iter().filter(|e| e.is_server()).flat_map(|e| &e.modules).map(String::as_str).collect();
+        sides.shipped.extend(modules("the server", &context.part(&needs::server_modules()?)?, &server)?);
+        for extension in extensions.iter().filter(|e| !e.is_server()) {
+            let directory = context.output_of(&id::extension(&extension.name)?)?.join(MODULE_DIR);
+            let expected: Vec<&str> = extension.modules.iter().map(String::as_str).collect();
+            sides.shipped.extend(modules(&extension.name, &directory, &expected)?);
+        }
+        for (name, path) in installed(&context.part(&needs::test_modules()?)?)? {
+            if let Some(other) = sides.shipped.get(&name) {
+                let (a, b) = (other.display(), path.display());
+                return Err(Error::new(format!("two side modules are called {name}: {a} and {b}")));
             }
+            sides.test.insert(name, path);
         }
         Ok(sides)
-    }
-
-    fn add(&mut self, tree: &str, directory: &Path) -> Result<()> {
-        for (file, path) in children(directory)? {
-            let Some(name) = file.strip_suffix(".so") else { continue };
-            if let Some(other) = self.shipped.get(name).or_else(|| self.test.get(name)) {
-                return Err(Error::new(format!(
-                    "two side modules are called {name}: {} and {}",
-                    other.display(),
-                    path.display()
-                )));
-            }
-            let modules = if tree == TEST { &mut self.test } else { &mut self.shipped };
-            modules.insert(name.to_owned(), path);
-        }
-        Ok(())
     }
 
     /// Names and bytes of all.
@@ -114,12 +112,58 @@ impl Sides {
     }
 }
 
-/// The shipped modules in the step's output by name, the main one first, with the SHA-256 of their bytes.
-pub(crate) fn list(output: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut modules: Vec<(String, PathBuf)> = children(output)?
+/// The modules that an install made, which must be the expected ones.
+fn modules(owner: &str, directory: &Path, expected: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let found = installed(directory)?;
+    let mut problems: Vec<String> =
+        expected.iter().filter(|name| !found.contains_key(**name)).map(|name| format!("{name} was not made")).collect();
+    let unknown = found.keys().filter(|name| !expected.contains(&name.as_str()));
+    problems.extend(unknown.map(|name| format!("{name} is not named")));
+    if problems.is_empty() {
+        return Ok(found);
+    }
+    Err(Error::new(format!("the modules of {owner} are not those of its file: {}", problems.join(", ")))
+        .repair("correct `modules` in its file in assets/extensions"))
+}
+
+/// Modules in a directory of an install, by name; none where there is no such directory.
+fn installed(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    if !directory.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let modules = children(directory)?.into_iter();
+    Ok(modules.filter_map(|(file, path)| Some((file.strip_suffix(".so")?.to_owned(), path))).collect())
+}
+
+/// The modules in a directory by name, the main one first.
+pub(crate) fn list(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut modules: Vec<(String, PathBuf)> = children(directory)?
         .into_iter()
         .filter_map(|(name, path)| Some((name.strip_suffix(".wasm")?.to_owned(), path)))
         .collect();
     modules.sort_by_key(|(name, _)| (name != MAIN, name.clone()));
     Ok(modules)
+}
+
+/// Name of the module in a file.
+pub(crate) fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wasm"));
+    name.map(str::to_owned).ok_or_else(|| Error::new(format!("{} is no module's file", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_install_made_must_be_what_was_announced() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a.so", "b.so", "pgxs"] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = |expected: &[&str]| modules("x", directory.path(), expected);
+        assert_eq!(found(&["b", "a"]).unwrap().into_keys().collect::<Vec<_>>(), ["a", "b"]);
+        insta::assert_snapshot!(found(&["a", "c"]).unwrap_err(), @"");
+        assert!(modules("x", &directory.path().join("none"), &[]).unwrap().is_empty(), "SQL only");
+    }
 }

@@ -1,23 +1,26 @@
-//! Steps `payload/…`: packs what users download. One tar file for each internal crate, the manifest first, everything else compressed; the same inputs give the same bytes. The manifests' format is
+//! Steps `payload/…`: packs what users download. One tar file for each internal crate, the manifest
+//! first, everything else compressed; the same inputs give the same bytes. The manifests' format is
 //! the runtime's (`manifest`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::aot::{Outcome, outcome};
+use super::extension::Extension;
 use super::guest::IMAGE_DIGEST;
 use super::modules::{self, MAIN};
-use super::plan::{PGXS, id};
+use super::plan::{PROGRAMS, id, needs, units};
 use super::targets::Target;
-use super::template::TEMPLATE;
+use super::template::{PACKED, TEMPLATE};
 use crate::error::{Context, Error, Result};
 use crate::image::SOURCE_DATE_EPOCH;
 use crate::manifest::{AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module, Program};
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::{Fingerprint, children};
+use crate::pipeline::plan::Need;
 use crate::sources::Lock;
 
 /// The payload in the step's output and in the crate.
@@ -25,68 +28,74 @@ pub(crate) const PAYLOAD: &str = "payload.tar";
 /// The manifest: first member of a payload, and beside it for people.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// zstd level: the highest that decompresses with the default window.
-const LEVEL: i32 = 19;
-/// Extensions that every database has; their files belong to the share archive.
-const BUILTIN: &[&str] = &["plpgsql"];
-/// Share files below an installed tree.
-const SHARE: &str = "install/usr/share/postgresql";
+pub(crate) const LEVEL: i32 = 19;
+/// Directories of an install whose files belong to an extension's archive, by their path below it.
+const SHARE: &str = "usr/share/postgresql";
+/// Directories of an install that users do not get: what other code is compiled against, and
+/// documentation.
+const DROPPED: &[&str] =
+    &["usr/include", "usr/lib/postgresql/bitcode", "usr/lib/postgresql/pgxs", "usr/share/doc", "usr/share/man"];
+/// Directory of modules, which are shipped compiled.
+const MODULES: &str = "usr/lib/postgresql";
 
-/// The portable payload. `build` names the build.
-pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut StepContext<'_>) -> Result<()> {
-    let mut trees = vec![context.output_of(&id::postgresql()?)?.to_path_buf()];
-    for (name, _) in PGXS {
-        trees.push(context.output_of(&id::extension(name)?)?.to_path_buf());
-    }
-    let files = share_files(&trees)?;
-    let extensions = extensions(&files)?;
+/// Names a build by everything that is compiled: the modules and the programs.
+pub(crate) fn build_id(modules: &Fingerprint, programs: &Fingerprint) -> Fingerprint {
+    Fingerprint::of_bytes(format!("{modules}{programs}").as_bytes())
+}
 
+fn this_build(context: &StepContext<'_>) -> Result<Fingerprint> {
+    Ok(build_id(&context.digest(&needs::shipped()?)?, &context.digest(&Need::all(id::programs()?))?))
+}
+
+/// The portable payload.
+pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
     let mut archives = Vec::new();
     let mut members = Vec::new();
-    let mut add = |name: &str, tar: Vec<u8>| -> Result<()> {
+    let mut add = |name: &str, unpacked: usize, packed: Vec<u8>| {
         let member = format!("{}.tar.zst", name.replace('/', "-"));
-        let packed = compress(&tar)?;
         let sha256 = Fingerprint::of_bytes(&packed).to_string();
-        archives.push(Archive { name: name.to_owned(), member: member.clone(), sha256, unpacked: tar.len() as u64 });
+        archives.push(Archive { name: name.to_owned(), member: member.clone(), sha256, unpacked: unpacked as u64 });
         members.push((member, packed));
-        Ok(())
     };
-    let owner = |path: &str| {
-        let file = path.strip_prefix("extension/")?;
-        let name = file.split_once("--").map_or_else(|| file.strip_suffix(".control"), |(name, _)| Some(name))?;
-        extensions.contains_key(name).then(|| name.to_owned())
-    };
-    add("share", tar_of(files.iter().filter(|(path, _)| owner(path).is_none()))?)?;
-    let template = context.output_of(&id::template()?)?.join(TEMPLATE);
-    add("template", fs::read(&template).map_err(|e| Error::io("read", &template, e))?)?;
-    for name in extensions.keys() {
-        add(
-            &format!("extension/{name}"),
-            tar_of(files.iter().filter(|(path, _)| owner(path).as_ref() == Some(name)))?,
-        )?;
+    let mut all = Files::new();
+    walk(&context.part(&needs::share()?)?, "", &mut all)?;
+    let share = tar_of(&all)?;
+    add("share", share.len(), compress(&share)?);
+    let template = context.output_of(&id::template()?)?;
+    let read = |name: &str| fs::read(template.join(name)).map_err(|e| Error::io("read", &template.join(name), e));
+    add("template", read(TEMPLATE)?.len(), read(PACKED)?);
+    let others: Vec<&Extension> = extensions.iter().filter(|e| !e.is_server()).collect();
+    for extension in &others {
+        let files = owned(&context.output_of(&id::extension(&extension.name)?)?.join("install"))
+            .context(|| format!("the extension {} cannot be packed", extension.name))?;
+        for (path, source) in &files {
+            if let Some(other) = all.insert(path.clone(), source.clone()) {
+                return Err(Error::new(format!("two builds install {path}; one of them is {}", other.display())));
+            }
+        }
+        let tar = tar_of(&files)?;
+        add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?);
     }
 
-    let module_dir = context.output_of(&id::modules()?)?;
     let mut listed = Vec::new();
-    for (name, path) in modules::list(module_dir)? {
+    for (name, path) in modules::list(&context.part(&needs::shipped()?)?)? {
+        let owner = others.iter().find(|e| e.modules.contains(&name));
         listed.push(Module {
-            path: (name != MAIN).then(|| format!("usr/lib/postgresql/{name}.so")),
+            path: (name != MAIN).then(|| format!("{MODULES}/{name}.so")),
             wasm_sha256: Fingerprint::of_file(&path)?.to_string(),
-            extension: extensions
-                .iter()
-                .find(|(_, modules)| modules.contains(&name))
-                .map(|(extension, _)| extension.clone()),
+            extension: owner.map(|extension| extension.name.clone()),
             name,
         });
     }
     let mut programs = Vec::new();
-    for (name, path) in modules::list(context.output_of(&id::programs()?)?)? {
+    for (name, path) in modules::list(&context.output_of(&id::programs()?)?)? {
         programs.push(Program { name, wasm_sha256: Fingerprint::of_file(&path)?.to_string() });
     }
     let postgresql = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
-    let digest = context.output_of(&id::postgresql()?)?.join(IMAGE_DIGEST);
+    let digest = context.output_of(&id::image()?)?.join(IMAGE_DIGEST);
     let manifest = AssetsManifest {
         format: FORMAT,
-        build: build.to_string(),
+        build: this_build(context)?.to_string(),
         postgresql,
         abi,
         image: fs::read_to_string(&digest).map_err(|e| Error::io("read", &digest, e))?,
@@ -99,26 +108,37 @@ pub(crate) fn assets(lock: &Lock, build: &Fingerprint, abi: u32, context: &mut S
 }
 
 /// The payload of one target; nothing where the compiler refused it.
-pub(crate) fn aot(target: Target, build: &Fingerprint, context: &mut StepContext<'_>) -> Result<()> {
-    let sources = [(id::modules()?, id::aot(target.triple)?), (id::programs()?, id::aot_programs(target.triple)?)];
-    let mut modules = Vec::new();
-    for (from, compiled) in &sources {
-        let output = context.output_of(compiled)?.to_path_buf();
-        if let Outcome::Refused(reason) = outcome(&output)? {
+pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
+    let mut compiled = BTreeMap::new();
+    for (unit, modules) in units(extensions) {
+        let output = context.output_of(&id::aot(target.triple, &unit)?)?;
+        compiled.extend(modules.into_iter().map(|name| (name, output.clone())));
+    }
+    for program in PROGRAMS {
+        let output = context.output_of(&id::aot_program(target.triple, program)?)?;
+        compiled.insert((*program).to_owned(), output);
+    }
+    for output in compiled.values() {
+        if let Outcome::Refused(reason) = outcome(output)? {
             context.note(&format!("{}: {reason}", target.triple))?;
             let path = context.out.join("refused.txt");
             return fs::write(&path, reason).map_err(|e| Error::io("write", &path, e));
         }
-        let list = modules::list(context.output_of(from)?)?;
-        modules.extend(list.into_iter().map(|(name, wasm)| (name, wasm, output.clone())));
     }
+    let mut wasm = modules::list(&context.part(&needs::shipped()?)?)?;
+    wasm.extend(modules::list(&context.output_of(&id::programs()?)?)?);
     let mut engine: Option<Engine> = None;
     let mut artifacts = Vec::new();
     let mut members = Vec::new();
-    for (name, wasm, output) in modules {
+    for (name, wasm) in wasm {
+        let output =
+            compiled.get(&name).ok_or_else(|| Error::new(format!("{}: no step has compiled {name}", target.triple)))?;
         let record = Record::read(&output.join(format!("{name}.json")))?;
-        let path = output.join(format!("{name}.aot"));
-        let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let read = |file: String| {
+            let path = output.join(file);
+            fs::read(&path).map_err(|e| Error::io("read", &path, e))
+        };
+        let bytes = read(format!("{name}.aot"))?;
         let wasm_sha256 = Fingerprint::of_file(&wasm)?.to_string();
         let sha256 = Fingerprint::of_bytes(&bytes).to_string();
         for (what, expected, found) in
@@ -141,12 +161,12 @@ pub(crate) fn aot(target: Target, build: &Fingerprint, context: &mut StepContext
         }
         engine = Some(found);
         let member = format!("{name}.aot.zst");
-        members.push((member.clone(), compress(&bytes)?));
+        members.push((member.clone(), read(member.clone())?));
         artifacts.push(Artifact { name, wasm_sha256, member, sha256, size: bytes.len() as u64 });
     }
     let engine = engine.ok_or_else(|| Error::new(format!("{}: there are no artifacts", target.triple)))?;
-    let manifest =
-        AotManifest { format: FORMAT, build: build.to_string(), target: target.triple.to_owned(), engine, artifacts };
+    let build = this_build(context)?.to_string();
+    let manifest = AotManifest { format: FORMAT, build, target: target.triple.to_owned(), engine, artifacts };
     write(context, &manifest, &members)
 }
 
@@ -204,45 +224,39 @@ impl Record {
 /// Files by their path below the share directory.
 type Files = BTreeMap<String, PathBuf>;
 
-fn share_files(trees: &[PathBuf]) -> Result<Files> {
-    fn walk(directory: &Path, prefix: &str, files: &mut Files) -> Result<()> {
-        for (name, path) in children(directory)? {
-            let relative = format!("{prefix}{name}");
-            if path.is_dir() {
-                walk(&path, &format!("{relative}/"), files)?;
-            } else if let Some(other) = files.insert(relative.clone(), path) {
-                return Err(Error::new(format!("two builds install {relative}; one of them is {}", other.display())));
-            }
+/// Adds the files below a directory, by their path below it after a prefix.
+fn walk(directory: &Path, prefix: &str, files: &mut Files) -> Result<()> {
+    for (name, path) in children(directory)? {
+        let relative = format!("{prefix}{name}");
+        if path.is_dir() {
+            walk(&path, &format!("{relative}/"), files)?;
+        } else {
+            files.insert(relative, path);
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// The share files of an extension, by their path below the server's share directory: all that its
+/// install made in an empty directory, whatever it is called, without the modules and what users do
+/// not get.
+fn owned(install: &Path) -> Result<Files> {
+    let mut all = Files::new();
+    walk(install, "", &mut all)?;
     let mut files = Files::new();
-    for tree in trees {
-        walk(&tree.join(SHARE), "", &mut files)?;
+    for (path, source) in all {
+        let below = |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(name) = path.strip_prefix(SHARE).and_then(|rest| rest.strip_prefix('/')) {
+            files.insert(name.to_owned(), source);
+        } else if !(DROPPED.iter().any(|directory| below(directory)) || below(MODULES) && path.ends_with(".so")) {
+            return Err(Error::new(format!("its install makes {path}, which has no place in a payload"))
+                .repair(format!("have it installed below /{SHARE}, or say in payload.rs that users do not need it")));
+        }
     }
     Ok(files)
 }
 
-/// Extensions that are there but not in every database, with the modules their control files name.
-fn extensions(files: &Files) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut extensions = BTreeMap::new();
-    for (path, source) in files {
-        let name = path.strip_prefix("extension/").and_then(|f| f.strip_suffix(".control"));
-        let Some(name) = name.filter(|name| !BUILTIN.contains(name)) else { continue };
-        let control = fs::read_to_string(source).map_err(|e| Error::io("read", source, e))?;
-        extensions.insert(name.to_owned(), module_of(&control).into_iter().collect());
-    }
-    Ok(extensions)
-}
-
-/// The module that a control file names, as `$libdir/NAME`.
-fn module_of(control: &str) -> Option<String> {
-    let value =
-        control.lines().find_map(|line| line.trim().strip_prefix("module_pathname")?.trim().strip_prefix('='))?;
-    Some(value.trim().trim_matches('\'').trim_start_matches("$libdir/").to_owned())
-}
-
-fn tar_of<'a>(files: impl Iterator<Item = (&'a String, &'a PathBuf)>) -> Result<Vec<u8>> {
+fn tar_of(files: &Files) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, source) in files {
         let bytes = fs::read(source).map_err(|e| Error::io("read", source, e))?;
@@ -260,7 +274,8 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> Resu
     archive.append_data(&mut header, path, bytes).context(|| format!("cannot pack {path}"))
 }
 
-fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+/// What is shipped of some bytes.
+pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(bytes, LEVEL).context(|| "cannot compress".into())
 }
 
@@ -305,8 +320,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_files_name_their_module() {
-        assert_eq!(module_of("comment = 'x'\nmodule_pathname = '$libdir/vector'\n").as_deref(), Some("vector"));
-        assert_eq!(module_of("comment = 'sql only'\n"), None);
+    fn an_extension_owns_what_its_install_makes_whatever_the_layout() {
+        let install = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = install.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        };
+        for name in [
+            "usr/share/postgresql/extension/unaccent.control",
+            "usr/share/postgresql/extension/unaccent--1.1.sql",
+            "usr/share/postgresql/tsearch_data/unaccent.rules",
+            "usr/share/postgresql/other/name",
+            "usr/lib/postgresql/unaccent.so",
+            "usr/include/postgresql/server/extension/unaccent/x.h",
+            "usr/share/doc/postgresql/extension/unaccent.example",
+        ] {
+            make(name);
+        }
+        insta::assert_snapshot!(owned(install.path()).unwrap().into_keys().collect::<Vec<_>>().join("\n"), @"");
+        make("usr/bin/tool");
+        insta::assert_snapshot!(owned(install.path()).unwrap_err(), @"");
+        fs::remove_file(install.path().join("usr/bin/tool")).unwrap();
+        make("usr/share/postgresql-more/x");
+        assert!(owned(install.path()).unwrap_err().to_string().contains("usr/share/postgresql-more/x"));
     }
 }

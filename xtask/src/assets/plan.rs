@@ -1,24 +1,27 @@
-//! What `assets build` consists of: the steps, what each one depends on, and in which order they come. It reads the inputs to fingerprint them and runs nothing.
+//! What `assets build` consists of: the steps, what each one depends on, and in which order they
+//! come. It reads the inputs to fingerprint them and runs nothing.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use super::extension::{Extension, Source};
 use super::host::Host;
 use super::lockfile;
-use super::targets::Target;
+use super::modules::{MAIN, SHIPPED, TEST};
+use super::payload::LEVEL;
+use super::targets::{self, Target};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Inputs;
-use crate::pipeline::plan::{Plan, Step, StepId};
+use crate::pipeline::plan::{Need, Plan, Step, StepId};
+use crate::pipeline::schedule::{Cores, Cost};
 use crate::sources::Lock;
 
 /// Raised when the pipeline itself begins to give other results from the same inputs.
-const PIPELINE_VERSION: u64 = 1;
+const PIPELINE_VERSION: u64 = 2;
 
-/// Extensions outside PostgreSQL's tree: name of the archive in the lock, and make variables.
-pub(crate) const PGXS: &[(&str, &[&str])] = &[
-    // No -march of the build machine; the distance functions are loops that the vectorizer turns into SIMD.
-    ("pgvector", &["OPTFLAGS=-msimd128"]),
-];
+/// The client programs that `assets/build/programs.sh` links.
+pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
 
 /// What a plan is for.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Wanted<'a> {
     /// Names what the image is made from.
     pub(crate) image_inputs: String,
     pub(crate) host: &'a Host,
+    pub(crate) extensions: &'a [Extension],
     /// Targets to compile for; the host's artifacts are always made, since the template needs them.
     pub(crate) targets: &'a [Target],
 }
@@ -36,6 +40,9 @@ pub(crate) struct Wanted<'a> {
 pub(crate) mod id {
     use super::{Result, StepId};
 
+    pub(crate) fn image() -> Result<StepId> {
+        StepId::new("image")
+    }
     pub(crate) fn postgresql() -> Result<StepId> {
         StepId::new("guest/postgresql")
     }
@@ -51,17 +58,24 @@ pub(crate) mod id {
     pub(crate) fn compiler() -> Result<StepId> {
         StepId::new("aot/compiler")
     }
-    pub(crate) fn aot(triple: &str) -> Result<StepId> {
-        StepId::new(&format!("aot/{triple}"))
+    /// Of the main module, of the modules of an extension, or of those of a part of the server.
+    pub(crate) fn aot(triple: &str, unit: &str) -> Result<StepId> {
+        StepId::new(&format!("aot/{triple}/{unit}"))
+    }
+    pub(crate) fn aot_program(triple: &str, program: &str) -> Result<StepId> {
+        StepId::new(&format!("aot-programs/{triple}/{program}"))
+    }
+    pub(crate) fn aot_test(triple: &str) -> Result<StepId> {
+        StepId::new(&format!("aot-test/{triple}"))
     }
     pub(crate) fn suites() -> Result<StepId> {
         StepId::new("test/suites")
     }
-    pub(crate) fn aot_programs(triple: &str) -> Result<StepId> {
-        StepId::new(&format!("aot-programs/{triple}"))
+    pub(crate) fn template_program() -> Result<StepId> {
+        StepId::new("template/program")
     }
     pub(crate) fn template() -> Result<StepId> {
-        StepId::new("template")
+        StepId::new("template/files")
     }
     pub(crate) fn assets() -> Result<StepId> {
         StepId::new("payload/assets")
@@ -71,79 +85,178 @@ pub(crate) mod id {
     }
 }
 
+/// What steps read of others, where it is less than everything.
+pub(crate) mod needs {
+    use super::{Need, Result, id};
+
+    /// Headers and makefiles that extensions are built against.
+    pub(crate) fn pgxs() -> Result<Vec<Need>> {
+        ["install/usr/include", "install/usr/lib/postgresql/pgxs"]
+            .map(|part| Ok(Need::part(id::postgresql()?, part)))
+            .into_iter()
+            .collect()
+    }
+    /// Patched source of an extension in PostgreSQL's tree.
+    pub(crate) fn contrib(directory: &str) -> Result<Need> {
+        Ok(Need::part(id::postgresql()?, format!("contrib/{directory}")))
+    }
+    /// The server's objects.
+    pub(crate) fn server() -> Result<Vec<Need>> {
+        ["postgres.a", "libpgcommon_srv.a", "libpgport_srv.a"]
+            .map(|part| Ok(Need::part(id::postgresql()?, part)))
+            .into_iter()
+            .collect()
+    }
+    /// The server's own side modules.
+    pub(crate) fn server_modules() -> Result<Need> {
+        Ok(Need::part(id::postgresql()?, "modules"))
+    }
+    /// Modules that only tests load.
+    pub(crate) fn test_modules() -> Result<Need> {
+        Ok(Need::part(id::postgresql()?, "test"))
+    }
+    /// The client programs' objects.
+    pub(crate) fn program_objects() -> Result<Need> {
+        Ok(Need::part(id::postgresql()?, "programs"))
+    }
+    /// The server's share files.
+    pub(crate) fn share() -> Result<Need> {
+        Ok(Need::part(id::postgresql()?, "install/usr/share/postgresql"))
+    }
+    /// Modules that are shipped: one of them, or all.
+    pub(crate) fn module(name: &str) -> Result<Need> {
+        Ok(Need::part(id::modules()?, format!("{}/{name}.wasm", super::SHIPPED)))
+    }
+    pub(crate) fn shipped() -> Result<Need> {
+        Ok(Need::part(id::modules()?, super::SHIPPED))
+    }
+    /// Checked modules that only tests load.
+    pub(crate) fn checked_test_modules() -> Result<Need> {
+        Ok(Need::part(id::modules()?, super::TEST))
+    }
+    /// One client program.
+    pub(crate) fn program(name: &str) -> Result<Need> {
+        Ok(Need::part(id::programs()?, format!("{name}.wasm")))
+    }
+}
+
+/// Modules that are compiled in one step: the main one, those of an extension, those of a part of
+/// the server.
+pub(crate) fn units(extensions: &[Extension]) -> BTreeMap<String, Vec<String>> {
+    let sides = extensions.iter().map(|e| (e.name.clone(), e.modules.clone()));
+    sides.filter(|(_, modules)| !modules.is_empty()).chain([(MAIN.to_owned(), vec![MAIN.to_owned()])]).collect()
+}
+
+/// What the template is made with: the main module and the server's own.
+pub(crate) fn server_units(extensions: &[Extension]) -> Vec<String> {
+    let own = extensions.iter().filter(|e| e.is_server() && !e.modules.is_empty()).map(|e| e.name.clone());
+    own.chain([MAIN.to_owned()]).collect()
+}
+
 /// The plan.
 pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
-    let Wanted { paths, lock, image_inputs, host, targets } = wanted;
+    let Wanted { paths, lock, image_inputs, host, extensions, targets } = wanted;
     let root = &paths.root;
     let assets = root.join("assets");
     let archive = |name: &str| {
-        lock.archive(name).map(|a| a.sha256.as_str()).ok_or_else(|| {
+        lock.archive(name).ok_or_else(|| {
             Error::new(format!("sources.lock has no archive {name}"))
                 .repair(format!("pin it: `cargo xtask sources update {name}`"))
         })
     };
+    let image = || -> Result<Need> { Ok(Need::all(id::image()?)) };
+    // Taken on two quiet cores; where a step has run before, that run's time is what counts.
+    let cost = |cores, memory, seconds| Cost { cores, memory, seconds };
     let mut steps = Vec::new();
 
     steps.push(Step {
+        id: id::image()?,
+        title: "fetching the sources and unpacking the build image".into(),
+        inputs: Inputs::new().text("image", image_inputs)?,
+        after: vec![],
+        cost: cost(Cores::One, 300, 90),
+    });
+    let own = extensions.iter().filter(|e| e.is_server()).map(|e| e.source.place());
+    steps.push(Step {
         id: id::postgresql()?,
-        title: "building PostgreSQL and the side modules of its tree".into(),
+        title: "building PostgreSQL and the side modules of the server".into(),
         inputs: Inputs::new()
-            .text("image", image_inputs)?
-            .text("archive", archive("postgresql")?)?
+            .text("archive", &archive("postgresql")?.sha256)?
             .tree("patches", &assets.join("patches/postgresql"))?
             .tree("overlay", &assets.join("guest/overlay"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
+            .list("modules", own)?
             .files("scripts", &assets.join("build"), ["flags.sh", "postgresql.sh"])?,
-        after: vec![],
+        after: vec![image()?],
+        cost: cost(Cores::Half, 1000, 300),
     });
     steps.push(Step {
         id: id::suites()?,
         title: "building the driver of PostgreSQL's own tests".into(),
-        inputs: Inputs::new().text("image", image_inputs)?.text("archive", archive("postgresql")?)?.files(
+        inputs: Inputs::new().text("archive", &archive("postgresql")?.sha256)?.files(
             "scripts",
             &assets.join("build"),
             ["suites.sh"],
         )?,
-        after: vec![],
+        after: vec![image()?],
+        cost: cost(Cores::Half, 500, 60),
     });
-    for (name, variables) in PGXS {
+    for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
-            .text("image", image_inputs)?
-            .text("archive", archive(name)?)?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
-            .list("variables", *variables)?;
+            .list("variables", &extension.make)?;
+        let mut after = needs::pgxs()?;
+        after.push(image()?);
+        match &extension.source {
+            Source::Archive(name) => {
+                let locked = archive(name)?;
+                if locked.license != extension.license {
+                    return Err(Error::new(format!(
+                        "the licence of {name} is {} in sources.lock, and {} in assets/extensions/{}.toml",
+                        locked.license, extension.license, extension.name
+                    ))
+                    .repair("find out which is right and correct the other"));
+                }
+                inputs = inputs.text("archive", &locked.sha256)?;
+            }
+            Source::Contrib(directory) | Source::Server(directory) => after.push(needs::contrib(directory)?),
+        }
         // Changes to the extension, applied in the order of their names.
-        let patches = assets.join("patches").join(name);
+        let patches = assets.join("patches").join(extension.source.place());
         if patches.exists() {
             inputs = inputs.tree("patches", &patches)?;
         }
         steps.push(Step {
-            id: id::extension(name)?,
-            title: format!("building the extension {name}"),
+            id: id::extension(&extension.name)?,
+            title: format!("building the extension {}", extension.name),
             inputs,
-            after: vec![id::postgresql()?],
+            after,
+            cost: cost(Cores::One, 300, 8),
         });
     }
-    let mut guests = vec![id::postgresql()?];
-    for (name, _) in PGXS {
-        guests.push(id::extension(name)?);
+
+    let mut after = needs::server()?;
+    after.extend([image()?, needs::server_modules()?, needs::test_modules()?]);
+    for extension in extensions.iter().filter(|e| !e.is_server()) {
+        after.push(Need::all(id::extension(&extension.name)?));
     }
+    let owners = extensions.iter().map(|e| format!("{}: {}", e.name, e.modules.join(" ")));
     steps.push(Step {
         id: id::modules()?,
         title: "linking the main module and checking every import".into(),
         inputs: Inputs::new()
-            .text("image", image_inputs)?
+            .list("modules", owners)?
             .files("scripts", &assets.join("build"), ["flags.sh", "link.sh"])?
-            .tree("post-link", &root.join("xtask/src/wasm"))?
-            .tree("step", &root.join("xtask/src/assets/modules.rs"))?,
-        after: guests.clone(),
+            .rust("post-link", root, ["xtask/src/wasm"])?
+            .rust("step", root, ["xtask/src/assets/modules.rs"])?,
+        after,
+        cost: cost(Cores::One, 500, 3),
     });
     steps.push(Step {
         id: id::programs()?,
         title: "linking the client programs".into(),
         inputs: Inputs::new()
-            .text("image", image_inputs)?
             .tree("sources", &assets.join("guest/programs"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .files(
@@ -157,62 +270,103 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
                 ["pgl_dtoa.c", "pgl_locale.c", "pgl_pow5.h", "pgl_process.c", "pgl_setjmp.c", "pgl_strtod.c"],
             )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
-            .tree("post-link", &root.join("xtask/src/wasm"))?
-            .tree("step", &root.join("xtask/src/assets/programs.rs"))?,
-        after: vec![id::postgresql()?],
+            .rust("post-link", root, ["xtask/src/wasm"])?
+            .rust("step", root, ["xtask/src/assets/programs.rs"])?,
+        after: vec![image()?, needs::program_objects()?],
+        cost: cost(Cores::One, 300, 2),
     });
     steps.push(Step {
         id: id::compiler()?,
         title: "building the AOT compiler (Wasmer with LLVM)".into(),
-        inputs: rust_program(root, "xtask/aot-compiler", "aot-compiler")?
+        inputs: rust_program(root, "aot-compiler")?
             .tree("patches", &assets.join("patches/wasmer-compiler-llvm"))?
-            .text("image", image_inputs)?
             .text("rust", &host.rust)?,
+        after: vec![image()?],
+        cost: cost(Cores::Half, 3000, 240),
+    });
+    steps.push(Step {
+        id: id::template_program()?,
+        title: "building the program that makes the template".into(),
+        inputs: rust_program(root, "initdb")?.text("rust", &host.rust)?,
         after: vec![],
+        cost: cost(Cores::Half, 2500, 420),
     });
 
     let mut compiled: Vec<Target> = targets.to_vec();
     if !compiled.iter().any(|t| t.triple == host.triple) {
-        compiled.insert(0, super::targets::find(&host.triple)?);
+        compiled.insert(0, targets::find(&host.triple)?);
     }
+    let units = units(extensions);
     for target in &compiled {
-        steps.push(Step {
-            id: id::aot(target.triple)?,
-            title: format!("compiling the modules for {}", target.triple),
-            inputs: Inputs::new().text("target", target.triple)?.list("cpu features", target.cpu_features)?,
-            after: vec![id::modules()?, id::compiler()?],
-        });
-        steps.push(Step {
-            id: id::aot_programs(target.triple)?,
-            title: format!("compiling the client programs for {}", target.triple),
-            inputs: Inputs::new().text("target", target.triple)?.list("cpu features", target.cpu_features)?,
-            after: vec![id::programs()?, id::compiler()?],
-        });
+        let inputs = || -> Result<Inputs> {
+            Inputs::new()
+                .text("target", target.triple)?
+                .list("cpu features", target.cpu_features)?
+                .list("compression", [LEVEL.to_string()])
+        };
+        let mut aot = |id, what: String, modules: Vec<Need>, cost| -> Result<()> {
+            let after = modules.into_iter().chain([image()?, Need::all(id::compiler()?)]).collect();
+            let title = format!("compiling {what} for {}", target.triple);
+            steps.push(Step { id, title, inputs: inputs()?, after, cost });
+            Ok(())
+        };
+        for (unit, modules) in &units {
+            let needs = modules.iter().map(|name| needs::module(name)).collect::<Result<_>>()?;
+            let what = if unit == MAIN { "the main module".to_owned() } else { unit.clone() };
+            let cost = if unit == MAIN { cost(Cores::All, 3000, 180) } else { cost(Cores::One, 400, 5) };
+            aot(id::aot(target.triple, unit)?, what, needs, cost)?;
+        }
+        for program in PROGRAMS {
+            let id = id::aot_program(target.triple, program)?;
+            aot(id, (*program).to_owned(), vec![needs::program(program)?], cost(Cores::One, 600, 15))?;
+        }
+        if target.triple == host.triple {
+            let id = id::aot_test(target.triple)?;
+            aot(id, "what only tests load".into(), vec![needs::checked_test_modules()?], cost(Cores::One, 400, 5))?;
+        }
+    }
+    let mut after = vec![Need::all(id::template_program()?), needs::share()?];
+    for unit in server_units(extensions) {
+        after.push(Need::all(id::aot(&host.triple, &unit)?));
     }
     steps.push(Step {
         id: id::template()?,
         title: "making the database template".into(),
-        inputs: rust_program(root, "xtask/initdb", "initdb")?
-            .tree("runtime", &root.join("pglite-oxide/runtime/src"))?
-            .text("rust", &host.rust)?,
-        after: vec![id::postgresql()?, id::aot(&host.triple)?],
+        inputs: Inputs::new().list("compression", [LEVEL.to_string()])?,
+        after,
+        cost: cost(Cores::One, 600, 30),
     });
 
-    let mut after = guests;
-    after.extend([id::modules()?, id::programs()?, id::template()?, id::compiler()?]);
+    let mut after =
+        vec![image()?, needs::share()?, needs::shipped()?, Need::all(id::programs()?), Need::all(id::template()?)];
+    for extension in extensions.iter().filter(|e| !e.is_server()) {
+        after.push(Need::all(id::extension(&extension.name)?));
+    }
     steps.push(Step {
         id: id::assets()?,
         title: "packing the portable payload".into(),
         inputs: packing(root)?
+            .text("postgresql", &archive("postgresql")?.version)?
+            .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
+            .list("modules", extensions.iter().map(|e| format!("{}: {}", e.name, e.modules.join(" "))))?
             .list("toolchain", lock.toolchains.iter().map(|t| format!("{} {}", t.name, t.version)))?,
         after,
+        cost: cost(Cores::One, 300, 10),
     });
     for target in &compiled {
+        let mut after = vec![needs::shipped()?, Need::all(id::programs()?)];
+        for unit in units.keys() {
+            after.push(Need::all(id::aot(target.triple, unit)?));
+        }
+        for program in PROGRAMS {
+            after.push(Need::all(id::aot_program(target.triple, program)?));
+        }
         steps.push(Step {
             id: id::payload(target.triple)?,
             title: format!("packing the payload for {}", target.triple),
             inputs: packing(root)?,
-            after: vec![id::modules()?, id::programs()?, id::aot(target.triple)?, id::aot_programs(target.triple)?],
+            after,
+            cost: cost(Cores::One, 300, 3),
         });
     }
     Plan::new(PIPELINE_VERSION, steps)
@@ -220,18 +374,35 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
 
 /// What a payload is made with, besides what goes into it.
 fn packing(root: &Path) -> Result<Inputs> {
-    Inputs::new()
-        .tree("manifest", &root.join("pglite-oxide/src/bundle/manifest.rs"))?
-        .tree("step", &root.join("xtask/src/assets/payload.rs"))
+    Inputs::new().rust("step", root, [MANIFEST_FORMAT, "xtask/src/assets/payload.rs"])
 }
 
-/// What a Rust program of the pipeline is built from: its own files, and the crates it depends on.
-fn rust_program(root: &Path, directory: &str, package: &str) -> Result<Inputs> {
-    let read = |path: std::path::PathBuf| std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e));
+/// The form of the manifests, which the runtime reads.
+const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
+
+/// What a Rust program of the pipeline is built from: the sources of the workspace's members that
+/// it consists of, and the crates that it depends on. Comments do not count.
+fn rust_program(root: &Path, package: &str) -> Result<Inputs> {
+    let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e));
     let lock = read(root.join("Cargo.lock"))?;
-    let manifest = read(root.join(directory).join("Cargo.toml"))?;
+    let workspace = read(root.join("Cargo.toml"))?;
+    let members = lockfile::members(&workspace, |directory| read(root.join(directory).join("Cargo.toml")))?;
+    let (mut sources, mut settings) = (Vec::new(), Vec::new());
+    for member in lockfile::local(&lock, package)? {
+        let directory = members.get(&member).ok_or_else(|| {
+            Error::new(format!("{package} depends on {member}, which is neither a member of the workspace nor locked"))
+        })?;
+        let manifest = read(root.join(directory).join("Cargo.toml"))?;
+        settings.extend(lockfile::workspace_settings(&workspace, &manifest)?);
+        let parts = ["Cargo.toml", "build.rs", "src"].map(|part| format!("{directory}/{part}"));
+        sources.extend(parts.into_iter().filter(|part| root.join(part).exists()));
+    }
     Inputs::new()
-        .tree("source", &root.join(directory))?
+        .rust("sources", root, sources)?
         .list("crates", lockfile::closure(&lock, package)?)?
-        .list("settings", lockfile::workspace_settings(&read(root.join("Cargo.toml"))?, &manifest)?)
+        .list("settings", settings)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

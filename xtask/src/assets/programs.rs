@@ -1,10 +1,10 @@
-//! The step `guest/programs`: links the client programs and makes them loadable as the main module is, each a main module with no side modules, and proves that every import
-//! is satisfied.
+//! The step `guest/programs`: links the client programs and makes them loadable as the main module
+//! is, each a main module with no side modules, and proves that every import is satisfied.
 
 use std::fs;
 
 use super::modules;
-use super::plan::id;
+use super::plan::needs;
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
@@ -15,14 +15,9 @@ use crate::wasm::postlink::postlink;
 
 /// Runs the step.
 pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    let files = JobFiles {
-        read_only: [
-            ("assets".to_owned(), paths.root.join("assets")),
-            ("deps/postgresql".to_owned(), context.output_of(&id::postgresql()?)?.to_path_buf()),
-        ]
-        .into(),
-        ..JobFiles::default()
-    };
+    let mut files = JobFiles::default();
+    files.read_only.insert("assets".to_owned(), paths.root.join("assets"));
+    files.add_need(context, "deps/postgresql", &needs::program_objects()?)?;
     workshop.run(context, &["sh", "/pgl/assets/build/programs.sh"], files)?;
     for (name, path) in modules::list(&context.out)? {
         let linked = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;

@@ -1,4 +1,5 @@
-//! Builds a second time, elsewhere, and compares: another cache directory, another checkout, another backend. It owns the second run's surroundings and how a difference is described; the
+//! Builds a second time, elsewhere, and compares: another cache directory, another checkout,
+//! another backend. It owns the second run's surroundings and how a difference is described; the
 //! steps are those of every build.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use crate::backend::Choice;
 use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::children;
-use crate::pipeline::plan::StepId;
+use crate::pipeline::plan::{Output, StepId};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
 use crate::pipeline::store::{Lookup, Store};
@@ -26,35 +27,39 @@ struct Shared {
     steps: Vec<StepId>,
 }
 
-/// Builds everything but the AOT compiler again, from a copy of the checkout and an image of its own, and compares every output.
+/// Builds everything but the pipeline's own programs again, from a copy of the checkout and an
+/// image of its own, and compares every output.
 pub(crate) fn verify(
     paths: &Paths,
     options: &BuildOptions,
-    first: &BTreeMap<StepId, PathBuf>,
+    first: &BTreeMap<StepId, Output>,
     progress: &Progress,
 ) -> Result<()> {
     let second = paths.cache.join("second-build");
     let checkout = second.join("checkout");
     start_afresh(&second)?;
     copy_checkout(&paths.root, &checkout)?;
-    // The compiler is a tool, not a result, and takes longer than all the rest. Cargo keeps what it compiles for one path apart from the other.
-    let shared = Shared { directories: &["downloads", "cargo-target"], steps: vec![id::compiler()?] };
+    // The programs are tools, not results, and take longer than all the rest.
+    let tools = vec![id::compiler()?, id::template_program()?];
+    let shared = Shared { directories: &["downloads", "cargo-target"], steps: tools };
     let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, None, options, progress)?;
     let differences = compare(first, &outputs)?;
     start_afresh(&second)?;
     report(&differences, "the second build, in other directories", progress)
 }
 
-/// Builds an extension and links the main module and the client programs in a backend, on top of what is in the store, and compares the outputs with the stored ones.
+/// Builds an extension and links the main module and the client programs in a backend, on top of
+/// what is in the store, and compares the outputs with the stored ones.
 pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) -> Result<()> {
     // Held to the end: the second cache is one directory for everybody.
     let lock = RunLock::acquire(&paths.cache, "backend check", |message| progress.say(message))?;
     let second = paths.cache.join("second-backend");
     start_afresh(&second)?;
     let options = BuildOptions { backend: choice, ..BuildOptions::default() };
-    let targets = [id::extension("pgvector")?, id::modules()?, id::programs()?];
+    let targets = [id::extension("vector")?, id::modules()?, id::programs()?];
     let first = stored(paths, &targets, &options, &lock, progress)?;
-    let shared = Shared { directories: &["downloads", "images"], steps: vec![id::postgresql()?] };
+    let steps = vec![id::image()?, id::postgresql()?, id::extension("pg_trgm")?, id::extension("amcheck")?];
+    let shared = Shared { directories: &["downloads", "images"], steps };
     let outputs = run(
         paths,
         &Paths { root: paths.root.clone(), cache: second.clone() },
@@ -75,16 +80,17 @@ fn stored(
     options: &BuildOptions,
     lock: &RunLock,
     progress: &Progress,
-) -> Result<BTreeMap<StepId, PathBuf>> {
+) -> Result<BTreeMap<StepId, Output>> {
     let run = Run::prepare(paths, vec![], options, progress.clone())?;
     let store = Store::new(paths);
     let mut outputs = BTreeMap::new();
-    for step in run.plan.steps.iter().filter(|step| steps.contains(&step.id)) {
-        match store.lookup(step, lock)? {
+    for step in &run.plan.restricted_to(steps)?.steps {
+        match store.lookup(&step.keyed(&outputs)?, lock)? {
             Lookup::Hit(output) => outputs.insert(step.id.clone(), output),
             _ => return Err(Error::new(format!("step {} is not built", step.id)).repair(super::stage::REPAIR)),
         };
     }
+    outputs.retain(|id, _| steps.contains(id));
     Ok(outputs)
 }
 
@@ -95,7 +101,7 @@ fn run(
     targets: Option<&[StepId]>,
     options: &BuildOptions,
     progress: &Progress,
-) -> Result<BTreeMap<StepId, PathBuf>> {
+) -> Result<BTreeMap<StepId, Output>> {
     fs::create_dir_all(&second.cache).map_err(|e| Error::io("make the directory", &second.cache, e))?;
     for name in shared.directories {
         let (from, to) = (first.cache.join(name), second.cache.join(name));
@@ -126,7 +132,7 @@ fn start_afresh(directory: &Path) -> Result<()> {
 }
 
 /// Copies what git tracks or would track; outputs stay behind.
-fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
     let shell = Shell::new().context(|| "cannot start commands".into())?;
     shell.change_dir(from);
     let files = cmd!(shell, "git ls-files -z --cached --others --exclude-standard")
@@ -149,11 +155,11 @@ fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Every difference between the outputs of the same steps.
-fn compare(first: &BTreeMap<StepId, PathBuf>, second: &BTreeMap<StepId, PathBuf>) -> Result<Vec<String>> {
+fn compare(first: &BTreeMap<StepId, Output>, second: &BTreeMap<StepId, Output>) -> Result<Vec<String>> {
     let mut differences = Vec::new();
     for (step, a) in first {
         let Some(b) = second.get(step) else { continue };
-        let (a, b) = (files(a)?, files(b)?);
+        let (a, b) = (files(&a.path)?, files(&b.path)?);
         for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
             match (a.get(name), b.get(name)) {
                 (Some(a), Some(b)) => {

@@ -1,4 +1,5 @@
-//! Staging: puts finished payloads where the internal crates pick them up, and checks what lies there. It owns the `payload` directories in the checkout.
+//! Staging: puts finished payloads where the internal crates pick them up, and checks what lies
+//! there. It owns the `payload` directories in the checkout.
 
 use std::fs;
 use std::io::Write;
@@ -24,7 +25,8 @@ pub(crate) fn target_dir(root: &Path, target: Target) -> PathBuf {
     root.join("pglite-oxide-aot").join(target.triple).join("payload")
 }
 
-/// Copies a payload from a step's output into a crate, if it is not there already. Returns whether anything changed.
+/// Copies a payload from a step's output into a crate, if it is not there already. Returns whether
+/// anything changed.
 pub(crate) fn place(output: &Path, directory: &Path) -> Result<bool> {
     let mut changed = false;
     for name in [PAYLOAD, MANIFEST] {

@@ -1,4 +1,5 @@
-//! The targets that AOT artifacts are made for, and what the code may use there. The one place where a CPU feature is named.
+//! The targets that AOT artifacts are made for, and what the code may use there. The one place
+//! where a CPU feature is named.
 
 use crate::error::{Error, Result};
 
@@ -7,7 +8,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Target {
     /// Rust's name of it.
     pub(crate) triple: &'static str,
-    /// CPU features the code may need, beyond the generic CPU of the architecture; by Wasmer's names.
+    /// CPU features the code may need, beyond the generic CPU of the architecture; by Wasmer's
+    /// names.
     pub(crate) cpu_features: &'static [&'static str],
 }
 

@@ -1,16 +1,18 @@
-//! Where the steps that need the image get it: fetches the locked files, builds the image and chooses the backend, once, and only when a step has to run. It owns the layout that
-//! jobs see below `/pgl`; what a job does is the step's business.
+//! Where the steps that need the image get it: fetches the locked files, builds the image and
+//! chooses the backend, once, and only when a step has to run. It owns the layout that jobs see
+//! below `/pgl`; what a job does is the step's business.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::backend::{self, Backend, Choice, Job, Mount};
 use crate::error::{Error, Result};
 use crate::image::{self, Event, Image};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
+use crate::pipeline::plan::Need;
 use crate::pipeline::progress::Progress;
 use crate::sources::recipe::{Recipe, Root};
 use crate::sources::{BUILD_ROLES, Lock, fetch};
@@ -26,18 +28,31 @@ pub(crate) struct Workshop<'a> {
     choice: Choice,
     mirrors: Vec<String>,
     progress: Progress,
-    ready: OnceCell<(Image, Box<dyn Backend>)>,
+    ready: OnceLock<(Image, Box<dyn Backend>)>,
+    /// Held while that is made: steps that run side by side wait for the first.
+    making: Mutex<()>,
 }
 
 /// What a job sees besides the image: all of it below `/pgl`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobFiles {
-    /// Names below `/pgl` and what is mounted there, read-only: `assets`, `deps/postgresql`, `sources/pgvector.tar`.
+    /// Names below `/pgl` and what is mounted there, read-only: `assets`, `deps/postgresql`,
+    /// `sources/pgvector.tar`.
     pub(crate) read_only: BTreeMap<String, PathBuf>,
     /// The same, writable, besides `/pgl/out` and `/pgl/work`.
     pub(crate) writable: BTreeMap<String, PathBuf>,
     /// Added to the environment.
     pub(crate) env: BTreeMap<String, String>,
+}
+
+impl JobFiles {
+    /// What a step reads of another one's output, at the same path below `/pgl` and `place` as in
+    /// that output.
+    pub(crate) fn add_need(&mut self, context: &StepContext<'_>, place: &str, need: &Need) -> Result<()> {
+        let name = need.part.as_ref().map_or_else(|| place.to_owned(), |part| format!("{place}/{part}"));
+        self.read_only.insert(name, context.part(need)?);
+        Ok(())
+    }
 }
 
 impl<'a> Workshop<'a> {
@@ -50,7 +65,7 @@ impl<'a> Workshop<'a> {
         progress: Progress,
     ) -> Result<Self> {
         let recipe = Recipe::read(&paths.root, Root::Build)?;
-        Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceCell::new() })
+        Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceLock::new(), making: Mutex::new(()) })
     }
 
     /// Names everything the image is made from, without making it.
@@ -78,33 +93,48 @@ impl<'a> Workshop<'a> {
         Ok(&self.ready()?.0.digest)
     }
 
-    /// Runs a command of a step in the image. `/pgl/out` and `/pgl/work` are the step's directories.
+    /// Runs a command of a step in the image. `/pgl/out` and `/pgl/work` are the step's
+    /// directories.
     pub(crate) fn run(&self, context: &mut StepContext<'_>, argv: &[&str], files: JobFiles) -> Result<()> {
+        context.tools.insert("image".into(), self.image_digest()?.to_owned());
+        self.run_in(&context.out, &context.work, &context.log, argv, files)
+    }
+
+    /// Runs a command in the image that makes nothing.
+    pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<()> {
+        let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
+        let [out, work] = ["out", "work"].map(|name| scratch.path().join(name));
+        make_dir(&out)?;
+        make_dir(&work)?;
+        self.run_in(&out, &work, &scratch.path().join("log"), argv, files)
+    }
+
+    fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
         let (image, backend) = self.ready()?;
         let mount = |name: &str, source: &Path, writable| Mount {
             source: source.to_path_buf(),
             target: Path::new("/pgl").join(name),
             writable,
         };
-        let mut mounts = vec![mount("out", &context.out, true), mount("work", &context.work, true)];
+        let mut mounts = vec![mount("out", out, true), mount("work", work, true)];
         mounts.extend(files.read_only.iter().map(|(name, source)| mount(name, source, false)));
         mounts.extend(files.writable.iter().map(|(name, source)| mount(name, source, true)));
         let mut env = files.env;
         env.insert("PATH".into(), env.get("PATH").map_or_else(|| JOB_PATH.into(), |p| format!("{p}:{JOB_PATH}")));
         env.insert("JOBS".into(), jobs().to_string());
-        context.tools.insert("image".into(), image.digest.clone());
         backend.run(&Job {
             image,
             mounts,
             env,
             argv: argv.iter().map(|&s| s.to_owned()).collect(),
             workdir: "/pgl/work".into(),
-            log: context.log.clone(),
+            log: log.to_path_buf(),
         })
     }
 
     /// Downloads, image and backend.
     pub(crate) fn ready(&self) -> Result<&(Image, Box<dyn Backend>)> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = self.ready.get() {
             return Ok(ready);
         }
@@ -124,6 +154,17 @@ impl<'a> Workshop<'a> {
             &image.digest[..12.min(image.digest.len())],
             backend.name()
         ));
+        // What a backend does with an image it has not seen, it does here, once, before jobs run
+        // side by side.
+        let log = tempfile::NamedTempFile::new().map_err(|e| Error::new("cannot create a temporary file").cause(e))?;
+        backend.run(&Job {
+            image: &image,
+            mounts: vec![],
+            env: BTreeMap::new(),
+            argv: vec!["true".to_owned()],
+            workdir: "/tmp".into(),
+            log: log.path().to_path_buf(),
+        })?;
         Ok(self.ready.get_or_init(|| (image, backend)))
     }
 

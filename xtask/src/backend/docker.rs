@@ -1,5 +1,6 @@
-//! Jobs as containers of a Docker daemon. It owns the image's import, the containers and their removal, also of those that a killed run left behind.
-//! A daemon on this machine is needed, since jobs mount host directories.
+//! Jobs as containers of a Docker daemon. It owns the image's import, the containers and their
+//! removal, also of those that a killed run left behind. A daemon on this machine is needed, since
+//! jobs mount host directories.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,7 +23,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::mpsc;
 
 use super::interrupt::Interrupt;
-use super::{Backend, HOSTNAME, Job};
+use super::{Backend, HOSTNAME, Job, Unavailable};
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Image, SOURCE_DATE_EPOCH};
 
@@ -47,12 +48,12 @@ const SHM_BYTES: i64 = 1 << 30;
 pub(crate) struct Docker(());
 
 impl Docker {
-    /// The backend, after the daemon has answered. Containers of ours whose run was killed are removed.
-    pub(crate) fn connect() -> Result<Self> {
-        runtime()?.block_on(async {
-            let client = client().await?;
-            remove_stale(&client).await
-        })?;
+    /// The backend, after the daemon has answered. Containers of ours whose run was killed are
+    /// removed.
+    pub(super) fn connect() -> Result<Self, Unavailable> {
+        let runtime = runtime().map_err(Unavailable::Failing)?;
+        let client = runtime.block_on(client())?;
+        runtime.block_on(remove_stale(&client)).map_err(Unavailable::Failing)?;
         Ok(Self(()))
     }
 }
@@ -110,7 +111,8 @@ async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut 
     }
 }
 
-/// What Docker is asked for. The job's environment and directory are part of its command line, since Docker would add to them.
+/// What Docker is asked for. The job's environment and directory are part of its command line,
+/// since Docker would add to them.
 fn container(job: &Job<'_>, image: &str) -> Result<ContainerCreateBody> {
     let log = fs::canonicalize(&job.log).map_err(|e| Error::io("find", &job.log, e))?;
     let mounts = job.mounts_in_order().into_iter().map(|mount| DockerMount {
@@ -187,7 +189,8 @@ fn tar_stream(rootfs: &Path) -> Result<impl futures_util::Stream<Item = io::Resu
                 .and_then(|entries| image::write_tar(&rootfs, &entries, SOURCE_DATE_EPOCH, &mut out))
                 .and_then(|()| out.flush().context(|| "cannot send the image".into()));
             if let Err(error) = packed {
-                // An error in the stream is what keeps the daemon from taking a part for the whole. Nobody may be listening any more.
+                // An error in the stream is what keeps the daemon from taking a part for the whole.
+                // Nobody may be listening any more.
                 let _ = sender.blocking_send(Err(io::Error::other(error)));
             }
         })
@@ -244,12 +247,16 @@ async fn remove(client: &bollard::Docker, name: &str) -> Result<()> {
 }
 
 /// A client whose daemon has just answered, at the protocol version that both know.
-async fn client() -> Result<bollard::Docker> {
+async fn client() -> Result<bollard::Docker, Unavailable> {
     let unreachable = |cause: bollard::errors::Error| {
-        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "its default socket".into());
-        Error::new(format!("no Docker daemon answers at {host}"))
+        let named = std::env::var("DOCKER_HOST");
+        // A daemon that is named is expected to be there.
+        let absent = named.is_err() && nothing_listens(&cause);
+        let host = named.unwrap_or_else(|_| "its default socket".into());
+        let error = Error::new(format!("no Docker daemon answers at {host}"))
             .cause(cause)
-            .repair("start Docker (as root on Debian, scripts/ci-setup does it), or use --backend sandbox")
+            .repair("start Docker (as root on Debian, scripts/ci-setup does it), or use --backend sandbox");
+        if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) }
     };
     let client = bollard::Docker::connect_with_defaults().map_err(unreachable)?;
     let client = tokio::time::timeout(PING_TIMEOUT, client.negotiate_version())
@@ -257,6 +264,24 @@ async fn client() -> Result<bollard::Docker> {
         .unwrap_or(Err(bollard::errors::Error::RequestTimeoutError))
         .map_err(unreachable)?;
     Ok(client.with_timeout(REQUEST_TIMEOUT))
+}
+
+/// Whether there is no socket, or no daemon behind it, rather than one that fails.
+fn nothing_listens(error: &bollard::errors::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    if matches!(error, bollard::errors::Error::SocketNotFoundError(_)) {
+        return true;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(error.kind(), ConnectionRefused | NotFound)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -274,6 +299,32 @@ fn is_not_found(error: &bollard::errors::Error) -> bool {
 mod tests {
     use super::super::tests::{described_image, full_job};
     use super::*;
+
+    /// What a client at a socket in an empty directory is told, `listen` deciding what is there.
+    fn told(listen: impl FnOnce(&Path)) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        listen(&socket);
+        let address = format!("unix://{}", socket.display());
+        let client = bollard::Docker::connect_with_unix(&address, 5, bollard::API_DEFAULT_VERSION);
+        let error = match client {
+            Err(error) => error,
+            Ok(client) => runtime().unwrap().block_on(client.ping()).unwrap_err(),
+        };
+        nothing_listens(&error)
+    }
+
+    #[test]
+    fn a_missing_daemon_is_told_from_one_that_fails() {
+        use std::os::unix::net::UnixListener;
+        assert!(told(|_| ()), "there is no socket");
+        assert!(told(|socket| drop(UnixListener::bind(socket).unwrap())), "the daemon is gone");
+        let closes_at_once = |socket: &Path| {
+            let listener = UnixListener::bind(socket).unwrap();
+            std::thread::spawn(move || drop(listener.accept()));
+        };
+        assert!(!told(closes_at_once), "something is there, and it does not answer");
+    }
 
     #[test]
     fn a_container_is_cut_off_from_the_machine() {

@@ -1,5 +1,6 @@
-//! Ctrl-C while a container runs: the daemon, not this process, is the container's parent, so that it has to be removed before this process goes.
-//! At any other time the signals keep their usual effect.
+//! Ctrl-C while a container runs: the daemon, not this process, is the container's parent, so that
+//! it has to be removed before this process goes. At any other time the signals keep their usual
+//! effect.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

@@ -1,5 +1,6 @@
-//! Where a job runs: the one description of a job, and the choice between the two ways to run it, which give the same bytes.
-//! It owns the environment a job sees and how a failed one is reported; what jobs there are is the pipeline's business.
+//! Where a job runs: the one description of a job, and the choice between the two ways to run it,
+//! which give the same bytes. It owns the environment a job sees and how a failed one is reported;
+//! what jobs there are is the pipeline's business.
 
 mod docker;
 mod interrupt;
@@ -20,7 +21,8 @@ const TAIL_LINES: usize = 30;
 /// Bytes of the log searched for those lines.
 const TAIL_BYTES_MAX: u64 = 64 << 10;
 
-/// One command in an image, without network, on a file system that is read-only but for `/tmp` and the writable mounts.
+/// One command in an image, without network, on a file system that is read-only but for `/tmp` and
+/// the writable mounts.
 #[derive(Debug, Clone)]
 pub(crate) struct Job<'a> {
     /// The root file system.
@@ -69,31 +71,67 @@ pub(crate) enum Choice {
     Sandbox,
 }
 
+/// Why a backend cannot be used.
+#[derive(Debug)]
+enum Unavailable {
+    /// This machine does not have it: a program or a daemon is missing, or what it needs is not
+    /// allowed here.
+    Absent(Error),
+    /// It is here and does not work.
+    Failing(Error),
+}
+
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Absent(error) | Unavailable::Failing(error) => error,
+        }
+    }
+}
+
 /// The chosen backend, after it has been found to work.
 pub(crate) fn select(choice: Choice) -> Result<Box<dyn Backend>> {
+    Ok(find(choice)?)
+}
+
+/// Why this machine does not have a backend; nothing if it has it. One that is here and does not
+/// work is an error.
+pub(crate) fn absence(choice: Choice) -> Result<Option<Error>> {
+    match find(choice) {
+        Ok(_) => Ok(None),
+        Err(Unavailable::Absent(error)) => Ok(Some(error)),
+        Err(Unavailable::Failing(error)) => Err(error),
+    }
+}
+
+fn find(choice: Choice) -> Result<Box<dyn Backend>, Unavailable> {
     match choice {
         Choice::Docker => Ok(Box::new(docker::Docker::connect()?)),
         Choice::Sandbox => Ok(Box::new(sandbox::Sandbox::find()?)),
         Choice::Auto => {
-            let no_docker = match docker::Docker::connect() {
-                Ok(docker) => return Ok(Box::new(docker)),
-                Err(error) => error,
+            let no_docker = match find(Choice::Docker) {
+                Err(unavailable) => unavailable,
+                docker => return docker,
             };
-            match sandbox::Sandbox::find() {
-                Ok(sandbox) => Ok(Box::new(sandbox)),
-                Err(no_sandbox) => Err(Error::new(format!(
-                    "no backend can run build jobs here\n  docker: {}\n  sandbox: {}",
-                    indented(&no_docker),
-                    indented(&no_sandbox)
-                ))
-                .repair("do one of the repairs above")),
-            }
+            let no_sandbox = match find(Choice::Sandbox) {
+                Err(unavailable) => unavailable,
+                sandbox => return sandbox,
+            };
+            let absent = matches!((&no_docker, &no_sandbox), (Unavailable::Absent(_), Unavailable::Absent(_)));
+            let error = Error::new(format!(
+                "no backend can run build jobs here\n  docker: {}\n  sandbox: {}",
+                indented(&no_docker.into()),
+                indented(&no_sandbox.into())
+            ))
+            .repair("do one of the repairs above");
+            Err(if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) })
         }
     }
 }
 
 impl Job<'_> {
-    /// The command line, environment and directory included, that both backends start with nothing else in its environment.
+    /// The command line, environment and directory included, that both backends start with nothing
+    /// else in its environment.
     fn command(&self) -> Vec<String> {
         let epoch = SOURCE_DATE_EPOCH.to_string();
         let fixed = [
@@ -166,7 +204,8 @@ impl Job<'_> {
         Ok(Log(log))
     }
 
-    /// The error of a job that ended with this status, in the shell's way of counting: 128 and the signal for a killed one.
+    /// The error of a job that ended with this status, in the shell's way of counting: 128 and the
+    /// signal for a killed one.
     fn failed(&self, backend: &str, status: i64) -> Error {
         let tail = tail(&self.log).unwrap_or_else(|e| format!("(the log cannot be read: {e})"));
         let tail = tail.lines().map(|line| format!("\n    {line}")).collect::<String>();
@@ -185,7 +224,8 @@ struct Log(File);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // Closing is not enough: a process that another thread is just starting may hold a copy of the handle for a moment.
+        // Closing is not enough: a process that another thread is just starting may hold a copy of
+        // the handle for a moment.
         let _ = self.0.unlock();
     }
 }

@@ -1,17 +1,17 @@
-//! Jobs in namespaces of this Linux machine, with nothing but util-linux: `unshare` makes the namespaces, a short shell prologue the mounts.
-//! It isolates builds from the machine's state, for equal results. It is no defence against a hostile job.
+//! Jobs in namespaces of this Linux machine, with nothing but util-linux: `unshare` makes the
+//! namespaces, a short shell prologue the mounts. It isolates builds from the machine's state, for
+//! equal results. It is no defence against a hostile job.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::{Backend, HOSTNAME, Job, Mount};
+use super::{Backend, HOSTNAME, Job, Mount, Unavailable};
 use crate::error::{Error, Result};
+use crate::native::HOST_PATH;
 
-/// The host's own programs of the prologue; `chroot` is not in every user's PATH.
-const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Head of the prologue. A user namespace may not drop flags that the host's own mount has, hence the three attempts at a read-only bind.
+/// Head of the prologue. A user namespace may not drop flags that the host's own mount has, hence
+/// the three attempts at a read-only bind.
 const FUNCTIONS: &str = r#"set -eu
 umask 022
 trap 'echo "sandbox: setting it up failed, see above" >&2' EXIT
@@ -26,7 +26,8 @@ bind() {
         mount -o remount,bind,ro,nosuid,nodev,noatime "$2"
 }"#;
 
-/// The root: the image below a layer with the mount points it lacks, so that nothing is ever written to the image.
+/// The root: the image below a layer with the mount points it lacks, so that nothing is ever
+/// written to the image.
 const ROOT_MOUNTS: &str = "\
 mount -t overlay -o ro,lowerdir=points:image overlay root
 mount -t proc -o nosuid,nodev,noexec proc root/proc
@@ -49,12 +50,14 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// The sandbox, after every kind of mount it needs has been tried.
-    pub(crate) fn find() -> Result<Self> {
+    pub(super) fn find() -> Result<Self, Unavailable> {
         if !cfg!(target_os = "linux") {
-            return Err(Error::new("the sandbox backend needs Linux").repair("start Docker and use --backend docker"));
+            let error = Error::new("the sandbox backend needs Linux").repair("start Docker and use --backend docker");
+            return Err(Unavailable::Absent(error));
         }
         let sandbox = Self { user_namespace: !rustix::process::geteuid().is_root() };
-        let directory = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
+        let directory = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e));
+        let directory = directory.map_err(Unavailable::Failing)?;
         let output = sandbox.command(&probe_script(directory.path())).stderr(Stdio::piped()).output();
         let refused = |why: String| {
             Error::new(format!("the sandbox backend does not work on this machine: {why}")).repair(
@@ -62,18 +65,26 @@ impl Sandbox {
                  kernel.apparmor_restrict_unprivileged_userns=0); inside a container give it the SYS_ADMIN capability; or use --backend docker",
             )
         };
-        match output {
-            Err(e) => Err(refused(format!("setpriv cannot be started: {e}"))),
-            Ok(output) if !output.status.success() => {
-                Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_string()))
+        let output = match output {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Unavailable::Absent(refused(format!("setpriv cannot be started: {e}"))));
             }
-            Ok(_) => Ok(sandbox),
+            Err(e) => return Err(Unavailable::Failing(refused(format!("setpriv cannot be started: {e}")))),
+            Ok(output) => output,
+        };
+        if output.status.success() {
+            return Ok(sandbox);
         }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        let absent = is_not_to_be_had(&said);
+        let error = refused(said);
+        Err(if absent { Unavailable::Absent(error) } else { Unavailable::Failing(error) })
     }
 
     /// A shell script as the first process of new namespaces.
     fn command(&self, script: &str) -> Command {
-        // setpriv ties unshare's life to this process, unshare ties the job's to its own: killing any of them, even with -9, leaves nothing.
+        // setpriv ties unshare's life to this process, unshare ties the job's to its own: killing
+        // any of them, even with -9, leaves nothing.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--net"]);
         if self.user_namespace {
@@ -106,6 +117,14 @@ impl Backend for Sandbox {
     }
 }
 
+/// Whether the probe failed because this machine lacks a program or a kind of file system, or does
+/// not allow namespaces, and not for a reason of the sandbox's own.
+fn is_not_to_be_had(said: &str) -> bool {
+    ["Operation not permitted", "failed to execute", "not found", "unknown filesystem type"]
+        .iter()
+        .any(|sign| said.contains(sign))
+}
+
 /// The prologue of a job: its root file system, mount by mount, then the change into it.
 fn job_script(job: &Job<'_>) -> String {
     let stage = quote_path(&job.image.mount_point);
@@ -117,7 +136,8 @@ fn job_script(job: &Job<'_>) -> String {
             "mount -t tmpfs -o mode=0755 tmpfs {stage}\ncd {stage}\nmkdir image points root\nmount --rbind {image} image"
         ),
     ];
-    // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh tmpfs.
+    // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh
+    // tmpfs.
     let in_tmp = |mount: &&&Mount| mount.target.starts_with("/tmp");
     let outermost: Vec<_> = mounts
         .iter()
@@ -152,7 +172,8 @@ fn probe_script(directory: &Path) -> String {
     )
 }
 
-/// In a user namespace the file is not writable, so the system call is tried first; not every machine has the program for it.
+/// In a user namespace the file is not writable, so the system call is tried first; not every
+/// machine has the program for it.
 fn set_hostname() -> String {
     format!("hostname {HOSTNAME} 2>/dev/null || echo {HOSTNAME} > /proc/sys/kernel/hostname")
 }
@@ -193,6 +214,21 @@ mod tests {
             let script = format!("printf %s {}", quote(word));
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn a_machine_without_namespaces_is_told_from_a_sandbox_that_fails() {
+        for said in [
+            "unshare: unshare failed: Operation not permitted",
+            "setpriv: failed to execute unshare: No such file or directory",
+            "mount: a: unknown filesystem type 'overlay'.",
+            "/bin/sh: 1: mount: not found",
+        ] {
+            assert!(is_not_to_be_had(said), "{said}");
+        }
+        for said in ["mount: wrong fs type, bad option, bad superblock on overlay", "/bin/sh: Syntax error", ""] {
+            assert!(!is_not_to_be_had(said), "{said}");
         }
     }
 

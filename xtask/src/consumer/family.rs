@@ -1,4 +1,5 @@
-//! Which crates belong to Wasmer's family, and whether `pglite-oxide-runtime` pins each exactly. Pure functions over the tree and the packaged manifest.
+//! Which crates belong to Wasmer's family, and whether `pglite-oxide-runtime` pins each exactly.
+//! Pure functions over the tree and the packaged manifest.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ const OWNER: &str = "wasmerio";
 /// Beginnings of its crates' names, for those that name no repository.
 const NAMES: &[&str] = &["wasmer", "virtual-fs", "virtual-mio", "virtual-net", "webc", "wai-"];
 
-/// Crates of the family that are not pinned to the version in the tree, one line each. `pins` are the requirements of `pglite-oxide-runtime` by crate.
+/// Crates of the family that are not pinned to the version in the tree, one line each. `pins` are
+/// the requirements of `pglite-oxide-runtime` by crate.
 pub(super) fn unpinned(nodes: &[Node], pins: &BTreeMap<String, String>) -> Vec<String> {
     let mut lines = Vec::new();
     for node in nodes.iter().filter(|node| belongs(node)) {

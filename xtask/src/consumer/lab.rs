@@ -1,5 +1,7 @@
-//! The directory in which a user's program is put together: a directory source with every crate it needs, the program, and Cargo's target directory, all kept
-//! so that a second run is quick. It owns those directories and runs Cargo in them; what is looked for in the results is not its business.
+//! The directory in which a user's program is put together: a directory source with every crate it
+//! needs, the program, and Cargo's target directory, all kept so that a second run is quick. It
+//! owns those directories and runs Cargo in them; what is looked for in the results is not its
+//! business.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -78,20 +80,9 @@ impl<'a> Lab<'a> {
     /// The program's crates for every target.
     pub(super) fn tree(&self, resolution: &Resolution) -> Result<String> {
         self.prepare_program(resolution)?;
-        let arguments = [
-            "tree",
-            "--offline",
-            "--locked",
-            "--target",
-            "all",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--format",
-            tree::FORMAT,
-        ];
-        release::run_cargo(Command::new("cargo").args(arguments).current_dir(self.program()))
+        let mut cargo = Command::new("cargo");
+        cargo.args(["tree", "--locked"]).args(tree::ARGUMENTS).current_dir(self.program());
+        release::run_cargo(&mut cargo)
     }
 
     /// What `pglite-oxide-runtime` demands of its dependencies, by crate.
@@ -123,7 +114,8 @@ impl<'a> Lab<'a> {
         Ok(target.join("release").join(PROGRAM))
     }
 
-    /// Removes what was compiled from other crates of ours: Cargo takes a crate of one version for the same crate for ever, and these change without one.
+    /// Removes what was compiled from other crates of ours: Cargo takes a crate of one version for
+    /// the same crate for ever, and these change without one.
     fn clean(&self, target: &Path) -> Result<()> {
         let stamp = target.join("crates.txt");
         let crates: String =
@@ -146,7 +138,8 @@ impl<'a> Lab<'a> {
         Ok(self.directory.join(format!("built-{}", self.key(resolution)?)).exists())
     }
 
-    /// Runs the program in an empty directory with an empty environment, and returns what it printed.
+    /// Runs the program in an empty directory with an empty environment, and returns what it
+    /// printed.
     pub(super) fn run(&self, program: &Path) -> Result<String> {
         let empty = self.scratch()?;
         let output = Command::new(program)
@@ -185,7 +178,8 @@ impl<'a> Lab<'a> {
             .map_err(|e| Error::io("create a directory in", &self.directory, e))
     }
 
-    /// Puts a crate of ours into the source, unless it is there: new times would make Cargo build it again.
+    /// Puts a crate of ours into the source, unless it is there: new times would make Cargo build
+    /// it again.
     fn unpack(&self, package: &Package) -> Result<()> {
         const CHECKSUMS: &str = ".cargo-checksum.json";
         let place = self.unpacked(package);
@@ -246,7 +240,8 @@ impl<'a> Lab<'a> {
         .collect();
         make(&program.join(".cargo"))?;
         write(&program.join(".cargo/config.toml"), &config.to_string())?;
-        // Our own crates come into the lock from the directory; everything else must stay as it was resolved.
+        // Our own crates come into the lock from the directory; everything else must stay as it was
+        // resolved.
         release::run_cargo(Command::new("cargo").args(["update", "--workspace", "--offline"]).current_dir(&program))?;
         let used = Resolution::read(&program.join("Cargo.lock"))?;
         let differences = resolution.differences(&used);
@@ -311,7 +306,8 @@ impl<'a> Lab<'a> {
         Ok(resolution)
     }
 
-    /// Names what a build is made from, payloads aside: a payload does not decide whether something builds.
+    /// Names what a build is made from, payloads aside: a payload does not decide whether something
+    /// builds.
     fn key(&self, resolution: &Resolution) -> Result<Fingerprint> {
         let mut hasher = Hasher::new("consumer build");
         for package in self.packages {
@@ -332,9 +328,15 @@ fn manifest(version: &str) -> toml::Table {
         ("publish", false.into()),
     ]);
     let dependencies = table([("pglite-oxide", format!("={version}").into())]);
+    // What is shown is that it builds and runs, not how fast it is: unoptimized, but for what reads
+    // the payload.
+    let level = |level: i64| table([("opt-level", level.into())]);
+    let mut release = toml::Table::from_iter([("opt-level".to_owned(), 0.into())]);
+    release.insert("package".into(), table([("sha2", level(3)), ("zstd-sys", level(3))]));
+    let profile = table([("release", toml::Value::Table(release))]);
     // A workspace of its own, wherever the directory is.
     let workspace = toml::Value::Table(toml::Table::new());
-    [("package", package), ("dependencies", dependencies), ("workspace", workspace)]
+    [("package", package), ("dependencies", dependencies), ("profile", profile), ("workspace", workspace)]
         .into_iter()
         .map(|(k, v)| (k.to_owned(), v))
         .collect()

@@ -1,16 +1,19 @@
-//! What a user gets: a program outside the workspace that knows only the crates of a release builds, runs, and carries nothing it should not. It owns these
-//! checks and their directory in the cache; how the crates are made is `release`'s.
+//! What a user gets: a program outside the workspace that knows only the crates of a release
+//! builds, runs, and carries nothing it should not. It owns these checks and their directory in the
+//! cache; how the crates are made is `release`'s.
 
 mod family;
 mod lab;
 mod resolution;
-mod tree;
+pub(crate) mod tree;
 
+use crate::dependencies::Policy;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
 use crate::release::{self, StageOptions};
+use crate::test::Outcome;
 
 use lab::{Lab, Resolved};
 use resolution::Resolution;
@@ -18,7 +21,8 @@ use resolution::Resolution;
 /// What the program prints.
 const EXPECTED: &str = "one: 1\ndistance: 5.196152422706632\nerror: 22012\nafter it: 2\n";
 
-/// Stages a release and builds and runs the program with it: the versions of Cargo.lock, a directory as the only source, no network.
+/// Stages a release and builds and runs the program with it: the versions of Cargo.lock, a
+/// directory as the only source, no network.
 pub(crate) fn check(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
     let lock = RunLock::acquire(&paths.cache, "consumer check", |message| progress.say(message))?;
@@ -26,7 +30,7 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     let release = release::stage(paths, &StageOptions::default(), &lock)?;
     let lab = Lab::open(paths, &release.packages, &lock)?;
     let locked = lab.locked()?;
-    audit(&lab, &locked)?;
+    audit(&lab, &locked, &Policy::read(paths)?)?;
     progress.say(&format!("consumer: building a program with {} crates", locked.crates()));
     let program = lab.build(&locked)?;
     let printed = lab.run(&program)?;
@@ -39,9 +43,10 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Builds the program with the newest versions that Cargo finds, as it does for someone who has no Cargo.lock. Needs no payload, and is skipped, loudly, where
-/// the registry cannot be reached.
-pub(crate) fn fresh_resolution(paths: &Paths) -> Result<()> {
+/// Builds the program with the newest versions that Cargo finds, as it does for someone who has no
+/// Cargo.lock. Needs no payload. Where the registry cannot be reached it is skipped: nothing then
+/// says that a newcomer can build this.
+pub(crate) fn fresh_resolution(paths: &Paths) -> Result<Outcome> {
     let progress = Progress::stderr();
     let lock = RunLock::acquire(&paths.cache, "fresh resolution", |message| progress.say(message))?;
     let scratch = tempfile::tempdir().map_err(|e| Error::new("cannot create a temporary directory").cause(e))?;
@@ -50,38 +55,27 @@ pub(crate) fn fresh_resolution(paths: &Paths) -> Result<()> {
     let fresh = match lab.fresh()? {
         Resolved::Resolution(fresh) => fresh,
         Resolved::Unreachable(complaint) => {
-            progress.say("fresh resolution: SKIPPED, THE REGISTRY CANNOT BE REACHED. Nothing says that a newcomer can build this.");
-            progress.say(&complaint);
-            return Ok(());
+            return Ok(Outcome::Skipped(format!("the registry cannot be reached: {complaint}")));
         }
     };
-    audit(&lab, &fresh)?;
+    audit(&lab, &fresh, &Policy::read(paths)?)?;
     for line in lab.locked()?.differences(&fresh) {
         progress.say(&format!("fresh resolution: {line}"));
     }
     if lab.was_built(&fresh)? {
         progress.say(&format!("fresh resolution: these {} crates were built before; nothing to do", fresh.crates()));
-        return Ok(());
+        return Ok(Outcome::Passed);
     }
     progress.say(&format!("fresh resolution: building a program with {} crates", fresh.crates()));
     lab.build(&fresh)?;
     progress.say("fresh resolution: it builds");
-    Ok(())
+    Ok(Outcome::Passed)
 }
 
 /// What can be said of a resolution without building it.
-fn audit(lab: &Lab<'_>, resolution: &Resolution) -> Result<()> {
+fn audit(lab: &Lab<'_>, resolution: &Resolution, policy: &Policy) -> Result<()> {
     let crates = tree::parse(&lab.tree(resolution)?)?;
-    let strangers = tree::denied(&crates);
-    if !strangers.is_empty() {
-        return Err(Error::new(format!(
-            "a user's program would carry what it must not:\n  {}",
-            strangers.join("\n  ")
-        ))
-        .repair(
-            "turn off the feature that brings it: `cargo tree -p pglite-oxide --target all -i CRATE` shows the way",
-        ));
-    }
+    policy.check(&crates)?;
     let unpinned = family::unpinned(&crates, &lab.pins()?);
     if !unpinned.is_empty() {
         return Err(Error::new(format!(

@@ -1,4 +1,5 @@
-//! A resolution: which versions Cargo chose, read from a `Cargo.lock`. It compares and names them; it runs nothing.
+//! A resolution: which versions Cargo chose, read from a `Cargo.lock`. It compares and names them;
+//! it runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -83,7 +84,8 @@ impl Resolution {
 
 /// Whether Cargo failed because it could not reach the registry, from what it said.
 pub(super) fn is_unreachable(complaint: &str) -> bool {
-    // What Cargo's HTTP library says of names, connections and time, and what Cargo says of itself when it is kept offline.
+    // What Cargo's HTTP library says of names, connections and time, and what Cargo says of itself
+    // when it is kept offline.
     let signs = [
         "Could not resolve host",
         "Couldn't resolve host",

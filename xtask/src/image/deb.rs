@@ -1,5 +1,6 @@
-//! One Debian package: its content, checked against the lock, written into a tree. It runs no maintainer script and keeps no package database.
-//! Which packages there are, and in which order they come, is not its business.
+//! One Debian package: its content, checked against the lock, written into a tree. It runs no
+//! maintainer script and keeps no package database. Which packages there are, and in which order
+//! they come, is not its business.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -11,15 +12,18 @@ use super::Package;
 use super::tree::{TreeWriter, hash_reader};
 use crate::error::{Context, Error, Result};
 
-/// Directories whose content no build step reads: half of the entries of a package set. Licences stay, see [`is_kept`].
+/// Directories whose content no build step reads: half of the entries of a package set. Licences
+/// stay, see [`is_kept`].
 pub(super) const OMITTED: [&str; 6] =
     ["usr/share/bug", "usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man"];
 
-/// Bytes handed from the decompressing thread to the writing one at a time, and how many of those may wait.
+/// Bytes handed from the decompressing thread to the writing one at a time, and how many of those
+/// may wait.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_WAITING: usize = 16;
 
-/// Writes the content of a package into the tree, after its file has been found to have the locked hash.
+/// Writes the content of a package into the tree, after its file has been found to have the locked
+/// hash.
 pub(super) fn unpack(package: &Package, tree: &mut TreeWriter) -> Result<()> {
     let mut file = open_verified(package)?;
     file.rewind().map_err(|e| Error::io("rewind", &package.path, e))?;
@@ -104,7 +108,8 @@ fn write_entries<R: Read>(decompressor: impl FnOnce() -> R + Send, tree: &mut Tr
         for entry in archive.entries().context(|| "cannot read its data.tar".into())? {
             write_entry(&mut entry.context(|| "cannot read its data.tar".into())?, tree)?;
         }
-        // What follows the last entry is read too, so that the compressed stream's own checksum is looked at.
+        // What follows the last entry is read too, so that the compressed stream's own checksum is
+        // looked at.
         io::copy(&mut archive.into_inner(), &mut io::sink())
             .context(|| "cannot read the end of its data.tar".into())?;
         Ok(())
@@ -131,7 +136,8 @@ fn write_entry<R: Read>(entry: &mut tar::Entry<'_, R>, tree: &mut TreeWriter) ->
     }
 }
 
-/// Whether an entry goes into the image. Of documentation only the copyright files stay, and the links that lead to one.
+/// Whether an entry goes into the image. Of documentation only the copyright files stay, and the
+/// links that lead to one.
 fn is_kept(path: &Path, kind: tar::EntryType) -> bool {
     let path = path.strip_prefix(".").unwrap_or(path);
     let Some(inside) = OMITTED.iter().find_map(|directory| path.strip_prefix(directory).ok().map(|p| (*directory, p)))

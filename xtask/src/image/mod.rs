@@ -1,5 +1,6 @@
-//! The build image: a root file system that is a pure function of the lock. It owns where an image is, what makes it valid and its digest.
-//! Fetching packages comes before it, running jobs in it after it.
+//! The build image: a root file system that is a pure function of the lock. It owns where an image
+//! is, what makes it valid and its digest. Fetching packages comes before it, running jobs in it
+//! after it.
 
 mod deb;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{Context, Error, Result};
 pub(crate) use tree::{scan, write_tar};
 
-/// The one time everything made by the pipeline carries: 2026-01-01 00:00:00 UTC, in seconds since 1970.
+/// The one time everything made by the pipeline carries: 2026-01-01 00:00:00 UTC, in seconds since
+/// 1970.
 pub(crate) const SOURCE_DATE_EPOCH: u64 = 1_767_225_600;
 
 /// Raised when the same inputs begin to give another tree.
@@ -29,7 +31,8 @@ const UNFINISHED: &str = ".unfinished-";
 /// What an image is made of, in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
-    /// Packages in the order of the lock. `base-files`, which brings the merged-/usr links, is moved to the front.
+    /// Packages in the order of the lock. `base-files`, which brings the merged-/usr links, is
+    /// moved to the front.
     pub(crate) packages: Vec<Package>,
     /// Symbolic links that maintainer scripts would have made.
     pub(crate) links: Vec<Link>,
@@ -92,7 +95,8 @@ pub(crate) enum Event<'a> {
     Hash,
 }
 
-/// The verified image of the spec: the one below `images` if it is intact, a new one otherwise. Another process that builds is waited for.
+/// The verified image of the spec: the one below `images` if it is intact, a new one otherwise.
+/// Another process that builds is waited for.
 pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>)) -> Result<Image> {
     fs::create_dir_all(images).map_err(|e| Error::io("make the directory", images, e))?;
     let images = &absolute(images)?;
@@ -210,7 +214,8 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
     Ok(())
 }
 
-/// A link or file of ours never hides what a package ships: an update of the package may have made it needless, or wrong.
+/// A link or file of ours never hides what a package ships: an update of the package may have made
+/// it needless, or wrong.
 fn expect_free(tree: &mut tree::TreeWriter, path: &str) -> Result<()> {
     if tree.holds(Path::new(path))? {
         return Err(Error::new(format!("a package of the image ships {path}, which the image's recipe adds too"))

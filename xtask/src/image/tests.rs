@@ -1,3 +1,5 @@
+//! Images built from small packages: what is written, what is refused, what is verified.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! A root file system as a directory: written so that nothing leaves its root, listed and hashed so that equal trees have equal digests.
-//! It owns paths, modes, times and the canonical listing; it knows nothing of packages, nor of who mounts the tree.
+//! A root file system as a directory: written so that nothing leaves its root, listed and hashed so
+//! that equal trees have equal digests. It owns paths, modes, times and the canonical listing; it
+//! knows nothing of packages, nor of who mounts the tree.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -18,11 +19,12 @@ use crate::error::{Context, Error, Result};
 
 /// Symbolic links followed for one path before it counts as a loop: Linux's own limit.
 const LINKS_MAX: usize = 40;
-/// What of a mode is kept. Set-user-id programs have no work in a build and no place in a user's cache directory.
+/// What of a mode is kept. Set-user-id programs have no work in a build and no place in a user's
+/// cache directory.
 const MODE_MASK: u32 = 0o1777;
 
-/// Writes a tree. Paths are relative to the root; symbolic links met on the way are followed as a process inside the root would follow them,
-/// and a path that would leave the root is an error.
+/// Writes a tree. Paths are relative to the root; symbolic links met on the way are followed as a
+/// process inside the root would follow them, and a path that would leave the root is an error.
 #[derive(Debug)]
 pub(crate) struct TreeWriter {
     root: PathBuf,
@@ -32,7 +34,8 @@ pub(crate) struct TreeWriter {
 }
 
 impl TreeWriter {
-    /// A writer below `root`, an existing directory. Everything it writes carries the one modification time.
+    /// A writer below `root`, an existing directory. Everything it writes carries the one
+    /// modification time.
     pub(crate) fn new(root: &Path, mtime_s: u64) -> Self {
         let seconds = i64::try_from(mtime_s).unwrap_or(i64::MAX);
         Self { root: root.to_path_buf(), mtime: FileTime::from_unix_time(seconds, 0), directories: BTreeMap::new() }
@@ -58,7 +61,8 @@ impl TreeWriter {
             .map_err(|e| Error::io("set the time of", &place, e))
     }
 
-    /// Makes a symbolic link. Its target is not looked at: links may point to what comes later, or dangle.
+    /// Makes a symbolic link. Its target is not looked at: links may point to what comes later, or
+    /// dangle.
     pub(crate) fn symlink(&mut self, path: &Path, target: &Path) -> Result<()> {
         let place = self.vacate(path)?;
         symlink(target, &place).map_err(|e| Error::io("make the symbolic link", &place, e))?;
@@ -231,7 +235,8 @@ pub(crate) fn scan(root: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The canonical listing of a tree: one line per entry with path, kind, mode, size, content hash or link target. Its hash is the tree's digest.
+/// The canonical listing of a tree: one line per entry with path, kind, mode, size, content hash or
+/// link target. Its hash is the tree's digest.
 pub(crate) fn listing(root: &Path, entries: &[Entry]) -> Result<String> {
     let hashes = content_hashes(root, entries)?;
     let mut text = String::new();

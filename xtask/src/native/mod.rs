@@ -1,5 +1,6 @@
-//! The native PostgreSQL that ours is compared with: Debian's packages of the lock, unpacked to a root file system in the cache. It owns fetching and
-//! unpacking; running it is `server`'s. No step of the build knows it.
+//! The native PostgreSQL that ours is compared with: Debian's packages of the lock, unpacked to a
+//! root file system in the cache. It owns fetching and unpacking; running it is `server`'s. No step
+//! of the build knows it.
 
 mod server;
 #[cfg(test)]
@@ -11,10 +12,11 @@ use crate::paths::Paths;
 use crate::sources::recipe::{Recipe, Root};
 use crate::sources::{Lock, Role, fetch};
 
-pub(crate) use server::{Native, Options};
+pub(crate) use server::{HOST_PATH, Native, Options};
 
 impl Native {
-    /// Fetches and unpacks what is missing, verifies the rest. `mirrors` are the values of `--debian-mirror`.
+    /// Fetches and unpacks what is missing, verifies the rest. `mirrors` are the values of
+    /// `--debian-mirror`.
     pub(crate) fn prepare(paths: &Paths, mirrors: &[String]) -> Result<Self> {
         let lock = Lock::read(&paths.lock())?;
         let recipe = Recipe::read(&paths.root, Root::Native)?;

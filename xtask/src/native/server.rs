@@ -1,7 +1,10 @@
-//! Running a native PostgreSQL from a root file system: its programs, a data directory, a server. It owns how a program gets into that root and that nothing
-//! of it outlives the caller. It needs no Docker; root changes to an ordinary user, since PostgreSQL refuses root, anybody else enters user namespaces.
+//! Running a native PostgreSQL from a root file system: its programs, a data directory, a server.
+//! It owns how a program gets into that root and that nothing of it outlives the caller. It needs
+//! no Docker; root changes to an ordinary user, since PostgreSQL refuses root, anybody else enters
+//! user namespaces.
 //!
-//! The benchmark program includes this file too: it uses nothing of the pipeline but the error type.
+//! The benchmark program includes this file too: it uses nothing of the pipeline but the error
+//! type.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,19 +18,22 @@ use crate::error::{Error, Result};
 
 /// Programs of the server package, inside the root.
 const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
-/// The user PostgreSQL runs as: for root a number of its own, for anybody else what their own number looks like in there. The root file system's
-/// `/etc/passwd` names it, since initdb asks.
+/// The user PostgreSQL runs as: for root a number of its own, for anybody else what their own
+/// number looks like in there. The root file system's `/etc/passwd` names it, since initdb asks.
 const USER: u32 = 999;
 /// Where a program sees the caller's directory. Every image has this directory, empty.
 const WORK: &str = "/pgl";
 /// The port names the socket; unless a setting says so, there is no TCP.
 const PORT: u16 = 5432;
-/// A server that is not ready, or not gone, after this time has a problem that waiting does not solve.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The host's own programs that enter the root.
-const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// A server that is not ready, or not gone, after this time has a problem that waiting does not
+/// solve.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// `PATH` of the host's own programs that enter a root file system; `chroot` is not in every user's
+/// own.
+pub(crate) const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Mounts, in a mount namespace of its own: $1 is the root, $2 the caller's directory. What follows them is the command.
+/// Mounts, in a mount namespace of its own: $1 is the root, $2 the caller's directory. What follows
+/// them is the command.
 const MOUNTS: &str = r#"set -eu
 root=$1 work=$2
 shift 2
@@ -58,7 +64,8 @@ pub(crate) struct Cluster {
     directory: tempfile::TempDir,
 }
 
-/// A running server. Dropping it stops it; if this process is killed, the server shuts down by itself.
+/// A running server. Dropping it stops it; if this process is killed, the server shuts down by
+/// itself.
 #[derive(Debug)]
 pub(crate) struct Server<'a> {
     cluster: &'a Cluster,
@@ -72,7 +79,8 @@ impl Native {
         Self { rootfs: rootfs.to_path_buf() }
     }
 
-    /// A program like `psql`. It sees `work` as `/pgl`, and of the host nothing else. It dies with the thread that starts it.
+    /// A program like `psql`. It sees `work` as `/pgl`, and of the host nothing else. It dies with
+    /// the thread that starts it.
     pub(crate) fn command(&self, work: &Path, program: &str) -> Command {
         self.enter(work, program, "KILL")
     }
@@ -90,7 +98,8 @@ impl Native {
         Ok(directory)
     }
 
-    /// Makes a data directory with `initdb`: UTF-8 and the builtin provider's C.UTF-8, like ours. Without `sync` it does not wait for the disk.
+    /// Makes a data directory with `initdb`: UTF-8 and the builtin provider's C.UTF-8, like ours.
+    /// Without `sync` it does not wait for the disk.
     pub(crate) fn initdb(&self, sync: bool) -> Result<Cluster> {
         let directory = self.work_directory()?;
         let mut initdb = self.command(directory.path(), "initdb");
@@ -107,7 +116,8 @@ impl Native {
     fn enter(&self, work: &Path, program: &str, signal: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
-        // Every line of these ends in `exec`: the process keeps its number, so that the caller's child is the program itself.
+        // Every line of these ends in `exec`: the process keeps its number, so that the caller's
+        // child is the program itself.
         let user = if is_root() {
             format!(
                 "exec chroot \"$root\" setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig {signal} -- \"$@\""
@@ -132,7 +142,8 @@ impl Cluster {
         let log_path = self.directory.path().join("log");
         let log = File::create(&log_path).map_err(|e| Error::io("create", &log_path, e))?;
         let errors = log.try_clone().map_err(|e| Error::io("open once more", &log_path, e))?;
-        // Fast shutdown: nothing is left behind if the caller is killed, System V shared memory included.
+        // Fast shutdown: nothing is left behind if the caller is killed, System V shared memory
+        // included.
         let mut postgres = self.native.enter(self.directory.path(), "postgres", "INT");
         let port = options.port.unwrap_or(PORT);
         postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &port.to_string()]);
@@ -181,10 +192,10 @@ impl Server<'_> {
             if text.lines().nth(7).is_some_and(|line| line.trim_end() == "ready") {
                 return Ok(());
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > TIMEOUT {
                 let said = fs::read_to_string(log).unwrap_or_default();
                 return Err(
-                    Error::new(format!("the native server was not ready after {} s", PATIENCE.as_secs())).cause(said)
+                    Error::new(format!("the native server was not ready after {} s", TIMEOUT.as_secs())).cause(said)
                 );
             }
             std::thread::sleep(Duration::from_micros(500));
@@ -199,7 +210,7 @@ impl Server<'_> {
         signal(&self.child, Signal::INT);
         let start = Instant::now();
         while self.child.try_wait().map_err(failed)?.is_none() {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > TIMEOUT {
                 signal(&self.child, Signal::KILL);
                 self.child.wait().map_err(failed)?;
                 return Err(Error::new("the native server did not shut down and was killed"));
@@ -233,7 +244,8 @@ pub(crate) fn run(command: &mut Command, name: &str) -> Result<Output> {
 }
 
 fn signal(child: &Child, signal: Signal) {
-    // The child has not been waited for: the number is still its own. One that is gone needs no signal.
+    // The child has not been waited for: the number is still its own. One that is gone needs no
+    // signal.
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }

@@ -1,4 +1,5 @@
-//! A native server that starts, answers and goes. Needs the native PostgreSQL in the cache (`cargo xtask perf query --quick` puts it there) and says so where it is not.
+//! A native server that starts, answers and stops. The tests need the native PostgreSQL in the
+//! cache; the check `native PostgreSQL` puts it there and runs them.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +8,9 @@ use super::server::run;
 use super::*;
 
 #[test]
+#[ignore = "needs the native PostgreSQL: `cargo xtask test native`"]
 fn a_server_starts_answers_and_leaves_nothing() {
-    let Some(native) = in_the_cache() else {
-        eprintln!("skipped: the native PostgreSQL is not in the cache");
-        return;
-    };
+    let native = in_the_cache();
     let cluster = native.initdb(false).unwrap();
     let server = cluster.start(&Options { settings: &[("fsync", "off")], port: None }).unwrap();
     let directory = server.socket_directory().to_path_buf();
@@ -33,22 +32,20 @@ fn a_server_starts_answers_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs the native PostgreSQL: `cargo xtask test native`"]
 fn a_server_that_cannot_start_says_why() {
-    let Some(native) = in_the_cache() else {
-        eprintln!("skipped: the native PostgreSQL is not in the cache");
-        return;
-    };
+    let native = in_the_cache();
     let cluster = native.initdb(false).unwrap();
     let error =
         cluster.start(&Options { settings: &[("shared_buffers", "none")], port: None }).unwrap_err().to_string();
     assert!(error.contains("ended while it started") && error.contains("invalid value for parameter"), "{error}");
 }
 
-/// The native PostgreSQL of this checkout's lock, if it was unpacked before.
-fn in_the_cache() -> Option<Native> {
-    let paths = Paths::find().ok()?;
-    let lock = Lock::read(&paths.lock()).ok()?;
-    let recipe = Recipe::read(&paths.root, Root::Native).ok()?;
-    let image = image::open(&recipe.spec(&lock, &paths.downloads()), &paths.images()).ok()?;
-    Some(Native::at(&image.rootfs))
+/// The native PostgreSQL of this checkout's lock, unpacked before.
+fn in_the_cache() -> Native {
+    let paths = Paths::find().unwrap();
+    let lock = Lock::read(&paths.lock()).unwrap();
+    let recipe = Recipe::read(&paths.root, Root::Native).unwrap();
+    let image = image::open(&recipe.spec(&lock, &paths.downloads()), &paths.images()).unwrap();
+    Native::at(&image.rootfs)
 }

@@ -1,4 +1,5 @@
-//! What a directory holds, as data: every file with size, hash and executable bit, every link, every directory. It reads and compares; it changes nothing.
+//! What a directory holds, as data: every file with size, hash and executable bit, every link,
+//! every directory. It reads and compares; it changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,10 +9,11 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::{Fingerprint, children, is_executable, not_a_file};
+use super::fingerprint::{Fingerprint, Hasher, children, is_executable, not_a_file};
 use crate::error::{Error, Result};
 
-/// Threads that hash. Hashing is bound by the processor, and two is what the smallest supported machine has.
+/// Threads that hash. Hashing is bound by the processor, and two is what the smallest supported
+/// machine has.
 const THREADS: usize = 2;
 
 /// Everything below a directory, by path relative to it with `/` between names.
@@ -51,7 +53,34 @@ impl Contents {
         Ok(contents)
     }
 
-    /// The first difference between this and what a directory holds now. Contents are read only if names, sizes and modes agree.
+    /// Hash of everything, or of the file or directory at a relative path: names below it,
+    /// contents, the executable bit, link targets. `None` where nothing has that path.
+    pub(crate) fn digest(&self, part: Option<&str>) -> Option<Fingerprint> {
+        let below = |name: &str| match part {
+            None => Some(name.to_owned()),
+            Some(part) if name == part => Some(String::new()),
+            Some(part) => Some(name.strip_prefix(part)?.strip_prefix('/')?.to_owned()),
+        };
+        let mut hasher = Hasher::new("output");
+        let mut found = part.is_none();
+        for (name, file) in self.files.iter().filter_map(|(name, file)| Some((below(name)?, file))) {
+            hasher.fingerprint(&name, &file.sha256);
+            hasher.number("executable", file.executable.into());
+            found = true;
+        }
+        for (name, target) in self.links.iter().filter_map(|(name, target)| Some((below(name)?, target))) {
+            hasher.text(&name, target);
+            found = true;
+        }
+        for name in self.directories.iter().filter_map(|name| below(name)) {
+            hasher.bytes(&name, &[]);
+            found = true;
+        }
+        found.then(|| hasher.finish())
+    }
+
+    /// The first difference between this and what a directory holds now. Contents are read only if
+    /// names, sizes and modes agree.
     pub(crate) fn difference(&self, root: &Path) -> Result<Option<String>> {
         if !root.is_dir() {
             return Ok(Some(format!("the directory {} is missing", root.display())));
@@ -160,4 +189,42 @@ fn first_difference<T: PartialEq>(
         }
     }
     found.keys().find(|name| !expected.contains_key(*name)).map(|name| format!("the {kind} {name} should not be there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn contents(files: &[(&str, &str)]) -> Contents {
+        let root = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        Contents::read_and_sync(root.path()).unwrap()
+    }
+
+    #[test]
+    fn a_part_is_what_lies_below_its_path_and_nothing_else() {
+        let all = contents(&[("a", "1"), ("sub/b", "2"), ("sub/deep/c", "3"), ("subway", "4")]);
+        let elsewhere = contents(&[("a", "9"), ("sub/b", "2"), ("sub/deep/c", "3")]);
+        assert_eq!(all.digest(Some("sub")), elsewhere.digest(Some("sub")), "what lies beside it does not count");
+        assert_ne!(all.digest(None), elsewhere.digest(None));
+        assert_ne!(all.digest(Some("a")), elsewhere.digest(Some("a")));
+        assert_eq!(
+            all.digest(Some("sub/deep/c")),
+            contents(&[("x", "3")]).digest(Some("x")),
+            "its name does not count"
+        );
+        assert_eq!(all.digest(Some("su")), None);
+        assert_eq!(all.digest(Some("sub/")), None);
+        let renamed = contents(&[("sub/d", "2"), ("sub/deep/c", "3")]);
+        let emptied = contents(&[("sub/b", "2"), ("sub/deep/other", "")]);
+        for other in [&renamed, &emptied] {
+            assert_ne!(all.digest(Some("sub")), other.digest(Some("sub")));
+        }
+    }
 }

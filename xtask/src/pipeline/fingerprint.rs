@@ -1,5 +1,6 @@
-//! Hashing of named, typed inputs. A fingerprint changes exactly when a name, a kind or a content changes, and never with a time, an owner or the place of the
-//! checkout. It does not decide what the inputs of a step are.
+//! Hashing of named, typed inputs. A fingerprint changes exactly when a name, a kind or a content
+//! changes, and never with a time, an owner or the place of the checkout. It does not decide what
+//! the inputs of a step are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -90,7 +92,8 @@ impl TryFrom<String> for Fingerprint {
     }
 }
 
-/// Canonical hashing: every value goes in with its kind, its name and its length, so that no two different sequences give the same bytes.
+/// Canonical hashing: every value goes in with its kind, its name and its length, so that no two
+/// different sequences give the same bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Hasher(Sha256);
 
@@ -106,6 +109,7 @@ enum Kind {
     ExecutableFile = 6,
     Link = 7,
     Directory = 8,
+    Tokens = 9,
 }
 
 impl Hasher {
@@ -144,6 +148,52 @@ impl Hasher {
         }
     }
 
+    /// Like [`Self::entry`], with the tokens of Rust sources in the place of their bytes.
+    fn rust_entry(&mut self, path: &Path, name: &str) -> Result<()> {
+        if path.is_dir() && !path.is_symlink() {
+            self.value(Kind::Directory, name, &[]);
+            return children(path)?
+                .into_iter()
+                .try_for_each(|(child, path)| self.rust_entry(&path, &format!("{name}/{child}")));
+        }
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+            // A source that is no Rust is for the compiler to complain about.
+            if let Ok(tokens) = TokenStream::from_str(&text) {
+                self.value(Kind::Tokens, name, &[]);
+                self.tokens(tokens);
+                return Ok(());
+            }
+        }
+        self.entry(path, name)
+    }
+
+    /// Every token but those of documentation.
+    fn tokens(&mut self, tokens: TokenStream) {
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Punct(hash) if hash.as_char() == '#' => {
+                    let inner = tokens.next_if(|next| matches!(next, TokenTree::Punct(p) if p.as_char() == '!'));
+                    if tokens.next_if(is_documentation).is_none() {
+                        self.text("punct", if inner.is_some() { "#!" } else { "#" });
+                    }
+                }
+                TokenTree::Group(group) => {
+                    self.text("open", &format!("{:?}", group.delimiter()));
+                    self.tokens(group.stream());
+                    self.text("close", "");
+                }
+                TokenTree::Ident(ident) => self.text("ident", &ident.to_string()),
+                TokenTree::Literal(literal) => self.text("literal", &literal.to_string()),
+                TokenTree::Punct(punct) => {
+                    let joint = if punct.spacing() == Spacing::Joint { "joint" } else { "punct" };
+                    self.text(joint, &punct.as_char().to_string());
+                }
+            }
+        }
+    }
+
     /// One file, link or directory with all below it, under the given relative path.
     fn entry(&mut self, path: &Path, name: &str) -> Result<()> {
         let metadata = path.symlink_metadata().map_err(|e| Error::io("read", path, e))?;
@@ -166,9 +216,21 @@ impl Hasher {
     }
 }
 
+/// Whether a token is the group of an attribute `#[doc …]`, which is what comments of documentation
+/// are to the compiler.
+fn is_documentation(token: &TokenTree) -> bool {
+    let TokenTree::Group(group) = token else { return false };
+    let first = group.stream().into_iter().next();
+    group.delimiter() == Delimiter::Bracket && matches!(first, Some(TokenTree::Ident(name)) if name == "doc")
+}
+
 /// The named inputs of a step. Their order does not matter; two of one name are an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Inputs(BTreeMap<String, Fingerprint>);
+pub(crate) struct Inputs {
+    digests: BTreeMap<String, Fingerprint>,
+    /// Whether one of them is a file, which may change while the step reads it.
+    files: bool,
+}
 
 impl Inputs {
     pub(crate) fn new() -> Self {
@@ -191,18 +253,21 @@ impl Inputs {
         })
     }
 
-    /// A file or a directory with all below it: relative paths, contents, link targets and the executable bit. Where it lies does not count.
-    pub(crate) fn tree(self, name: &str, path: &Path) -> Result<Self> {
+    /// A file or a directory with all below it: relative paths, contents, link targets and the
+    /// executable bit. Where it lies does not count.
+    pub(crate) fn tree(mut self, name: &str, path: &Path) -> Result<Self> {
+        self.files = true;
         self.with(name, |hasher| hasher.entry(path, ""))
     }
 
     /// Some files below a root, by relative path; their order does not matter.
     pub(crate) fn files<P: AsRef<Path>>(
-        self,
+        mut self,
         name: &str,
         root: &Path,
         files: impl IntoIterator<Item = P>,
     ) -> Result<Self> {
+        self.files = true;
         let mut sorted = BTreeMap::new();
         for file in files {
             sorted.insert(utf8(file.as_ref())?.to_owned(), root.join(file));
@@ -210,15 +275,36 @@ impl Inputs {
         self.with(name, |hasher| sorted.iter().try_for_each(|(name, path)| hasher.entry(path, name)))
     }
 
+    /// Files and directories below a root like [`Self::files`], but of Rust sources only what the
+    /// compiler sees: comments, documentation and layout do not count.
+    pub(crate) fn rust<P: AsRef<Path>>(
+        mut self,
+        name: &str,
+        root: &Path,
+        files: impl IntoIterator<Item = P>,
+    ) -> Result<Self> {
+        self.files = true;
+        let mut sorted = BTreeMap::new();
+        for file in files {
+            sorted.insert(utf8(file.as_ref())?.to_owned(), root.join(file));
+        }
+        self.with(name, |hasher| sorted.iter().try_for_each(|(name, path)| hasher.rust_entry(path, name)))
+    }
+
     /// Inputs by name.
     pub(crate) fn digests(&self) -> &BTreeMap<String, Fingerprint> {
-        &self.0
+        &self.digests
+    }
+
+    /// Whether one of them is a file.
+    pub(crate) fn are_files(&self) -> bool {
+        self.files
     }
 
     fn with(mut self, name: &str, hash: impl FnOnce(&mut Hasher) -> Result<()>) -> Result<Self> {
         let mut hasher = Hasher::new("input");
         hash(&mut hasher).map_err(|e| Error::new(format!("input `{name}` cannot be hashed")).cause(e))?;
-        if self.0.insert(name.to_owned(), hasher.finish()).is_some() {
+        if self.digests.insert(name.to_owned(), hasher.finish()).is_some() {
             return Err(Error::new(format!("input `{name}` is given twice")));
         }
         Ok(self)
@@ -342,6 +428,31 @@ mod tests {
 
         let missing = Inputs::new().files("patches", root.path(), ["gone"]).unwrap_err().to_string();
         assert!(missing.contains("input `patches`") && missing.contains("gone"), "{missing}");
+    }
+
+    #[test]
+    fn of_rust_sources_only_what_the_compiler_sees_counts() {
+        let of = |text: &str| {
+            let root = tree(&[("src/deep/a.rs", text), ("src/b.toml", "b = 1 # b")]);
+            Inputs::new().rust("rust", root.path(), ["src"]).unwrap()
+        };
+        let plain = of("#![warn(x)]\nfn f<'a>(s: &'a str) -> char { if s == \"// no comment\" { '\"' } else { r } }");
+        for same in [
+            "//! What it is.\n#![warn(x)]\n\n/// What f does.\nfn f<'a>(s: &'a str) -> char {\n    // Why.\n    if s == \"// no comment\" {\n        '\"'\n    } else {\n        r\n    }\n}\n",
+            "#![warn(x)] #![doc = \"x\"] #[doc(hidden)] fn f<'a>(s: &'a str) -> char { /* /* */ */ if s == \"// no comment\" { '\"' } else { r } }",
+        ] {
+            assert_eq!(plain, of(same), "{same}");
+        }
+        for other in [
+            "#![warn(y)]\nfn f<'a>(s: &'a str) -> char { if s == \"// no comment\" { '\"' } else { r } }",
+            "#[warn(x)]\nfn f<'a>(s: &'a str) -> char { if s == \"// no comment\" { '\"' } else { r } }",
+            "#![warn(x)]\nfn f<'a>(s: &'a str) -> char { if s == \"// a comment\" { '\"' } else { r } }",
+            "#![warn(x)]\nfn f<'a>(s: &'a str) -> char { if s = = \"// no comment\" { '\"' } else { r } }",
+            "#![warn(x)]\nfn f<'a>(s: &'a str) -> char { if s == \"// no comment\" { '\"' } else (r) }",
+        ] {
+            assert_ne!(plain, of(other), "{other}");
+        }
+        assert_ne!(of("fn f() { \" }"), of("fn f() { \"  }"), "what is no Rust counts byte by byte");
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! The engine of the pipeline: takes a plan, runs the steps whose output is not in the store yet, in order, and says where every output is. What the steps are
-//! and what they do belongs to the verbs; the engine knows names, fingerprints and directories.
+//! The engine of the pipeline: takes a plan, runs the steps whose output is not in the store yet,
+//! side by side where the machine has room, and says where every output is. What the steps are and
+//! what they do belongs to the verbs; the engine knows names, fingerprints and directories.
 
 pub(crate) mod contents;
 pub(crate) mod fingerprint;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod runlock;
+pub(crate) mod schedule;
 pub(crate) mod store;
 
 #[cfg(test)]
@@ -14,17 +16,24 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use plan::{Plan, PlannedStep, StepId};
+use fingerprint::Fingerprint;
+use plan::{KeyedStep, Need, Output, Plan, StepId};
 use progress::{Progress, elapsed};
 use runlock::RunLock;
+use schedule::{Machine, Schedule};
 use store::{Lookup, Store};
 
-/// What a step does. It writes its result into [`StepContext::out`] and everything else into [`StepContext::work`].
-pub(crate) type Executor<'a> = Box<dyn Fn(&mut StepContext<'_>) -> Result<()> + 'a>;
+/// What a step does. It writes its result into [`StepContext::out`] and everything else into
+/// [`StepContext::work`].
+pub(crate) type Executor<'a> = Box<dyn Fn(&mut StepContext<'_>) -> Result<()> + Send + Sync + 'a>;
 
 /// What a running step gets from the engine.
 #[derive(Debug)]
@@ -37,18 +46,31 @@ pub(crate) struct StepContext<'a> {
     pub(crate) log: PathBuf,
     /// Versions of what the step was made with, for the record.
     pub(crate) tools: BTreeMap<String, String>,
-    step: &'a PlannedStep,
-    outputs: &'a BTreeMap<StepId, PathBuf>,
+    step: &'a KeyedStep<'a>,
+    outputs: &'a BTreeMap<StepId, Output>,
 }
 
 impl StepContext<'_> {
-    /// Output of a step this one comes after.
-    pub(crate) fn output_of(&self, id: &StepId) -> Result<&Path> {
-        let output = self.step.after.get(id).and_then(|_| self.outputs.get(id));
-        output.map(PathBuf::as_path).ok_or_else(|| {
-            Error::new(format!("step {} reads the output of {id}, but is not planned after it", self.step.id))
+    /// Output of a step that this one reads all of.
+    pub(crate) fn output_of(&self, id: &StepId) -> Result<PathBuf> {
+        self.part(&Need::all(id.clone()))
+    }
+
+    /// Path of what this step reads of another one's output. Only what the plan names can be read,
+    /// since nothing else is part of the fingerprint.
+    pub(crate) fn part(&self, need: &Need) -> Result<PathBuf> {
+        let output = self.outputs.get(&need.step).filter(|_| self.step.after.contains_key(need));
+        let output = output.ok_or_else(|| {
+            Error::new(format!("step {} reads {need}, but is not planned after it", self.step.step.id))
                 .repair("add it to the step's `after`")
-        })
+        })?;
+        Ok(need.part.as_ref().map_or_else(|| output.path.clone(), |part| output.path.join(part)))
+    }
+
+    /// Hash of what this step reads of another one's output.
+    pub(crate) fn digest(&self, need: &Need) -> Result<Fingerprint> {
+        self.part(need)?;
+        self.step.after.get(need).copied().ok_or_else(|| Error::new(format!("{need} has no hash")))
     }
 
     /// The log, open at its end.
@@ -76,14 +98,17 @@ impl StepContext<'_> {
     }
 }
 
-/// Runs a plan. Steps whose verified output is in the store are not run. Returns the output directory of every step.
+/// Runs a plan. Steps whose verified output is in the store are not run; the others run side by
+/// side as far as the machine has cores and memory. After a failure no further step starts, and the
+/// outputs of those that were running are kept. Returns the output of every step.
 pub(crate) fn run(
     plan: &Plan,
     executors: &BTreeMap<StepId, Executor<'_>>,
     store: &Store,
     lock: &RunLock,
+    machine: Machine,
     progress: &Progress,
-) -> Result<BTreeMap<StepId, PathBuf>> {
+) -> Result<BTreeMap<StepId, Output>> {
     if let Some(step) = plan.steps.iter().find(|step| !executors.contains_key(&step.id)) {
         return Err(Error::new(format!("step {} is planned, but nothing can run it", step.id)));
     }
@@ -91,41 +116,167 @@ pub(crate) fn run(
     if left > 0 {
         progress.say(&format!("removed {left} unfinished outputs of earlier runs"));
     }
-    let total = plan.steps.len();
-    let mut outputs = BTreeMap::new();
-    for (index, step) in plan.steps.iter().enumerate() {
-        let label = format!("[{}/{total}] {}", index + 1, step.id);
-        let output = match store.lookup(step, lock)? {
-            Lookup::Hit(output) => {
-                progress.say(&format!("{label}: cached"));
-                output
-            }
-            Lookup::Missing => build(step, &label, executors, store, progress, &outputs)?,
-            Lookup::Damaged(reason) => {
-                progress.say(&format!("{label}: its stored output is damaged and is built again: {reason}"));
-                build(step, &label, executors, store, progress, &outputs)?
-            }
+    let mut run = Running::new(plan, executors, store, lock, machine, progress);
+    thread::scope(|scope| run.steps(scope))?;
+    Ok(run.outputs)
+}
+
+/// A run under way.
+struct Running<'env> {
+    plan: &'env Plan,
+    executors: &'env BTreeMap<StepId, Executor<'env>>,
+    store: &'env Store,
+    lock: &'env RunLock,
+    progress: &'env Progress,
+    schedule: Schedule,
+    /// When each step that runs began.
+    began: BTreeMap<StepId, Instant>,
+    outputs: BTreeMap<StepId, Output>,
+}
+
+/// What a step's thread reports.
+type Ended = (StepId, Result<Output>);
+
+impl<'env> Running<'env> {
+    fn new(
+        plan: &'env Plan,
+        executors: &'env BTreeMap<StepId, Executor<'env>>,
+        store: &'env Store,
+        lock: &'env RunLock,
+        machine: Machine,
+        progress: &'env Progress,
+    ) -> Self {
+        // What a step took here is the better estimate; where it never ran, what it took elsewhere.
+        let seconds = |id: &StepId| {
+            let usual = plan.step(id).map_or(0, |step| step.cost.seconds);
+            store.latest(id).map_or(usual, |record| record.seconds)
         };
-        outputs.insert(step.id.clone(), output);
+        let schedule = Schedule::new(plan, machine, seconds);
+        Self { plan, executors, store, lock, progress, schedule, began: BTreeMap::new(), outputs: BTreeMap::new() }
     }
-    Ok(outputs)
+
+    fn steps<'scope>(&mut self, scope: &'scope thread::Scope<'scope, 'env>) -> Result<()> {
+        let (sender, ended) = mpsc::channel::<Ended>();
+        let mut failure: Option<Error> = None;
+        loop {
+            if failure.is_none()
+                && let Err(error) = self.take_what_is_stored().and_then(|()| self.start_what_fits(scope, &sender))
+            {
+                failure = Some(error);
+            }
+            if self.schedule.is_idle() {
+                return failure.map_or(Ok(()), Err);
+            }
+            let (id, result) = ended.recv().map_err(|_| Error::new("a step ended without a result"))?;
+            self.schedule.end(&id);
+            self.began.remove(&id);
+            match result {
+                Ok(output) => {
+                    self.outputs.insert(id, output);
+                }
+                Err(error) => {
+                    if failure.is_some() {
+                        self.progress.say(&error.to_string());
+                    } else if !self.schedule.is_idle() {
+                        self.progress.say(&format!("step {id} failed; waiting for the steps that still run"));
+                    }
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// Ends every step whose turn has come and whose output is in the store.
+    fn take_what_is_stored(&mut self) -> Result<()> {
+        loop {
+            let mut found = false;
+            for id in self.schedule.ready() {
+                let Some(step) = self.plan.step(&id) else { continue };
+                if self.schedule.has_to_run(&id) {
+                    continue;
+                }
+                match self.store.lookup(&step.keyed(&self.outputs)?, self.lock)? {
+                    Lookup::Hit(output) => {
+                        self.progress.say(&format!("{}: cached", self.label(&id)));
+                        self.outputs.insert(id.clone(), output);
+                        self.schedule.end(&id);
+                        found = true;
+                    }
+                    Lookup::Missing => self.schedule.must_run(&id),
+                    Lookup::Damaged(reason) => {
+                        let label = self.label(&id);
+                        let line = format!("{label}: its stored output is damaged and is built again: {reason}");
+                        self.progress.say(&line);
+                        self.schedule.must_run(&id);
+                    }
+                }
+            }
+            if !found {
+                return Ok(());
+            }
+        }
+    }
+
+    fn start_what_fits<'scope>(
+        &mut self,
+        scope: &'scope thread::Scope<'scope, 'env>,
+        sender: &mpsc::Sender<Ended>,
+    ) -> Result<()> {
+        while let Some(id) = self.schedule.start() {
+            self.began.insert(id.clone(), Instant::now());
+            let step = self.plan.step(&id).ok_or_else(|| Error::new(format!("there is no step {id}")))?;
+            let executor = self.executors.get(&id).ok_or_else(|| Error::new(format!("step {id} has no executor")))?;
+            let keyed = step.keyed(&self.outputs)?;
+            let before = step.before().into_iter();
+            let outputs: BTreeMap<StepId, Output> =
+                before.filter_map(|id| Some((id.clone(), self.outputs.get(id)?.clone()))).collect();
+            let began = &self.began;
+            let left = self.schedule.remaining(|id| began.get(id).map_or(0, |at| at.elapsed().as_secs()));
+            // Steps whose turn has not come may be in the store: that is known only when what they
+            // read is there.
+            let title = match worth_saying(left) {
+                None => step.title.clone(),
+                Some(left) => format!("{} (at most about {} left in all)", step.title, elapsed(left)),
+            };
+            let expected = worth_saying(self.schedule.expected(&id));
+            let (label, sender) = (self.label(&id), sender.clone());
+            let (store, progress) = (self.store, self.progress);
+            scope.spawn(move || {
+                let begin = |log: &Path| progress.begin(&label, &title, expected, log);
+                let build = || build(&keyed, executor, store, &outputs, begin);
+                let result = catch_unwind(AssertUnwindSafe(build))
+                    .unwrap_or_else(|_| Err(Error::new(format!("step {} panicked: see above", keyed.step.id))));
+                // The receiver lives as long as any step runs.
+                let _ = sender.send((id, result));
+            });
+        }
+        Ok(())
+    }
+
+    /// Place and name of a step: `[3/11] guest/postgresql`.
+    fn label(&self, id: &StepId) -> String {
+        let place = self.plan.steps.iter().position(|step| step.id == *id).unwrap_or(0);
+        format!("[{}/{}] {id}", place + 1, self.plan.steps.len())
+    }
+}
+
+/// An estimate, if it is long enough to be one.
+fn worth_saying(seconds: u64) -> Option<Duration> {
+    (seconds >= 10).then(|| Duration::from_secs(seconds))
 }
 
 fn build(
-    step: &PlannedStep,
-    label: &str,
-    executors: &BTreeMap<StepId, Executor<'_>>,
+    step: &KeyedStep<'_>,
+    executor: &Executor<'_>,
     store: &Store,
-    progress: &Progress,
-    outputs: &BTreeMap<StepId, PathBuf>,
-) -> Result<PathBuf> {
-    let Some(executor) = executors.get(&step.id) else {
-        return Err(Error::new(format!("step {} is planned, but nothing can run it", step.id)));
-    };
-    let log = store.log(&step.id)?;
+    outputs: &BTreeMap<StepId, Output>,
+    begin: impl FnOnce(&Path) -> progress::Running,
+) -> Result<Output> {
+    let id = &step.step.id;
+    let log = store.log(id)?;
     File::create(&log).map_err(|e| Error::io("create", &log, e))?;
     let scratch = store.begin(step)?;
-    let running = progress.begin(label, &step.title, &log);
+    let running = begin(&log);
     let mut context = StepContext {
         out: scratch.out(),
         work: scratch.work().to_path_buf(),
@@ -144,8 +295,7 @@ fn build(
         Err(error) => {
             let tail = running.failed();
             let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}\n(end of {})", log.display()) };
-            let message =
-                format!("step {} failed after {}; the steps before it are kept{tail}", step.id, elapsed(took));
+            let message = format!("step {id} failed after {}; finished steps are kept{tail}", elapsed(took));
             Err(Error::new(message).cause(error))
         }
     }

@@ -1,5 +1,6 @@
-//! What a maintainer sees of a run: which step of how many, how long, the last line of its log. On a terminal one live line, elsewhere plain lines. It reads logs
-//! and prints; it neither runs nor decides anything.
+//! What a maintainer sees of a run: which step of how many, how long, the last line of its log. On
+//! a terminal a live line for each running step, elsewhere plain lines. It reads logs and prints;
+//! it neither runs nor decides anything.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Between two signs of life where no terminal is.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -31,15 +32,19 @@ pub(crate) struct Progress {
 
 #[derive(Clone)]
 enum Mode {
-    Terminal,
-    Lines { sink: Arc<Mutex<dyn Write + Send>>, heartbeat: Duration },
+    /// A live line for each step that runs.
+    Terminal(MultiProgress),
+    Lines {
+        sink: Arc<Mutex<dyn Write + Send>>,
+        heartbeat: Duration,
+    },
 }
 
 impl Progress {
-    /// Standard error: a live line on a terminal, plain lines otherwise.
+    /// Standard error: a live line for each running step on a terminal, plain lines otherwise.
     pub(crate) fn stderr() -> Self {
         if std::io::stderr().is_terminal() {
-            Self { mode: Mode::Terminal }
+            Self { mode: Mode::Terminal(MultiProgress::new()) }
         } else {
             Self::lines(Arc::new(Mutex::new(std::io::stderr())), HEARTBEAT)
         }
@@ -53,27 +58,30 @@ impl Progress {
     /// One line outside of any step.
     pub(crate) fn say(&self, line: &str) {
         match &self.mode {
-            Mode::Terminal => eprintln!("{line}"),
+            Mode::Terminal(lines) => lines.suspend(|| eprintln!("{line}")),
             Mode::Lines { sink, .. } => write_line(sink, line),
         }
     }
 
-    /// Announces a step that begins to run. `label` is its place and name: `[3/11] guest/postgresql`.
-    pub(crate) fn begin(&self, label: &str, title: &str, log: &Path) -> Running {
+    /// Announces a step that begins to run. `label` is its place and name: `[3/11]
+    /// guest/postgresql`; `expected` is how long it is likely to take.
+    pub(crate) fn begin(&self, label: &str, title: &str, expected: Option<Duration>, log: &Path) -> Running {
         let began = Instant::now();
+        let of = expected.map_or_else(String::new, |expected| format!(" of about {}", elapsed(expected)));
         let (stop, stopped) = mpsc::channel::<()>();
         let log = log.to_path_buf();
         let label = label.to_owned();
         let thread = match &self.mode {
-            Mode::Terminal => {
-                let bar = ProgressBar::new_spinner();
-                if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {wide_msg}") {
+            Mode::Terminal(lines) => {
+                let bar = lines.add(ProgressBar::new_spinner());
+                if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg}") {
                     bar.set_style(style);
                 }
-                bar.set_prefix(format!("{label}: {title}"));
+                let prefix = format!("{label}: {title}");
                 let log = log.clone();
                 thread::spawn(move || {
                     while stopped.recv_timeout(REFRESH) == Err(RecvTimeoutError::Timeout) {
+                        bar.set_prefix(format!("{prefix}  {}{of}", elapsed(began.elapsed())));
                         bar.set_message(tail(&log, 1).concat());
                         bar.tick();
                     }
@@ -86,7 +94,7 @@ impl Progress {
                 thread::spawn(move || {
                     while stopped.recv_timeout(heartbeat) == Err(RecvTimeoutError::Timeout) {
                         let line: String = tail(&log, 1).concat().chars().take(LINE_CHARS).collect();
-                        write_line(&sink, &format!("{label}: {}  {line}", elapsed(began.elapsed())));
+                        write_line(&sink, &format!("{label}: {}{of}  {line}", elapsed(began.elapsed())));
                     }
                 })
             }
@@ -98,7 +106,7 @@ impl Progress {
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.mode {
-            Mode::Terminal => "Progress(terminal)",
+            Mode::Terminal(_) => "Progress(terminal)",
             Mode::Lines { .. } => "Progress(lines)",
         })
     }
@@ -227,12 +235,15 @@ mod tests {
         std::fs::write(&log, "configure\ncompiling xlog.c\n\n").unwrap();
         let (sender, receiver) = mpsc::channel();
         let progress = Progress::lines(Arc::new(Mutex::new(Lines(sender))), Duration::from_millis(1));
-        let running = progress.begin("[1/2] guest", "building", &log);
+        let running = progress.begin("[1/2] guest", "building", Some(Duration::from_secs(72)), &log);
         let mut text = String::new();
         while !text.contains("compiling xlog.c\n") {
             text += &receiver.recv().unwrap();
         }
-        assert!(text.starts_with("[1/2] guest: building\n[1/2] guest: 0s  compiling xlog.c\n"), "{text}");
+        assert!(
+            text.starts_with("[1/2] guest: building\n[1/2] guest: 0s of about 1m12s  compiling xlog.c\n"),
+            "{text}"
+        );
         running.done();
         drop(progress);
         text.extend(receiver);

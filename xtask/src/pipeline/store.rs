@@ -1,29 +1,38 @@
 //! Finished outputs of steps, found by fingerprint and never trusted unread.
 //!
-//! An entry is `<step>/<fingerprint>/` with the step's `out/` and a `record.json` that names every file with size and SHA-256. It comes into being by one rename
-//! of a directory that is complete and on disk; so a run that died leaves a scratch directory and never an entry. Each lookup reads and hashes the whole entry:
-//! one that differs from its record is moved aside. The store neither runs steps nor decides what their inputs are.
+//! An output has two names. Its fingerprint says what it was made from and finds it; the hash of
+//! its contents, taken from its record, says what it is, and is what the steps after it are
+//! fingerprinted by. Two entries of a step may hold the same contents: then what follows is there
+//! once.
+//!
+//! An entry is `<step>/<fingerprint>/` with the step's `out/` and a `record.json` that names every
+//! file with size and SHA-256. It comes into being by one rename of a directory that is complete
+//! and on disk; so a run that died leaves a scratch directory and never an entry. Each lookup reads
+//! and hashes the whole entry: one that differs from its record is moved aside. The store neither
+//! runs steps nor decides what their inputs are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::contents::Contents;
 use super::fingerprint::Fingerprint;
-use super::plan::{PlannedStep, StepId, StepState};
+use super::plan::{KeyedStep, Output, Plan, PlannedStep, StepId, StepState};
 use super::runlock::RunLock;
 use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
 
 /// Format of `record.json`. An entry of another format is built again.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const RECORD: &str = "record.json";
 const OUT: &str = "out";
 const LOCK: &str = "lock";
-/// Names the fingerprint of the entry that was used last, so that a plan can say what has changed since.
+/// Names the fingerprint of the entry that was used last, so that a plan can say what has changed
+/// since.
 const LATEST: &str = "latest";
 
 /// The store of one cache directory.
@@ -40,7 +49,10 @@ pub(crate) struct Record {
     pub(crate) step: StepId,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) inputs: BTreeMap<String, Fingerprint>,
-    pub(crate) after: BTreeMap<StepId, Fingerprint>,
+    /// Contents of other steps' outputs that it read, by [`super::plan::Need`] as text.
+    pub(crate) after: BTreeMap<String, Fingerprint>,
+    /// The entries that those contents were in. Others may hold the same.
+    pub(crate) from: BTreeMap<StepId, Fingerprint>,
     /// Versions of what it was built with, as the step reported them.
     pub(crate) tools: BTreeMap<String, String>,
     pub(crate) seconds: u64,
@@ -50,30 +62,49 @@ pub(crate) struct Record {
 }
 
 /// What a lookup found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Lookup {
-    /// The verified output directory.
-    Hit(PathBuf),
+    /// The verified output.
+    Hit(Output),
     Missing,
     /// Something was there, but not what its record says; it has been moved aside.
     Damaged(String),
 }
 
+/// What can be said of a plan before it runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Forecast {
+    states: BTreeMap<StepId, StepState>,
+    /// Outputs that are there, unverified.
+    pub(crate) outputs: BTreeMap<StepId, Output>,
+}
+
+impl Forecast {
+    /// Of a step of the plan.
+    pub(crate) fn state(&self, step: &PlannedStep) -> StepState {
+        self.states.get(&step.id).cloned().unwrap_or_else(|| StepState::ToBuild(vec!["not planned".to_owned()]))
+    }
+}
+
 impl Store {
     pub(crate) fn new(paths: &Paths) -> Self {
-        // A directory of its own inside the scratch directory: everything in it is the store's to remove.
+        // A directory of its own inside the scratch directory: everything in it is the store's to
+        // remove.
         Self { entries: paths.store(), scratch: paths.scratch().join("steps") }
     }
 
     /// Verifies the entry of a step, every byte of it.
-    pub(crate) fn lookup(&self, step: &PlannedStep, _lock: &RunLock) -> Result<Lookup> {
+    pub(crate) fn lookup(&self, step: &KeyedStep<'_>, _lock: &RunLock) -> Result<Lookup> {
         let entry = self.entry(step);
         if !exists(&entry)? {
             return Ok(Lookup::Missing);
         }
-        let Some(reason) = self.damage(step, &entry)? else {
-            self.note_latest(step)?;
-            return Ok(Lookup::Hit(entry.join(OUT)));
+        let reason = match self.verify(step, &entry)? {
+            Ok(output) => {
+                self.note_latest(step)?;
+                return Ok(Lookup::Hit(output));
+            }
+            Err(reason) => reason,
         };
         let aside = entry.with_extension("damaged");
         remove(&aside)?;
@@ -81,31 +112,49 @@ impl Store {
         Ok(Lookup::Damaged(reason))
     }
 
-    /// Whether a step would have to run, and why. Reads records only; a damaged output shows at the lookup.
-    pub(crate) fn state(&self, step: &PlannedStep) -> StepState {
-        let entry = self.entry(step);
-        match read_record(&entry) {
-            Ok(_) => return StepState::Cached,
-            Err(reason) if entry.exists() => return StepState::ToBuild(vec![format!("damaged: {reason}")]),
-            Err(_) => {}
+    /// What can be said of each step of a plan before any runs. Reads records only; a damaged
+    /// output shows at the lookup.
+    pub(crate) fn forecast(&self, plan: &Plan) -> Result<Forecast> {
+        let mut forecast = Forecast::default();
+        for step in &plan.steps {
+            let missing: Vec<StepId> =
+                step.before().into_iter().filter(|id| !forecast.outputs.contains_key(*id)).cloned().collect();
+            let state = if missing.is_empty() {
+                let keyed = step.keyed(&forecast.outputs)?;
+                let entry = self.entry(&keyed);
+                match read_record(&entry) {
+                    Ok(record) => {
+                        let contents = Arc::new(record.output);
+                        let output = Output { path: entry.join(OUT), fingerprint: keyed.fingerprint, contents };
+                        forecast.outputs.insert(step.id.clone(), output);
+                        StepState::Cached
+                    }
+                    Err(reason) if entry.exists() => StepState::ToBuild(vec![format!("damaged: {reason}")]),
+                    Err(_) => StepState::ToBuild(match self.latest(&step.id) {
+                        None => vec!["never built".to_owned()],
+                        Some(last) => changes(&last, &keyed),
+                    }),
+                }
+            } else {
+                // Which bytes it will read is not known yet, but its own inputs are.
+                match self.latest(&step.id) {
+                    None => StepState::ToBuild(vec!["never built".to_owned()]),
+                    Some(last) => match changed_inputs(&last, step) {
+                        reasons if reasons.is_empty() => StepState::Open(missing),
+                        reasons => StepState::ToBuild(reasons),
+                    },
+                }
+            };
+            forecast.states.insert(step.id.clone(), state);
         }
-        let directory = self.step_directory(&step.id);
-        let latest = fs::read_to_string(directory.join(LATEST)).ok().and_then(|text| text.trim().parse().ok());
-        let last = latest.and_then(|latest: Fingerprint| read_record(&directory.join(latest.to_string())).ok());
-        StepState::ToBuild(match last {
-            None => vec!["never built".to_owned()],
-            Some(last) => changes(&last, step),
-        })
+        Ok(forecast)
     }
 
-    /// Record of a finished step, unverified.
-    pub(crate) fn record(&self, step: &PlannedStep) -> Option<Record> {
-        read_record(&self.entry(step)).ok()
-    }
-
-    /// Output of a finished step, unverified.
-    pub(crate) fn output(&self, step: &PlannedStep) -> Option<PathBuf> {
-        self.record(step).map(|_| self.entry(step).join(OUT))
+    /// Record of the entry of a step that was used last, unverified.
+    pub(crate) fn latest(&self, id: &StepId) -> Option<Record> {
+        let directory = self.step_directory(id);
+        let latest: Fingerprint = fs::read_to_string(directory.join(LATEST)).ok()?.trim().parse().ok()?;
+        read_record(&directory.join(latest.to_string())).ok()
     }
 
     /// Where a step's log goes: beside its entries, so that it outlives a failure.
@@ -137,9 +186,9 @@ impl Store {
     }
 
     /// An empty directory for a step to work in.
-    pub(crate) fn begin(&self, step: &PlannedStep) -> Result<Scratch> {
+    pub(crate) fn begin(&self, step: &KeyedStep<'_>) -> Result<Scratch> {
         fs::create_dir_all(&self.scratch).map_err(|e| Error::io("create", &self.scratch, e))?;
-        let prefix = format!("{}-{}-", step.id.directory(), step.fingerprint.short());
+        let prefix = format!("{}-{}-", step.step.id.directory(), step.fingerprint.short());
         let directory = tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir_in(&self.scratch)
@@ -155,68 +204,76 @@ impl Store {
         Ok(scratch)
     }
 
-    /// Makes the output of a step an entry: hashes it, writes the record, puts all on disk, renames. Returns the output directory.
+    /// Makes the output of a step an entry: hashes it, writes the record, puts all on disk,
+    /// renames.
     pub(crate) fn commit(
         &self,
-        step: &PlannedStep,
+        step: &KeyedStep<'_>,
         scratch: Scratch,
         took: Duration,
         tools: BTreeMap<String, String>,
-    ) -> Result<PathBuf> {
-        self.seal(step, &scratch, took, tools)?;
-        self.publish(step, scratch)
+    ) -> Result<Output> {
+        let contents = self.seal(step, &scratch, took, tools)?;
+        self.publish(step, scratch, contents)
     }
 
     pub(super) fn seal(
         &self,
-        step: &PlannedStep,
+        step: &KeyedStep<'_>,
         scratch: &Scratch,
         took: Duration,
         tools: BTreeMap<String, String>,
-    ) -> Result<()> {
+    ) -> Result<Contents> {
+        let id = &step.step.id;
         let record = Record {
             format: FORMAT,
-            step: step.id.clone(),
+            step: id.clone(),
             fingerprint: step.fingerprint,
-            inputs: step.inputs.clone(),
-            after: step.after.clone(),
+            inputs: step.step.inputs.clone(),
+            after: step.after.iter().map(|(need, digest)| (need.to_string(), *digest)).collect(),
+            from: step.from.clone(),
             tools,
             seconds: took.as_secs(),
             finished: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             output: Contents::read_and_sync(&scratch.out())?,
         };
-        let text = serde_json::to_vec_pretty(&record).context(|| format!("cannot write the record of {}", step.id))?;
+        let text = serde_json::to_vec_pretty(&record).context(|| format!("cannot write the record of {id}"))?;
         let path = scratch.entry.join(RECORD);
         fs::write(&path, text).map_err(|e| Error::io("write", &path, e))?;
         sync(&path)?;
-        sync(&scratch.entry)
+        sync(&scratch.entry)?;
+        Ok(record.output)
     }
 
-    fn publish(&self, step: &PlannedStep, scratch: Scratch) -> Result<PathBuf> {
-        let directory = self.step_directory(&step.id);
+    fn publish(&self, step: &KeyedStep<'_>, scratch: Scratch, contents: Contents) -> Result<Output> {
+        let directory = self.step_directory(&step.step.id);
         fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
         let entry = self.entry(step);
         fs::rename(&scratch.entry, &entry).map_err(|e| Error::io("put the finished output at", &entry, e))?;
         sync(&directory)?;
         self.note_latest(step)?;
         scratch.remove()?;
-        Ok(entry.join(OUT))
+        Ok(Output { path: entry.join(OUT), fingerprint: step.fingerprint, contents: Arc::new(contents) })
     }
 
-    /// What is wrong with an entry that exists.
-    fn damage(&self, step: &PlannedStep, entry: &Path) -> Result<Option<String>> {
+    /// The output of an entry that exists, or what is wrong with it.
+    fn verify(&self, step: &KeyedStep<'_>, entry: &Path) -> Result<std::result::Result<Output, String>> {
         let record = match read_record(entry) {
             Ok(record) => record,
-            Err(reason) => return Ok(Some(reason)),
+            Err(reason) => return Ok(Err(reason)),
         };
-        if record.step != step.id || record.fingerprint != step.fingerprint {
-            return Ok(Some(format!("its record is of {} {}", record.step, record.fingerprint.short())));
+        if record.step != step.step.id || record.fingerprint != step.fingerprint {
+            return Ok(Err(format!("its record is of {} {}", record.step, record.fingerprint.short())));
         }
-        record.output.difference(&entry.join(OUT))
+        let path = entry.join(OUT);
+        Ok(match record.output.difference(&path)? {
+            Some(reason) => Err(reason),
+            None => Ok(Output { path, fingerprint: step.fingerprint, contents: Arc::new(record.output) }),
+        })
     }
 
-    fn note_latest(&self, step: &PlannedStep) -> Result<()> {
-        let directory = self.step_directory(&step.id);
+    fn note_latest(&self, step: &KeyedStep<'_>) -> Result<()> {
+        let directory = self.step_directory(&step.step.id);
         let path = directory.join(LATEST);
         let text = format!("{}\n", step.fingerprint);
         if fs::read_to_string(&path).is_ok_and(|found| found == text) {
@@ -236,12 +293,13 @@ impl Store {
         self.entries.join(id.directory())
     }
 
-    fn entry(&self, step: &PlannedStep) -> PathBuf {
-        self.step_directory(&step.id).join(step.fingerprint.to_string())
+    fn entry(&self, step: &KeyedStep<'_>) -> PathBuf {
+        self.step_directory(&step.step.id).join(step.fingerprint.to_string())
     }
 }
 
-/// Directory of a running step. Dropping it removes it; a run that is killed leaves it to [`Store::clean_scratch`].
+/// Directory of a running step. Dropping it removes it; a run that is killed leaves it to
+/// [`Store::clean_scratch`].
 #[derive(Debug)]
 pub(crate) struct Scratch {
     directory: tempfile::TempDir,
@@ -269,13 +327,20 @@ impl Scratch {
 }
 
 /// Why the step's fingerprint is not that of the record.
-fn changes(last: &Record, step: &PlannedStep) -> Vec<String> {
-    let mut reasons = Vec::new();
-    compare(&last.inputs, &step.inputs, &mut reasons, |name, what| format!("input `{name}` {what}"));
-    compare(&last.after, &step.after, &mut reasons, |id, what| format!("step {id}, which it builds on, {what}"));
+fn changes(last: &Record, step: &KeyedStep<'_>) -> Vec<String> {
+    let mut reasons = changed_inputs(last, step.step);
+    let after = step.after.iter().map(|(need, digest)| (need.to_string(), *digest)).collect();
+    compare(&last.after, &after, &mut reasons, |need, what| format!("{need}, which it reads, {what}"));
     if reasons.is_empty() {
         reasons.push("another version of the pipeline built it".to_owned());
     }
+    reasons
+}
+
+/// How the step's own inputs differ from those of the record.
+fn changed_inputs(last: &Record, step: &PlannedStep) -> Vec<String> {
+    let mut reasons = Vec::new();
+    compare(&last.inputs, &step.inputs, &mut reasons, |name, what| format!("input `{name}` {what}"));
     reasons
 }
 

@@ -1,6 +1,5 @@
 //! The engine as a whole: what is kept, what is run again, and what a run that dies leaves behind.
 
-use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -8,20 +7,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::fingerprint::Inputs;
-use super::plan::{Step, StepState};
+use super::plan::{PlannedStep, Step, StepState};
+use super::schedule::{Cores, Cost};
 use super::*;
 use crate::paths::Paths;
 
 /// A cache directory and the steps that have run in it.
 struct Bench {
     cache: tempfile::TempDir,
-    ran: RefCell<Vec<String>>,
+    ran: Mutex<Vec<String>>,
+    machine: Machine,
     said: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { cache: tempfile::tempdir().unwrap(), ran: RefCell::default(), said: Arc::default() }
+        // One core: steps run one after the other.
+        let machine = Machine { cores: 1, memory: 0 };
+        Self { cache: tempfile::tempdir().unwrap(), ran: Mutex::default(), machine, said: Arc::default() }
     }
 
     fn paths(&self) -> Paths {
@@ -32,29 +35,34 @@ impl Bench {
         Store::new(&self.paths())
     }
 
-    /// Runs a plan whose steps copy their input and the output of the steps before them. Returns the steps that ran.
+    /// Runs a plan whose steps copy their input and the output of the steps before them. Returns
+    /// the steps that ran.
     fn run(&self, plan: &Plan) -> Vec<String> {
         self.try_run(plan, |context| write_output(context, "made")).unwrap()
     }
 
-    fn try_run(&self, plan: &Plan, work: impl Fn(&mut StepContext<'_>) -> Result<()>) -> Result<Vec<String>> {
-        self.ran.borrow_mut().clear();
+    fn try_run(
+        &self,
+        plan: &Plan,
+        work: impl Fn(&mut StepContext<'_>) -> Result<()> + Send + Sync,
+    ) -> Result<Vec<String>> {
+        self.ran.lock().unwrap().clear();
         let mut executors: BTreeMap<StepId, Executor<'_>> = BTreeMap::new();
         for step in &plan.steps {
             let (id, work) = (step.id.to_string(), &work);
             let executor = move |context: &mut StepContext<'_>| {
-                self.ran.borrow_mut().push(id.clone());
+                self.ran.lock().unwrap().push(id.clone());
                 work(context)
             };
             executors.insert(step.id.clone(), Box::new(executor));
         }
         let lock = RunLock::acquire(self.cache.path(), "test", |_| {}).unwrap();
         let progress = Progress::lines(self.said.clone(), Duration::from_secs(3600));
-        let outputs = run(plan, &executors, &self.store(), &lock, &progress)?;
+        let outputs = run(plan, &executors, &self.store(), &lock, self.machine, &progress)?;
         for output in outputs.values() {
-            assert!(output.join("sub/file").is_file());
+            assert!(output.path.join("sub/file").is_file());
         }
-        Ok(self.ran.borrow().clone())
+        Ok(self.ran.lock().unwrap().clone())
     }
 
     /// What progress was shown since the last call, without times.
@@ -67,10 +75,23 @@ impl Bench {
         fs::read_dir(self.paths().scratch().join("steps")).unwrap().count()
     }
 
-    /// The stored output of a step.
-    fn out(&self, plan: &Plan, step: &str) -> PathBuf {
-        let step = plan.step(&id(step)).unwrap();
-        self.paths().store().join(step.id.directory()).join(step.fingerprint.to_string()).join("out")
+    /// The stored output of a step that was built last.
+    fn out(&self, step: &str) -> PathBuf {
+        let latest = self.store().latest(&id(step)).unwrap();
+        self.entry(step, &latest.fingerprint).join("out")
+    }
+
+    fn entry(&self, step: &str, fingerprint: &Fingerprint) -> PathBuf {
+        self.paths().store().join(id(step).directory()).join(fingerprint.to_string())
+    }
+
+    fn state(&self, plan: &Plan, step: &str) -> StepState {
+        self.store().forecast(plan).unwrap().state(plan.step(&id(step)).unwrap())
+    }
+
+    fn render(&self, plan: &Plan) -> String {
+        let forecast = self.store().forecast(plan).unwrap();
+        plan.render(|step| forecast.state(step))
     }
 }
 
@@ -100,7 +121,8 @@ fn plan(source: &str) -> Plan {
         id: id(name),
         title: format!("making {name}"),
         inputs: Inputs::new().text("source", source).unwrap(),
-        after: after.iter().map(|name| id(name)).collect(),
+        after: after.iter().map(|name| Need::all(id(name))).collect(),
+        cost: Cost::default(),
     };
     let steps = vec![
         step("image", "debs", &[]),
@@ -129,16 +151,99 @@ fn the_second_run_runs_nothing_and_a_change_runs_what_depends_on_it() {
     [3/3] guest/vector: cached
     ");
     let changed = plan("2");
-    insta::assert_snapshot!(changed.render(|step| bench.store().state(step)), @"
-    [1/3] image         a74d0550929d  cached  making image
-    [2/3] guest/main    b1fa4997ba54  build   making guest/main
-            input `source` changed
-    [3/3] guest/vector  5cec7da3f2e0  build   making guest/vector
-            step guest/main, which it builds on, changed
-    2 of 3 steps to build
-    ");
-    assert_eq!(bench.run(&changed), ["guest/main", "guest/vector"]);
+    insta::assert_snapshot!(bench.render(&changed), @"");
+    // The same bytes come out, so that what reads them is left alone.
+    assert_eq!(bench.run(&changed), ["guest/main"]);
+    insta::assert_snapshot!(bench.said(), @"");
+    insta::assert_snapshot!(bench.render(&changed), @"");
     assert_eq!(bench.run(&plan("1")), Vec::<String>::new(), "the earlier output is kept");
+    let other = bench.try_run(&plan("3"), |context| write_output(context, "other")).unwrap();
+    assert_eq!(other, ["guest/main", "guest/vector"], "other bytes");
+    assert_eq!(bench.run(&plan("1")), Vec::<String>::new());
+    assert_eq!(bench.scratch_directories(), 0);
+}
+
+#[test]
+fn a_step_that_reads_a_part_runs_again_only_for_that_part() {
+    let bench = Bench::new();
+    let step = |name: &str, after: Vec<Need>, input: &str| Step {
+        id: id(name),
+        title: format!("making {name}"),
+        inputs: Inputs::new().text("source", input).unwrap(),
+        after,
+        cost: Cost::default(),
+    };
+    let plan = |input: &str| {
+        let part = |part| vec![Need::part(id("modules"), part)];
+        let steps = vec![
+            step("modules", vec![], input),
+            step("aot/a", part("shipped/a.wasm"), ""),
+            step("aot/b", part("shipped/b.wasm"), ""),
+            step("payload", part("shipped"), ""),
+        ];
+        Plan::new(1, steps).unwrap()
+    };
+    let work = |b: &'static str| {
+        move |context: &mut StepContext<'_>| {
+            write_output(context, "made")?;
+            let shipped = context.out.join("shipped");
+            fs::create_dir(&shipped).unwrap();
+            fs::write(shipped.join("a.wasm"), "a").unwrap();
+            fs::write(shipped.join("b.wasm"), b).unwrap();
+            if context.step.step.id == id("aot/a") {
+                let read = |need: Need| context.part(&need).map(|path| fs::read_to_string(path).unwrap());
+                assert_eq!(read(Need::part(id("modules"), "shipped/a.wasm")).unwrap(), "a");
+                // What is not planned cannot be read, not even of a step that comes before.
+                let error = read(Need::part(id("modules"), "shipped/b.wasm")).unwrap_err();
+                assert!(error.to_string().contains("reads modules:shipped/b.wasm, but is not planned after it"));
+            }
+            Ok(())
+        }
+    };
+    let first = bench.try_run(&plan("1"), work("b")).unwrap();
+    assert_eq!(first, ["modules", "aot/a", "aot/b", "payload"]);
+    assert_eq!(bench.try_run(&plan("2"), work("b")).unwrap(), ["modules"]);
+    assert_eq!(bench.try_run(&plan("3"), work("new")).unwrap(), ["modules", "aot/b", "payload"]);
+}
+
+#[test]
+fn steps_run_side_by_side_and_after_a_failure_no_other_starts() {
+    let mut bench = Bench::new();
+    bench.machine = Machine { cores: 2, memory: 0 };
+    let step = |name: &str, after: &[&str], seconds| Step {
+        id: id(name),
+        title: format!("making {name}"),
+        inputs: Inputs::new(),
+        after: after.iter().map(|name| Need::all(id(name))).collect(),
+        cost: Cost { cores: Cores::One, memory: 0, seconds },
+    };
+    let steps = vec![step("a", &[], 9), step("b", &[], 8), step("c", &[], 1), step("d", &["a"], 1)];
+    let plan = Plan::new(1, steps).unwrap();
+    // Each of the two waits for the other: they pass only when both are there.
+    let both = std::sync::Barrier::new(2);
+    let (ended, has_ended) = mpsc::channel();
+    let (ended, has_ended) = (Mutex::new(ended), Mutex::new(has_ended));
+    let error = bench.try_run(&plan, |context| {
+        both.wait();
+        if context.step.step.id == id("b") {
+            ended.lock().unwrap().send(()).unwrap();
+            return Err(Error::new("no such type"));
+        }
+        has_ended.lock().unwrap().recv().unwrap();
+        write_output(context, "made")
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("step b failed after 0s; finished steps are kept"), "{error}");
+    assert_eq!(*bench.ran.lock().unwrap(), ["a", "b"]);
+    assert_eq!(bench.state(&plan, "a"), StepState::Cached, "its output is kept");
+    assert_eq!(bench.run(&plan).len(), 3);
+}
+
+#[test]
+fn a_step_that_panics_is_an_error_that_names_it() {
+    let bench = Bench::new();
+    let error = bench.try_run(&plan("1"), |_| panic!("a step of a test panics")).unwrap_err();
+    insta::assert_snapshot!(error, @"");
     assert_eq!(bench.scratch_directories(), 0);
 }
 
@@ -163,10 +268,11 @@ fn a_damaged_output_is_named_moved_aside_and_built_again() {
     let bench = Bench::new();
     bench.run(&plan);
     let mut reasons = String::new();
+    let fingerprint = bench.store().latest(&id("guest/main")).unwrap().fingerprint;
     for (name, damage) in damages {
-        damage(&bench.out(&plan, "guest/main"));
+        damage(&bench.out("guest/main"));
         if name.contains("record") {
-            let state = bench.store().state(plan.step(&id("guest/main")).unwrap());
+            let state = bench.state(&plan, "guest/main");
             assert!(
                 matches!(&state, StepState::ToBuild(why) if why[0].starts_with("damaged: its record.json")),
                 "{state:?}"
@@ -178,11 +284,10 @@ fn a_damaged_output_is_named_moved_aside_and_built_again() {
         let reason = said.lines().find_map(|line| line.split_once("is built again: ")).unwrap().1;
         reasons += &format!("{name}: {}\n", reason.replace(bench.cache.path().to_str().unwrap(), "CACHE"));
         assert_eq!(bench.run(&plan), Vec::<String>::new(), "{name}");
-        let aside = bench.out(&plan, "guest/main").parent().unwrap().with_extension("damaged");
+        let aside = bench.entry("guest/main", &fingerprint).with_extension("damaged");
         assert!(aside.is_dir(), "{name}");
     }
-    let fingerprint = plan.step(&id("guest/main")).unwrap().fingerprint.to_string();
-    insta::assert_snapshot!(reasons.replace(&fingerprint, "FINGERPRINT"), @"
+    insta::assert_snapshot!(reasons.replace(&fingerprint.to_string(), "FINGERPRINT"), @"
     one byte: sub/file: expected SHA-256 ea0890697a77af0a2e054cccec587c8a42feb5cf38e778c6c6e2a96bfb945c0b, found SHA-256 e642b12901a6ee51456f654c48cd0aa6e90afd64e035afbc97cfc542209c70f9
     cut short: sub/file: expected a file of 4 bytes, found a file of 2 bytes
     missing file: the file tool is missing
@@ -200,10 +305,10 @@ fn a_changed_mode_or_link_is_damage_too() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let (plan, bench) = (plan("1"), Bench::new());
     bench.run(&plan);
-    let tool = bench.out(&plan, "image").join("tool");
+    let tool = bench.out("image").join("tool");
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(bench.run(&plan), ["image"]);
-    let link = bench.out(&plan, "image").join("link");
+    let link = bench.out("image").join("link");
     fs::remove_file(&link).unwrap();
     symlink("tool", &link).unwrap();
     assert_eq!(bench.run(&plan), ["image"]);
@@ -213,9 +318,13 @@ fn a_changed_mode_or_link_is_damage_too() {
 fn an_entry_under_another_fingerprint_is_not_taken() {
     let (old, new, bench) = (plan("1"), plan("2"), Bench::new());
     bench.run(&old);
-    let entry = |plan| bench.out(plan, "guest/main").parent().unwrap().to_path_buf();
-    fs::rename(entry(&old), entry(&new)).unwrap();
-    assert_eq!(bench.run(&new), ["guest/main", "guest/vector"]);
+    let fingerprint = |plan: &Plan| {
+        let forecast = bench.store().forecast(plan).unwrap();
+        plan.step(&id("guest/main")).unwrap().keyed(&forecast.outputs).unwrap().fingerprint
+    };
+    let (from, to) = (fingerprint(&old), fingerprint(&new));
+    fs::rename(bench.entry("guest/main", &from), bench.entry("guest/main", &to)).unwrap();
+    assert_eq!(bench.run(&new), ["guest/main"]);
 }
 
 #[test]
@@ -251,8 +360,8 @@ fn a_step_reads_only_what_it_is_planned_after() {
     let (plan, bench) = (plan("1"), Bench::new());
     bench
         .try_run(&plan, |context| {
-            let image = context.output_of(&id("image")).map(Path::to_path_buf);
-            match context.step.id.to_string().as_str() {
+            let image = context.output_of(&id("image"));
+            match context.step.step.id.to_string().as_str() {
                 "guest/main" => assert!(image.unwrap().join("sub/file").is_file()),
                 "guest/vector" => assert!(image.unwrap_err().to_string().contains("not planned after it")),
                 _ => assert!(image.is_err()),
@@ -267,7 +376,7 @@ fn a_step_nobody_can_run_is_an_error_before_anything_runs() {
     let bench = Bench::new();
     let lock = RunLock::acquire(bench.cache.path(), "test", |_| {}).unwrap();
     let progress = Progress::lines(bench.said.clone(), Duration::from_secs(3600));
-    let error = run(&plan("1"), &BTreeMap::new(), &bench.store(), &lock, &progress).unwrap_err();
+    let error = run(&plan("1"), &BTreeMap::new(), &bench.store(), &lock, bench.machine, &progress).unwrap_err();
     assert!(error.to_string().contains("step image is planned, but nothing can run it"), "{error}");
 }
 
@@ -280,10 +389,13 @@ fn the_record_says_what_the_output_was_made_of() {
             write_output(context, "made")
         })
         .unwrap();
-    let step = plan.step(&id("guest/main")).unwrap();
-    assert_eq!(bench.store().state(step), StepState::Cached);
-    let record = bench.store().record(step).unwrap();
-    assert_eq!((&record.inputs, &record.after), (&step.inputs, &step.after));
+    let step: &PlannedStep = plan.step(&id("guest/main")).unwrap();
+    assert_eq!(bench.state(&plan, "guest/main"), StepState::Cached);
+    let record = bench.store().latest(&id("guest/main")).unwrap();
+    let image = bench.store().latest(&id("image")).unwrap();
+    assert_eq!(record.inputs, step.inputs);
+    assert_eq!(record.after, [("image".to_owned(), image.output.digest(None).unwrap())].into());
+    assert_eq!(record.from, [(id("image"), image.fingerprint)].into());
     assert_eq!(record.tools["clang"], "22.1.8");
     insta::assert_snapshot!(serde_json::to_string_pretty(&record.output).unwrap(), @r#"
     {
@@ -309,7 +421,8 @@ fn the_record_says_what_the_output_was_made_of() {
     "#);
 }
 
-/// Where [`a_killed_run_is_never_taken_for_a_finished_one`] reaches the process it starts and kills.
+/// Where [`a_killed_run_is_never_taken_for_a_finished_one`] reaches the process it starts and
+/// kills.
 const CHILD_CACHE: &str = "PGLITE_OXIDE_TEST_KILLED_RUN_CACHE";
 const CHILD_POINT: &str = "PGLITE_OXIDE_TEST_KILLED_RUN_POINT";
 
@@ -333,13 +446,14 @@ fn a_killed_run_is_never_taken_for_a_finished_one() {
         let mut ready = [0];
         connection.read_exact(&mut ready).unwrap();
         assert_eq!(bench.scratch_directories(), 1, "{point}");
-        // Kill -9: no destructor runs. The operating system releases the run lock, or the next run would wait for ever.
+        // Kill -9: no destructor runs. The operating system releases the run lock, or the next run
+        // would wait for ever.
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!bench.out(&plan, "image").exists(), "{point}");
+        assert!(bench.store().latest(&id("image")).is_none(), "{point}");
         assert_eq!(bench.run(&plan), ["image", "guest/main", "guest/vector"], "{point}");
         assert!(bench.said().starts_with("removed 1 unfinished outputs of earlier runs\n"), "{point}");
-        assert_eq!(fs::read_to_string(bench.out(&plan, "image").join("sub/file")).unwrap(), "made", "{point}");
+        assert_eq!(fs::read_to_string(bench.out("image").join("sub/file")).unwrap(), "made", "{point}");
         assert_eq!(bench.scratch_directories(), 0, "{point}");
     }
 }
@@ -359,10 +473,11 @@ fn killed_run_child() {
     let (plan, store) = (plan("1"), Store::new(&paths));
     let lock = RunLock::acquire(&cache, "test", |_| {}).unwrap();
     if std::env::var(CHILD_POINT).unwrap() == "sealed" {
-        let scratch = store.begin(&plan.steps[0]).unwrap();
+        let step = plan.steps[0].keyed(&BTreeMap::new()).unwrap();
+        let scratch = store.begin(&step).unwrap();
         fs::create_dir(scratch.out().join("sub")).unwrap();
         fs::write(scratch.out().join("sub/file"), "half").unwrap();
-        store.seal(&plan.steps[0], &scratch, Duration::ZERO, BTreeMap::new()).unwrap();
+        store.seal(&step, &scratch, Duration::ZERO, BTreeMap::new()).unwrap();
         wait_to_be_killed();
     }
     let executor: Executor<'_> = Box::new(|context| {
@@ -373,5 +488,6 @@ fn killed_run_child() {
     let executors = BTreeMap::from([(id("image"), executor)]);
     let progress = Progress::lines(Arc::new(Mutex::new(Vec::new())), Duration::from_secs(3600));
     let plan = plan.restricted_to(&[id("image")]).unwrap();
-    let _ = run(&plan, &executors, &store, &lock, &progress);
+    let machine = Machine { cores: 1, memory: 0 };
+    let _ = run(&plan, &executors, &store, &lock, machine, &progress);
 }

@@ -1,5 +1,6 @@
-//! Running tests: our server as a process of its own, and PostgreSQL's `pg_regress` in the build image's root file system, one test at a time. It owns the
-//! processes, the patience with them and the files they leave; what a result means is `report`'s.
+//! Running tests: our server as a process of its own, and PostgreSQL's `pg_regress` in the build
+//! image's root file system, one test at a time. It owns the processes, the patience with them and
+//! the files they leave; what a result means is `report`'s.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::report::{Outcome, parse_tap};
 use super::suite::Suite;
 use crate::error::{Context as _, Error, Result};
+use crate::native::HOST_PATH;
 
 /// Where both sides, the server and the tests, see the directory of the run.
 const MOUNT: &str = "/pgl";
@@ -20,11 +22,9 @@ const MOUNT: &str = "/pgl";
 const TEST_MAX: Duration = Duration::from_secs(300);
 /// A server that is not ready after this time has a problem that waiting does not solve.
 const START_MAX: Duration = Duration::from_secs(60);
-/// The host's own programs that enter the root.
-const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Enters the root, in a mount namespace of its own: $1 is the root, $2 the directory of the run. What follows is the command. It runs as the caller, who reads
-/// files that the server has written.
+/// Enters the root, in a mount namespace of its own: $1 is the root, $2 the directory of the run.
+/// What follows is the command. It runs as the caller, who reads files that the server has written.
 const ENTER: &str = r#"set -eu
 root=$1 work=$2
 shift 2
@@ -151,10 +151,34 @@ impl Driver {
         if !ended {
             return Ok(Outcome::Hung);
         }
-        Ok(parse_tap(&said, test, &difference))
+        let variant = self.variant(suite, test)?;
+        Ok(parse_tap(&said, test, &difference, variant))
     }
 
-    /// A command in the root and there in the directory of a suite, as tests name files relative to it. It dies with the thread that starts it.
+    /// Number of the variant of the expected output that a test's own is equal to; nothing if that
+    /// is the first one, or none.
+    fn variant(&self, suite: &Suite, test: &str) -> Result<Option<u8>> {
+        let result = self.results(suite).join("results").join(format!("{test}.out"));
+        let found = fs::read(&result).unwrap_or_default();
+        let expected = self.work.join(suite.name).join("expected");
+        let is_equal = |path: &Path| match fs::read(path) {
+            Ok(bytes) => Ok(bytes == found),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("read", path, error)),
+        };
+        if is_equal(&expected.join(format!("{test}.out")))? {
+            return Ok(None);
+        }
+        for variant in 0..=9 {
+            if is_equal(&expected.join(format!("{test}_{variant}.out")))? {
+                return Ok(Some(variant));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A command in the root and there in the directory of a suite, as tests name files relative to
+    /// it. It dies with the thread that starts it.
     fn enter(&self, suite: &Suite) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
@@ -182,7 +206,8 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What the log says about a session that ended otherwise than PostgreSQL ends one, since this was asked last.
+    /// What the log says about a session that ended otherwise than PostgreSQL ends one, since this
+    /// was asked last.
     fn crash(&mut self) -> Result<Option<String>> {
         let bytes = fs::read(&self.log).map_err(|e| Error::io("read", &self.log, e))?;
         let new = bytes.get(usize::try_from(self.seen).unwrap_or(usize::MAX)..).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! `cargo xtask regress`: PostgreSQL's own tests against a server of ours. It makes ready what they need, runs them one after the other, whatever becomes of one, and
-//! compares how they end with the committed table.
+//! `cargo xtask regress`: PostgreSQL's own tests against a server of ours. It makes ready what they
+//! need, runs them one after the other, whatever becomes of one, and compares how they end with the
+//! committed table.
 
 mod driver;
 mod report;
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::assets;
-use crate::cargo::SharedTarget;
-use crate::error::{Context as _, Error, Result};
+use crate::cargo::{SharedTarget, succeed};
+use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::elapsed;
 
@@ -19,7 +20,8 @@ use driver::{Driver, Server};
 use report::{Outcome, REASONS, Reasons, Results, TABLE};
 use suite::{Choice, Suite};
 
-/// What pg_regress gives a server of its own, and PostgreSQL's default where ours is another one, as far as tests depend on it.
+/// What pg_regress gives a server of its own, and PostgreSQL's default where ours is another one,
+/// as far as tests depend on it.
 const SETTINGS: &[(&str, &str)] = &[("max_prepared_transactions", "2"), ("max_parallel_workers_per_gather", "2")];
 
 /// Options of `regress`.
@@ -94,7 +96,7 @@ fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
         let path = paths.root.join(TABLE);
         return fs::write(&path, table).map_err(|e| Error::io("write", &path, e));
     }
-    let changes = report::changes(results, &read(TABLE)?);
+    let changes = report::changes(results, &Reasons::parse(&read(REASONS)?)?, &read(TABLE)?);
     if changes.is_empty() {
         return Ok(());
     }
@@ -103,13 +105,8 @@ fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
 }
 
 fn build(target: &SharedTarget) -> Result<PathBuf> {
-    let built = target.cargo().args(["build", "--release", "--locked", "-p", "regress"]).status();
-    let built = built.context(|| "cannot start cargo".into())?;
-    if built.success() {
-        Ok(target.release().join("regress"))
-    } else {
-        Err(Error::new(format!("cargo build -p regress failed: {built}")))
-    }
+    succeed(&mut target.build(&["--bin", "regress"]))?;
+    Ok(target.release().join("regress"))
 }
 
 /// The suites with the named tests only; all, if none is named.

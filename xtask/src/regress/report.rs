@@ -1,5 +1,6 @@
-//! What results mean: how a test ended, the reasons on record for those that do not pass, the table of both, and what in a run is worse than the table. It owns
-//! their forms; it reads and writes no file.
+//! What results mean: how a test ended, the reasons on record for those that do not pass, the table
+//! of both, and what in a run is worse than the table. It owns their forms; it reads and writes no
+//! file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +12,9 @@ use crate::error::{Context as _, Error, Result};
 /// How a test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Its output is as expected, by pg_regress's own rules.
-    Passed,
+    /// Its output is as expected, by pg_regress's own rules: that of `expected/TEST.out`, or of the
+    /// variant with this number, `expected/TEST_N.out`.
+    Passed(Option<u8>),
     /// So many lines of its output are not.
     Differs(usize),
     /// psql ended early, with this status: it lost its connection, or could not make one.
@@ -30,7 +32,8 @@ pub(crate) enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed => write!(f, "pass"),
+            Self::Passed(None) => write!(f, "pass"),
+            Self::Passed(Some(variant)) => write!(f, "pass by variant {variant}"),
             Self::Differs(1) => write!(f, "1 line differs"),
             Self::Differs(lines) => write!(f, "{lines} lines differ"),
             Self::Exit(code) => write!(f, "psql ended with {code}"),
@@ -42,12 +45,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Reads what pg_regress said about one test: lines of the Test Anything Protocol.
-pub(crate) fn parse_tap(said: &str, test: &str, difference: &str) -> Outcome {
+/// Reads what pg_regress said about one test: lines of the Test Anything Protocol. `variant` is the
+/// expected output that the test's own is equal to.
+pub(crate) fn parse_tap(said: &str, test: &str, difference: &str, variant: Option<u8>) -> Outcome {
     let named = |line: &str| line.split_whitespace().any(|word| word == test);
     let bailed = said.lines().find_map(|line| line.strip_prefix("Bail out!"));
     if let Some(line) = said.lines().find(|line| line.starts_with("ok ") && named(line)) {
-        return if line.contains("# SKIP") { Outcome::NotRun("skipped".to_owned()) } else { Outcome::Passed };
+        return if line.contains("# SKIP") { Outcome::NotRun("skipped".to_owned()) } else { Outcome::Passed(variant) };
     }
     if said.lines().any(|line| line.starts_with("not ok ") && named(line)) {
         let exit =
@@ -67,16 +71,35 @@ fn differing_lines(difference: &str) -> usize {
     difference.lines().filter(|line| line.starts_with(['+', '-']) && !heading(line)).count()
 }
 
-/// Why tests do not pass, by suite and test: the file that people write.
+/// What people write about results, by suite and test: why a test does not pass, and why one has
+/// the output of a variant.
 #[derive(Debug, Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Reasons(BTreeMap<String, BTreeMap<String, String>>);
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Reasons {
+    /// The output differs from every one that PostgreSQL expects.
+    differs: BySuite,
+    /// The variant is what PostgreSQL expects of a build or a database without what is tested: the
+    /// test ends early, or its statements fail.
+    not_supported: BySuite,
+    /// The variant is of equal worth: the same things are tested.
+    variant: BySuite,
+}
+
+type BySuite = BTreeMap<String, BTreeMap<String, String>>;
+
+/// How a result counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pass,
+    NotSupported,
+    Other,
+}
 
 impl Reasons {
     /// Reads the file.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let reasons: Self = toml::from_str(text).context(|| "the reasons have not the expected form".to_owned())?;
-        for (suite, tests) in &reasons.0 {
+        let reasons: Self = toml::from_str(text).context(|| format!("{REASONS} does not have the expected form"))?;
+        for (suite, tests) in [&reasons.differs, &reasons.not_supported, &reasons.variant].into_iter().flatten() {
             for (test, reason) in tests {
                 if reason.trim().is_empty() || reason.contains(['\n', '|']) {
                     return Err(Error::new(format!("the reason of {suite}.{test} must be one line without a bar")));
@@ -86,55 +109,75 @@ impl Reasons {
         Ok(reasons)
     }
 
-    fn of(&self, suite: &str, test: &str) -> Option<&str> {
-        self.0.get(suite)?.get(test).map(String::as_str)
+    /// How a result counts, what the table says of it, and the reason. The error says what is wrong
+    /// with the reasons.
+    fn judge(&self, suite: &str, test: &str, outcome: &Outcome) -> Result<(Kind, String, &str), String> {
+        let differs = Self::find(&self.differs, suite, test);
+        let not_supported = Self::find(&self.not_supported, suite, test);
+        let variant = Self::find(&self.variant, suite, test);
+        match (outcome, differs, not_supported, variant) {
+            (Outcome::Passed(None), None, None, None) => Ok((Kind::Pass, outcome.to_string(), "")),
+            (Outcome::Passed(None), ..) => Err("passes: its reason is out of date".to_owned()),
+            (Outcome::Passed(Some(_)), None, Some(reason), None) => {
+                Ok((Kind::NotSupported, NOT_SUPPORTED.to_owned(), reason))
+            }
+            (Outcome::Passed(Some(_)), None, None, Some(reason)) => Ok((Kind::Pass, outcome.to_string(), reason)),
+            (Outcome::Passed(Some(_)), ..) => {
+                Err(format!("{outcome}; say why in one of [not-supported.{suite}] and [variant.{suite}]"))
+            }
+            (Outcome::Differs(_), Some(reason), None, None) => Ok((Kind::Other, outcome.to_string(), reason)),
+            _ => Err(format!("{outcome}, and no reason excuses that")),
+        }
+    }
+
+    fn find<'a>(reasons: &'a BySuite, suite: &str, test: &str) -> Option<&'a str> {
+        reasons.get(suite)?.get(test).map(String::as_str)
     }
 }
+
+/// What the table says of a test whose accepted output is that of a build without what it tests.
+const NOT_SUPPORTED: &str = "not supported";
 
 /// Results of a run, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Results(pub(crate) Vec<(String, Vec<(String, Outcome)>)>);
 
 impl Results {
-    /// Tests that passed, and all.
+    /// Tests that passed, by whatever expected output, and all.
     pub(crate) fn count(&self) -> (usize, usize) {
         let all = || self.0.iter().flat_map(|(_, tests)| tests);
-        (all().filter(|(_, outcome)| *outcome == Outcome::Passed).count(), all().count())
+        (all().filter(|(_, outcome)| matches!(outcome, Outcome::Passed(_))).count(), all().count())
     }
 }
 
 /// Results as the table keeps them: by suite and test, `pass` or what is wrong.
 type Known = BTreeMap<(String, String), String>;
 
-/// The table: what everything before the first suite's heading says, then one suite after the other.
+/// The table: the counts of each suite, then one suite after the other.
 pub(crate) fn render(results: &Results, reasons: &Reasons) -> Result<String> {
-    let mut text = HEAD.to_owned();
+    let mut counts = "| suite | tests | pass | not supported | other |\n|---|---|---|---|---|\n".to_owned();
+    let mut tables = String::new();
     let mut unexplained = Vec::new();
-    text += "| suite | tests | pass |\n|---|---|---|\n";
     for (suite, tests) in &results.0 {
-        let passed = tests.iter().filter(|(_, outcome)| *outcome == Outcome::Passed).count();
-        text += &format!("| {suite} | {} | {passed} |\n", tests.len());
-    }
-    for (suite, tests) in &results.0 {
-        text += &format!("\n## {suite}\n\n| test | result | reason |\n|---|---|---|\n");
+        tables += &format!("\n## {suite}\n\n| test | result | reason |\n|---|---|---|\n");
+        let (mut pass, mut not_supported, mut other) = (0, 0, 0);
         for (test, outcome) in tests {
-            let reason = match (outcome, reasons.of(suite, test)) {
-                (Outcome::Passed, None) => "",
-                (Outcome::Passed, Some(_)) => {
-                    unexplained.push(format!("{suite}/{test} passes: its reason is out of date"));
-                    continue;
+            match reasons.judge(suite, test, outcome) {
+                Ok((kind, result, reason)) => {
+                    match kind {
+                        Kind::Pass => pass += 1,
+                        Kind::NotSupported => not_supported += 1,
+                        Kind::Other => other += 1,
+                    }
+                    tables += &format!("| {test} | {result} | {reason} |\n");
                 }
-                (Outcome::Differs(_), Some(reason)) => reason,
-                (outcome, _) => {
-                    unexplained.push(format!("{suite}/{test}: {outcome}, and no reason excuses that"));
-                    continue;
-                }
-            };
-            text += &format!("| {test} | {outcome} | {reason} |\n");
+                Err(problem) => unexplained.push(format!("{suite}/{test}: {problem}")),
+            }
         }
+        counts += &format!("| {suite} | {} | {pass} | {not_supported} | {other} |\n", tests.len());
     }
     if unexplained.is_empty() {
-        return Ok(text);
+        return Ok(format!("{HEAD}{counts}{tables}"));
     }
     Err(Error::new(unexplained.join("\n")).repair(format!("fix them, or write the reasons into {REASONS}")))
 }
@@ -145,9 +188,15 @@ pub(crate) const REASONS: &str = "xtask/regress/reasons.toml";
 pub(crate) const TABLE: &str = "docs/regression.md";
 
 const HEAD: &str = "# PostgreSQL's own tests\n\n\
-    How PostgreSQL 17.11's regression suites end here: `cargo xtask regress` runs them, with PostgreSQL's own `pg_regress` and `psql`, against a server of this crate,\n\
-    and `cargo xtask regress --update` writes this page. A test that passes has the output that PostgreSQL expects; any other one has the number of lines in which its\n\
-    output differs, and why. One session runs at a time, so of tests that PostgreSQL runs side by side one follows the other here.\n\n";
+    How PostgreSQL 17.11's regression suites end here: `cargo xtask regress` runs them, with\n\
+    PostgreSQL's own `pg_regress` and `psql`, against a server of this crate, and\n\
+    `cargo xtask regress --update` writes this page. One session runs at a time, so tests that\n\
+    PostgreSQL runs side by side follow one another here.\n\n\
+    - *pass*: the output is the one that PostgreSQL expects. Of some tests it expects several; *by\n  \
+      variant* names another one than the first, of equal worth.\n\
+    - *not supported*: the output is one that PostgreSQL expects too, but that of a build or a database\n  \
+      without what the test is about. It shows that the feature is rejected properly, and nothing else.\n\
+    - *N lines differ*: the output is none of those, for the reason given.\n\n";
 
 /// Reads the rows of a table.
 fn parse_table(text: &str) -> Known {
@@ -168,13 +217,17 @@ fn parse_table(text: &str) -> Known {
     known
 }
 
-/// What in some results is not as the table says, one line a test; better counts too, since the table is then out of date.
-pub(crate) fn changes(results: &Results, table: &str) -> Vec<String> {
+/// What in some results is not as the table says, one line a test; better counts too, since the
+/// table is then out of date.
+pub(crate) fn changes(results: &Results, reasons: &Reasons, table: &str) -> Vec<String> {
     let known = parse_table(table);
     let mut changes = Vec::new();
     for (suite, tests) in &results.0 {
         for (test, outcome) in tests {
-            let found = outcome.to_string();
+            let found = match reasons.judge(suite, test, outcome) {
+                Ok((_, result, _)) => result,
+                Err(_) => outcome.to_string(),
+            };
             match known.get(&(suite.clone(), test.clone())) {
                 Some(expected) if *expected == found => {}
                 Some(expected) => changes.push(format!("{suite}/{test}: {found}; the table says: {expected}")),
@@ -202,60 +255,85 @@ mod tests {
 
     #[test]
     fn tap_is_read() {
-        assert_eq!(parse_tap(PASSED, "boolean", ""), Outcome::Passed);
+        assert_eq!(parse_tap(PASSED, "boolean", "", None), Outcome::Passed(None));
+        assert_eq!(parse_tap(PASSED, "boolean", "", Some(1)), Outcome::Passed(Some(1)));
         let difference = "diff -U3 a b\n--- a\n+++ b\n@@ -1 +1,2 @@\n-x\n+y\n+z\n same\n";
-        assert_eq!(parse_tap(FAILED, "int8", difference), Outcome::Differs(3));
+        assert_eq!(parse_tap(FAILED, "int8", difference, None), Outcome::Differs(3));
         let exited = format!("{FAILED}# (test process exited with exit code 2)\n");
-        assert_eq!(parse_tap(&exited, "int8", difference), Outcome::Exit(2));
+        assert_eq!(parse_tap(&exited, "int8", difference, None), Outcome::Exit(2));
         let bailed = "# (using postmaster on x)\nBail out!command failed: psql\n";
-        assert_eq!(parse_tap(bailed, "int8", ""), Outcome::NotRun("command failed: psql".into()));
-        assert_eq!(parse_tap("", "int8", ""), Outcome::NotRun("it said nothing".into()));
+        assert_eq!(parse_tap(bailed, "int8", "", None), Outcome::NotRun("command failed: psql".into()));
+        assert_eq!(parse_tap("", "int8", "", None), Outcome::NotRun("it said nothing".into()));
         // The name of another test that begins alike is not this one's.
-        assert_eq!(parse_tap(PASSED, "bool", ""), Outcome::NotRun("# All 1 tests passed.".into()));
+        assert_eq!(parse_tap(PASSED, "bool", "", None), Outcome::NotRun("# All 1 tests passed.".into()));
     }
 
     #[test]
     fn a_table_is_rendered_and_read_back() {
-        let reasons = Reasons::parse("[regress]\nxml = \"no libxml\"\n").unwrap();
-        let run = results(&[("boolean", Outcome::Passed), ("xml", Outcome::Differs(7))]);
+        let reasons = Reasons::parse(
+            "[differs.regress]\nopr = \"no oprs\"\n[not-supported.regress]\nxml = \"no libxml\"\n[variant.regress]\nfloat4 = \"rounding\"\n",
+        );
+        let reasons = reasons.unwrap();
+        let run = results(&[
+            ("boolean", Outcome::Passed(None)),
+            ("xml", Outcome::Passed(Some(1))),
+            ("float4", Outcome::Passed(Some(2))),
+            ("opr", Outcome::Differs(7)),
+        ]);
         let table = render(&run, &reasons).unwrap();
-        assert!(table.ends_with("\n## regress\n\n| test | result | reason |\n|---|---|---|\n| boolean | pass |  |\n| xml | 7 lines differ | no libxml |\n"), "{table}");
-        assert!(table.contains("| regress | 2 | 1 |\n"));
-        assert!(changes(&run, &table).is_empty());
-        let other = results(&[("boolean", Outcome::Hung), ("xml", Outcome::Differs(8)), ("new", Outcome::Passed)]);
+        insta::assert_snapshot!(table.strip_prefix(HEAD).unwrap(), @r"
+        | suite | tests | pass | not supported | other |
+        |---|---|---|---|---|
+        | regress | 4 | 2 | 1 | 1 |
+
+        ## regress
+
+        | test | result | reason |
+        |---|---|---|
+        | boolean | pass |  |
+        | xml | not supported | no libxml |
+        | float4 | pass by variant 2 | rounding |
+        | opr | 7 lines differ | no oprs |
+        ");
+        assert!(changes(&run, &reasons, &table).is_empty());
+        let other = results(&[
+            ("boolean", Outcome::Hung),
+            ("xml", Outcome::Passed(None)),
+            ("opr", Outcome::Differs(8)),
+            ("new", Outcome::Passed(None)),
+        ]);
         assert_eq!(
-            changes(&other, &table),
+            changes(&other, &reasons, &table),
             [
                 "regress/boolean: hangs; the table says: pass",
-                "regress/xml: 8 lines differ; the table says: 7 lines differ",
+                "regress/xml: pass; the table says: not supported",
+                "regress/opr: 8 lines differ; the table says: 7 lines differ",
                 "regress/new: pass; the table does not have it",
             ]
-        );
-        assert_eq!(
-            changes(&results(&[("xml", Outcome::Passed)]), &table).len(),
-            1,
-            "what is better is a change as well"
         );
     }
 
     #[test]
     fn what_does_not_pass_needs_a_reason_and_some_things_have_none() {
-        let reasons = Reasons::parse("[regress]\na = \"r\"\nb = \"r\"\n").unwrap();
+        let reasons = "[differs.regress]\na = \"r\"\nb = \"r\"\n[not-supported.regress]\ne = \"r\"\n";
         let run = results(&[
-            ("a", Outcome::Passed),
+            ("a", Outcome::Passed(None)),
             ("b", Outcome::Died),
             ("c", Outcome::Differs(1)),
-            ("d", Outcome::Passed),
+            ("d", Outcome::Passed(None)),
+            ("e", Outcome::Passed(None)),
+            ("f", Outcome::Passed(Some(1))),
         ]);
-        let error = render(&run, &reasons).unwrap_err().to_string();
-        for expected in [
-            "regress/a passes: its reason is out of date",
-            "regress/b: the server dies, and no",
-            "regress/c: 1 line differs, and no",
-        ] {
-            assert!(error.contains(expected), "{error}");
-        }
-        assert!(Reasons::parse("[regress]\na = \"x | y\"\n").is_err());
-        assert!(Reasons::parse("[regress]\na = \" \"\n").is_err());
+        insta::assert_snapshot!(render(&run, &Reasons::parse(reasons).unwrap()).unwrap_err(), @r"
+        regress/a: passes: its reason is out of date
+        regress/b: the server dies, and no reason excuses that
+        regress/c: 1 line differs, and no reason excuses that
+        regress/e: passes: its reason is out of date
+        regress/f: pass by variant 1; say why in one of [not-supported.regress] and [variant.regress]
+          repair: fix them, or write the reasons into xtask/regress/reasons.toml
+        ");
+        assert!(Reasons::parse("[differs.regress]\na = \"x | y\"\n").is_err());
+        assert!(Reasons::parse("[not-supported.regress]\na = \" \"\n").is_err());
+        assert!(Reasons::parse("[regress]\na = \"a table without a kind\"\n").is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! What there is to run: PostgreSQL's suites, their tests in order, and what a test needs to have run before it. It reads the suites' own schedules and runs nothing.
+//! What there is to run: PostgreSQL's suites, their tests in order, and what a test needs to have
+//! run before it. It reads the suites' own schedules and runs nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -59,7 +60,8 @@ const NEEDS: &[(&str, &[&str])] = &[
 ];
 
 impl Suite {
-    /// The suites of a kind, from the directory that has them all. `schedule` takes the place of the main suite's own: a file, or the name of one in its directory.
+    /// The suites of a kind, from the directory that has them all. `schedule` takes the place of
+    /// the main suite's own: a file, or the name of one in its directory.
     pub(crate) fn find(suites: &Path, chosen: &[Choice], schedule: Option<&Path>) -> Result<Vec<Self>> {
         let wanted = |choice| if chosen.is_empty() { true } else { chosen.contains(&choice) };
         let mut found = Vec::new();

@@ -1,5 +1,6 @@
-//! `cargo xtask release`: turns the checkout into the crates to publish, checks each and says how large it is. It owns `target/release-stage`; what lies in a
-//! payload is `assets`' business, and what a user's program makes of the crates is `consumer`'s. Nothing is uploaded here.
+//! `cargo xtask release`: turns the checkout into the crates to publish, checks each and says how
+//! large it is. It owns `target/release-stage`; what lies in a payload is `assets`' business, and
+//! what a user's program makes of the crates is `consumer`'s. Nothing is uploaded here.
 
 mod package;
 mod report;
@@ -19,6 +20,7 @@ use crate::error::{Context, Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
+use crate::test::Outcome;
 
 pub(crate) use package::{Package, requirements};
 use report::Report;
@@ -33,7 +35,8 @@ pub(crate) enum Verb {
     Stage(StageOptions),
     /// Stage, then build and run a program outside the workspace with nothing but the staged crates
     Check {
-        /// Build it with the newest versions of all dependencies instead, as Cargo resolves them for a newcomer; needs no payload
+        /// Build it with the newest versions of all dependencies instead, as Cargo resolves them
+        /// for a newcomer; needs no payload
         #[arg(long)]
         newest: bool,
     },
@@ -58,7 +61,10 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             Ok(())
         }
         Verb::Check { newest: false } => consumer::check(paths),
-        Verb::Check { newest: true } => consumer::fresh_resolution(paths),
+        Verb::Check { newest: true } => match consumer::fresh_resolution(paths)? {
+            Outcome::Passed => Ok(()),
+            Outcome::Skipped(reason) => Err(Error::new(reason)),
+        },
     }
 }
 
@@ -70,7 +76,8 @@ pub(crate) struct Release {
     report: Report,
 }
 
-/// Writes `target/release-stage`: every crate, its checksum, and where it all came from. A directory that is there is complete.
+/// Writes `target/release-stage`: every crate, its checksum, and where it all came from. A
+/// directory that is there is complete.
 pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Result<Release> {
     let staged = stage::verify(paths)?;
     require_current(paths, &staged)?;
@@ -107,7 +114,8 @@ pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Re
     Ok(Release { packages, report })
 }
 
-/// Runs `cargo package` for every crate of a release and leaves the files below a directory. Payloads are whatever lies in the checkout.
+/// Runs `cargo package` for every crate of a release and leaves the files below a directory.
+/// Payloads are whatever lies in the checkout.
 pub(crate) fn package(paths: &Paths, into: &Path) -> Result<Vec<Package>> {
     let version = publishable(paths)?;
     let target = into.join("cargo");
@@ -144,7 +152,8 @@ pub(crate) enum Kind {
     Library,
 }
 
-/// Every crate of a release, each after those it depends on. A target without artifacts has its crate too: Cargo resolves the dependencies of all targets.
+/// Every crate of a release, each after those it depends on. A target without artifacts has its
+/// crate too: Cargo resolves the dependencies of all targets.
 pub(crate) fn crates() -> Vec<Crate> {
     let mut crates = vec![Crate { name: "pglite-oxide-assets".into(), kind: Kind::Assets }];
     crates
@@ -246,7 +255,8 @@ fn require_small(packages: &[Package], limit: u64) -> Result<()> {
         .repair("make the payload smaller, or divide the crate"))
 }
 
-/// The version of the release, after a look that the workspace publishes exactly the crates that are staged.
+/// The version of the release, after a look that the workspace publishes exactly the crates that
+/// are staged.
 fn publishable(paths: &Paths) -> Result<String> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -286,7 +296,8 @@ fn publishable(paths: &Paths) -> Result<String> {
     }
 }
 
-/// The commit that is checked out, and whether tracked files differ from it. Nothing outside of a git checkout.
+/// The commit that is checked out, and whether tracked files differ from it. Nothing outside of a
+/// git checkout.
 fn commit(paths: &Paths) -> Option<report::Commit> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(&paths.root).output().ok()?;

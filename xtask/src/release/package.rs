@@ -1,4 +1,5 @@
-//! One `.crate` file: reading it and checking that what users will download is what it should be. It builds nothing and moves only its own file.
+//! One `.crate` file: reading it and checking that what users will download is what it should be.
+//! It builds nothing and moves only its own file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,7 +72,8 @@ impl Package {
         self.files.iter().map(|(name, bytes)| (name.as_str(), sha256(bytes))).collect()
     }
 
-    /// Names what a build of it is made from: all files, or all but the payload. The commit it was packaged at is not part of it.
+    /// Names what a build of it is made from: all files, or all but the payload. The commit it was
+    /// packaged at is not part of it.
     pub(crate) fn content(&self, with_payload: bool) -> Fingerprint {
         let mut hasher = Hasher::new("crate");
         for (name, bytes) in &self.files {
@@ -83,7 +85,8 @@ impl Package {
         hasher.finish()
     }
 
-    /// Checks what the registry demands, what the licences demand, and that the payload is the one in the checkout.
+    /// Checks what the registry demands, what the licences demand, and that the payload is the one
+    /// in the checkout.
     pub(super) fn check(&self, root: &Path) -> Result<()> {
         self.check_manifest()?;
         let notices = self.krate.kind.has_payload().then_some("THIRD_PARTY_NOTICES.md");
@@ -123,7 +126,8 @@ impl Package {
         Ok(())
     }
 
-    /// Writes its files into a new directory. They get the present time, not the archive's, so that Cargo sees that they are new.
+    /// Writes its files into a new directory. They get the present time, not the archive's, so that
+    /// Cargo sees that they are new.
     pub(crate) fn unpack_into(&self, directory: &Path) -> Result<()> {
         for (name, bytes) in &self.files {
             let path = directory.join(name);

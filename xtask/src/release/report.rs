@@ -1,4 +1,5 @@
-//! What a stage says of itself: the table for people, the checksums, and `STAGE.json`. Pure functions over the packages.
+//! What a stage says of itself: the table for people, the checksums, and `STAGE.json`. Pure
+//! functions over the packages.
 
 use std::fmt::Write;
 

@@ -1,5 +1,6 @@
-//! Fetches a suite's Release file and its indexes from a mirror and proves them: the signature where gpgv and Debian's
-//! keyring are present, every index by the hash its Release file states. It does not interpret packages.
+//! Fetches a suite's Release file and its indexes from a mirror and proves them: the signature
+//! where gpgv and Debian's keyring are present, every index by the hash its Release file states. It
+//! does not interpret packages.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,9 @@ pub(crate) struct Suite<'a> {
 }
 
 impl<'a> Suite<'a> {
-    /// Fetches and proves the Release file of a suite. Says its date and any lack of proof on stderr. Valid-Until is not
-    /// enforced: a snapshot mirror serves expired Release files, and the difference that is shown tells what would change.
+    /// Fetches and proves the Release file of a suite. Says its date and any lack of proof on
+    /// stderr. Valid-Until is not enforced: a snapshot mirror serves expired Release files, and the
+    /// difference that is shown tells what would change.
     pub(crate) fn open(paths: &'a Paths, mirrors: &'a Mirrors, name: &str) -> Result<Self> {
         let signed = fetch_release(mirrors, &format!("dists/{name}/InRelease"))?;
         let keyring = KEYRINGS.iter().map(Path::new).find(|k| k.is_file());
@@ -124,7 +126,8 @@ fn verify(gpgv: &Path, keyring: &Path, suite: &str, signed: &[u8]) -> Result<Str
         .map_err(|e| Error::io("run", gpgv, e))?;
     let status = String::from_utf8_lossy(&result.stdout);
     let has = |word: &str| status.lines().any(|l| l.strip_prefix("[GNUPG:] ").is_some_and(|l| l.starts_with(word)));
-    // A suite is signed with several keys and an older keyring lacks the newest; one valid signature is enough, a bad one never.
+    // A suite is signed with several keys and an older keyring lacks the newest; one valid
+    // signature is enough, a bad one never.
     if !has("VALIDSIG ") || !has("GOODSIG ") || has("BADSIG ") {
         let said = String::from_utf8_lossy(&result.stderr).trim_end().to_owned();
         return Err(Error::new(format!(

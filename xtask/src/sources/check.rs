@@ -1,5 +1,5 @@
-//! `sources check`: the lock against everything else in the checkout that states a version, and, on request, against a
-//! mirror. Reading the lock has already validated its form.
+//! `sources check`: the lock against everything else in the checkout that states a version, and, on
+//! request, against a mirror. Reading the lock has already validated its form.
 
 use std::collections::BTreeMap;
 use std::path::Path;

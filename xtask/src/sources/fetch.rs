@@ -1,5 +1,6 @@
-//! Downloads by hash: what is wanted goes to `<downloads>/<sha256>`, whole and verified, or not at all. A broken-off
-//! transfer is continued. It knows no package and no index: it moves bytes whose size and hash the caller names.
+//! Downloads by hash: what is wanted goes to `<downloads>/<sha256>`, whole and verified, or not at
+//! all. A broken-off transfer is continued. It knows no package and no index: it moves bytes whose
+//! size and hash the caller names.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
@@ -19,10 +20,12 @@ use crate::paths::Paths;
 /// Transfers at the same time. More does not help a mirror and the hash of one saturates a core.
 const PARALLEL: usize = 4;
 
-/// Attempts per mirror that may end without one new byte; an attempt that made progress is not counted.
+/// Attempts per mirror that may end without one new byte; an attempt that made progress is not
+/// counted.
 const FRUITLESS_ATTEMPTS: u32 = 3;
 
-/// A body that takes longer is broken off and continued by the next attempt: that is what ends a stalled connection.
+/// A body that takes longer is broken off and continued by the next attempt: that is what ends a
+/// stalled connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -59,14 +62,15 @@ impl From<&Artifact> for Wanted {
     }
 }
 
-/// Makes everything of the lock with one of these roles present and verified. `mirrors` are the values of
-/// `--debian-mirror`; without a missing file no mirror is looked for.
+/// Makes everything of the lock with one of these roles present and verified. `mirrors` are the
+/// values of `--debian-mirror`; without a missing file no mirror is looked for.
 pub(crate) fn ensure(paths: &Paths, lock: &Lock, roles: &[Role], mirrors: &[String]) -> Result<()> {
     let wanted: Vec<_> = lock.artifacts(roles).map(Wanted::from).collect();
     ensure_files(&paths.downloads(), &wanted, || Mirrors::discover(mirrors))
 }
 
-/// The path of a downloaded entry, after its bytes were hashed. Other bytes are deleted: they are never used.
+/// The path of a downloaded entry, after its bytes were hashed. Other bytes are deleted: they are
+/// never used.
 pub(crate) fn verified(paths: &Paths, artifact: &Artifact) -> Result<PathBuf> {
     let path = paths.downloads().join(&artifact.sha256);
     let repair = "`cargo xtask sources fetch` downloads it";
@@ -239,7 +243,8 @@ fn download(
                     return std::fs::rename(&part, &target).map_err(|e| Error::io("rename to", &target, e));
                 }
                 Err(Failure::Local(error)) => return Err(error),
-                // The beginning may be what was wrong: it came from an earlier run or another mirror.
+                // The beginning may be what was wrong: it came from an earlier run or another
+                // mirror.
                 Err(Failure::Refused(_)) if resumed && !restarted && !part.exists() => restarted = true,
                 Err(Failure::Refused(reason)) => {
                     answered = true;
@@ -271,7 +276,8 @@ fn download(
     }))
 }
 
-/// Completes the unfinished file from one address. On success it has the right bytes and is on the disk.
+/// Completes the unfinished file from one address. On success it has the right bytes and is on the
+/// disk.
 fn transfer(
     client: &ureq::Agent,
     url: &str,
@@ -301,7 +307,8 @@ fn transfer(
             200 if have > 0 => have = restart(&mut output, &mut hasher).map_err(local("truncate"))?,
             200 => {}
             206 if continues_at(&response, have) => {}
-            // The rest cannot be had: forget the beginning, so that the next attempt asks for the whole file.
+            // The rest cannot be had: forget the beginning, so that the next attempt asks for the
+            // whole file.
             206 | 416 if have > 0 => {
                 restart(&mut output, &mut hasher).map_err(local("truncate"))?;
                 return Err(Failure::Interrupted(

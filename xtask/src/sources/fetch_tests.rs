@@ -1,4 +1,5 @@
-//! Fetching from a small HTTP server of this test: continuing, other bytes, missing files, changed cache.
+//! Fetching from a small HTTP server of this test: continuing, other bytes, missing files, changed
+//! cache.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};

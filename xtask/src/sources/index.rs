@@ -1,5 +1,5 @@
-//! A suite's own indexes: Release (which indexes there are, with their hashes), Packages and Sources.
-//! It reads text that was already fetched and verified; `archive.rs` fetches and verifies.
+//! A suite's own indexes: Release (which indexes there are, with their hashes), Packages and
+//! Sources. It reads text that was already fetched and verified; `archive.rs` fetches and verifies.
 
 use super::deb822::{self, Stanza};
 use super::lock::is_hex;
@@ -53,7 +53,8 @@ pub(crate) struct Binary<'a> {
     pub(crate) provides: &'a str,
 }
 
-/// All packages of a Packages index. A stanza that lacks what identifies its file is an error, never skipped.
+/// All packages of a Packages index. A stanza that lacks what identifies its file is an error,
+/// never skipped.
 pub(crate) fn binaries(text: &str) -> Result<Vec<Binary<'_>>> {
     let mut found = Vec::new();
     for stanza in deb822::stanzas(text) {

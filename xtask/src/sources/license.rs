@@ -1,6 +1,7 @@
-//! The licenses of a Debian package, read from the copyright file it ships. The result is an inventory for people and
-//! notices (the short names of every license that file names), not an expression: which file is under which of them
-//! stands in the copyright file, which the image keeps.
+//! The licenses of a Debian package, read from the copyright file it ships. The result is an
+//! inventory for people and notices (the short names of every license that file names), not an
+//! expression: which file is under which of them stands in the copyright file, which the image
+//! keeps.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -96,7 +97,8 @@ fn find(directory: &str, data: Box<dyn Read + '_>) -> Result<Copyright> {
         let is_link = entry.header().entry_type().is_symlink();
         if is_link && (path == Path::new(directory) || path == Path::new(&file)) {
             let target = entry.link_name().context(|| "a link has no usable target".to_owned())?;
-            // `../other/copyright` or `other`: either way the component before an optional `copyright` is a package.
+            // `../other/copyright` or `other`: either way the component before an optional
+            // `copyright` is a package.
             let target = target.unwrap_or_default().to_string_lossy().into_owned();
             let package = target.trim_end_matches("/copyright").rsplit('/').next().unwrap_or_default();
             return Ok(Copyright::SameAs(package.to_owned()));

@@ -1,5 +1,6 @@
-//! `sources.lock`: the typed model, reading with validation, and the one way it is written.
-//! It does not know mirrors, does not download and does not resolve: it says which bytes are meant, nothing more.
+//! `sources.lock`: the typed model, reading with validation, and the one way it is written. It does
+//! not know mirrors, does not download and does not resolve: it says which bytes are meant, nothing
+//! more.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,14 +19,16 @@ const HEADER: &str = "\
 # `path` is relative to a Debian mirror (or, for `kind = \"git\"`, names the repository); which host serves it is the machine's business.
 ";
 
-/// What an entry is for. One role per entry; which roles a table may use is checked when it is read.
+/// What an entry is for. One role per entry; which roles a table may use is checked when it is
+/// read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// A Debian package of the build image.
     Image,
     /// A Debian package of the build image that carries the WASIX headers and libc.
     Sysroot,
-    /// A Debian package of the native PostgreSQL, which is compared with and never an input of the build.
+    /// A Debian package of the native PostgreSQL, which is compared with and never an input of the
+    /// build.
     Native,
     /// A source archive that is built for the guest.
     Guest,
@@ -66,7 +69,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// A file of a Debian mirror: enough to fetch it from any mirror and to know that it is the one meant.
+/// A file of a Debian mirror: enough to fetch it from any mirror and to know that it is the one
+/// meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) name: String,
@@ -111,7 +115,8 @@ pub(crate) struct GitSource {
     pub(crate) role: Role,
 }
 
-/// The identity of a tool or engine. Not fetched; `sources check` compares it with what declares it.
+/// The identity of a tool or engine. Not fetched; `sources check` compares it with what declares
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     pub(crate) name: String,
@@ -132,7 +137,8 @@ pub(crate) struct Remains {
 pub(crate) struct Lock {
     /// Packages of the build image.
     pub(crate) packages: Vec<Package>,
-    /// Packages of the native PostgreSQL. A name may be here and in the image, in two versions: the two are pinned apart.
+    /// Packages of the native PostgreSQL. A name may be here and in the image, in two versions: the
+    /// two are pinned apart.
     pub(crate) native: Vec<Package>,
     pub(crate) archives: Vec<Artifact>,
     pub(crate) git: Vec<GitSource>,
@@ -156,8 +162,9 @@ impl Lock {
         raw.validate()
     }
 
-    /// As [`Lock::read`], for pinning `target` (a source's name, `image` or `native`) again: entries that are about to be replaced
-    /// may be wrong, since replacing them is the repair. What a wrong archive entry still says is returned beside the lock.
+    /// As [`Lock::read`], for pinning `target` (a source's name, `image` or `native`) again:
+    /// entries that are about to be replaced may be wrong, since replacing them is the repair. What
+    /// a wrong archive entry still says is returned beside the lock.
     pub(crate) fn read_to_repin(path: &Path, target: &str) -> Result<(Self, Remains)> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let error = match Self::parse(&text) {
@@ -211,7 +218,8 @@ impl Lock {
         Ok(())
     }
 
-    /// Everything that can be fetched and has one of these roles, in lock order: packages of the image, of the native PostgreSQL, then archives.
+    /// Everything that can be fetched and has one of these roles, in lock order: packages of the
+    /// image, of the native PostgreSQL, then archives.
     pub(crate) fn artifacts<'a>(&'a self, roles: &'a [Role]) -> impl Iterator<Item = &'a Artifact> {
         let packages = self.packages.iter().chain(&self.native).map(|p| &p.artifact);
         packages.chain(&self.archives).filter(|a| roles.contains(&a.role))
@@ -240,7 +248,8 @@ impl Lock {
     }
 }
 
-/// The file as it is spelled. Every field is optional here, so that a missing one is reported with the name of its entry.
+/// The file as it is spelled. Every field is optional here, so that a missing one is reported with
+/// the name of its entry.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RawLock {
@@ -474,7 +483,8 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    /// A path is joined to a mirror's address and so must not be able to leave it or to name another host.
+    /// A path is joined to a mirror's address and so must not be able to leave it or to name
+    /// another host.
     fn path(&self) -> Result<String> {
         let path = self.text("path", &self.entry.path)?;
         let expected = "a path below the mirror, without a host";

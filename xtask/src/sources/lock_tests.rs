@@ -1,4 +1,5 @@
-//! Reading and writing sources.lock: a good one comes back unchanged, each bad one gives its own error.
+//! Reading and writing sources.lock: a good one comes back unchanged, each bad one gives its own
+//! error.
 
 use super::*;
 

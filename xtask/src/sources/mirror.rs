@@ -1,5 +1,5 @@
-//! Which Debian mirrors to ask: the ones named on the command line, else in the environment, else in the machine's own
-//! apt configuration. It reads configuration only; it opens no connection.
+//! Which Debian mirrors to ask: the ones named on the command line, else in the environment, else
+//! in the machine's own apt configuration. It reads configuration only; it opens no connection.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,8 @@ const KEYRING_NAME: &str = "debian-archive-keyring";
 pub(crate) struct Mirrors(Vec<String>);
 
 impl Mirrors {
-    /// `given` are the values of `--debian-mirror`; only when there are none the environment and apt are asked.
+    /// `given` are the values of `--debian-mirror`; only when there are none the environment and
+    /// apt are asked.
     pub(crate) fn discover(given: &[String]) -> Result<Self> {
         let variable = std::env::var(MIRROR_VARIABLE).unwrap_or_default();
         let from_variable: Vec<_> = variable.split([' ', ',', '\n', '\t']).filter(|m| !m.is_empty()).collect();
@@ -84,7 +85,8 @@ fn read_apt(directory: &Path) -> Result<Vec<AptFile>> {
             _ => continue,
         };
         if name.is_file() {
-            // A file of another user that cannot be read is not ours to complain about: another one may name the mirror.
+            // A file of another user that cannot be read is not ours to complain about: another one
+            // may name the mirror.
             if let Ok(text) = std::fs::read_to_string(&name) {
                 files.push(AptFile { deb822, text });
             }

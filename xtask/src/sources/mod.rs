@@ -1,5 +1,5 @@
-//! `cargo xtask sources`: what the build starts from. It owns `sources.lock`, the downloads it names and how both are
-//! brought up to date. It unpacks nothing and builds nothing.
+//! `cargo xtask sources`: what the build starts from. It owns `sources.lock`, the downloads it
+//! names and how both are brought up to date. It unpacks nothing and builds nothing.
 
 mod archive;
 mod check;
@@ -36,14 +36,16 @@ pub(crate) enum Verb {
         #[command(flatten)]
         mirror: MirrorOption,
     },
-    /// Pin an archive, the image's packages or those of the native PostgreSQL again and show the difference before writing
+    /// Pin an archive, the image's packages or those of the native PostgreSQL again and show the
+    /// difference before writing
     Update(update::Options),
 }
 
 /// The mirrors to use instead of the machine's own.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub(crate) struct MirrorOption {
-    /// Debian mirror to use; several are tried in order [default: PGLITE_OXIDE_DEBIAN_MIRROR, else what apt is configured with]
+    /// Debian mirror to use; several are tried in order [default: PGLITE_OXIDE_DEBIAN_MIRROR, else
+    /// what apt is configured with]
     #[arg(long, value_name = "URL")]
     pub(crate) debian_mirror: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! How far downloads are: a bar on a terminal, a plain line now and then elsewhere. It shows; it decides nothing.
+//! How far downloads are: a bar on a terminal, a plain line now and then elsewhere. It shows; it
+//! decides nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -20,7 +21,8 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// Bytes present of each file that was begun; a continued transfer starts above zero and one may fall back to it.
+    /// Bytes present of each file that was begun; a continued transfer starts above zero and one
+    /// may fall back to it.
     present: HashMap<String, u64>,
     finished: usize,
     started: Instant,

@@ -1,5 +1,7 @@
-//! `assets/image.toml` and `assets/native.toml`: what the build image, and the root file system of the native PostgreSQL, shall contain, as a person
-//! states it. A recipe names packages, links and small files; which versions that means stands in `sources.lock`, and making the tree is the image module's business.
+//! `assets/image.toml` and `assets/native.toml`: what the build image, and the root file system of
+//! the native PostgreSQL, shall contain, as a person states it. A recipe names packages, links and
+//! small files; which versions that means stands in `sources.lock`, and making the tree is the
+//! image module's business.
 
 use std::path::Path;
 
@@ -136,7 +138,8 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The role in the lock of a package that one of the groups names, or that something in them depends on.
+    /// The role in the lock of a package that one of the groups names, or that something in them
+    /// depends on.
     pub(crate) fn role(&self, group: Option<&Group>) -> Role {
         match (self.root, group) {
             (Root::Native, _) => Role::Native,

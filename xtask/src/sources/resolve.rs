@@ -1,6 +1,6 @@
-//! The closure of wanted packages over Depends and Pre-Depends in one suite. A pure function of the index: the same
-//! index and the same wishes give the same set, whatever their order. Recommends, Conflicts and the host's own packages
-//! play no part: the image is unpacked, not installed.
+//! The closure of wanted packages over Depends and Pre-Depends in one suite. A pure function of the
+//! index: the same index and the same wishes give the same set, whatever their order. Recommends,
+//! Conflicts and the host's own packages play no part: the image is unpacked, not installed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -46,10 +46,12 @@ impl<'a> Universe<'a> {
 
     /// The wanted packages and everything they need, sorted by name.
     ///
-    /// Of several alternatives the first that can be satisfied is taken, unless one of them is in the set already;
-    /// a package of the name itself goes before a provider, a more important provider before a lesser one.
+    /// Of several alternatives the first that can be satisfied is taken, unless one of them is in
+    /// the set already; a package of the name itself goes before a provider, a more important
+    /// provider before a lesser one.
     pub(crate) fn closure(&self, wanted: &[&str]) -> Result<Vec<&Binary<'a>>> {
-        // The wishes come first as a whole, so that they satisfy alternatives wherever they stand in the list.
+        // The wishes come first as a whole, so that they satisfy alternatives wherever they stand
+        // in the list.
         let mut chosen: BTreeSet<&str> = BTreeSet::new();
         for name in wanted {
             chosen.insert(self.get(name)?.name);
@@ -69,7 +71,8 @@ impl<'a> Universe<'a> {
         chosen.into_iter().map(|name| self.get(name)).collect()
     }
 
-    /// The package that has to be added to satisfy one group of alternatives; none when it is satisfied.
+    /// The package that has to be added to satisfy one group of alternatives; none when it is
+    /// satisfied.
     fn choose(
         &self,
         package: &Binary<'_>,

@@ -1,5 +1,6 @@
-//! `sources update`: pins entries again from the mirrors' own indexes, shows the difference, and only then writes.
-//! Finding and proving indexes is `archive.rs`, choosing packages is `resolve.rs`.
+//! `sources update`: pins entries again from the mirrors' own indexes, shows the difference, and
+//! only then writes. Finding and proving indexes is `archive.rs`, choosing packages is
+//! `resolve.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -19,7 +20,8 @@ use crate::paths::Paths;
 /// What to pin again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// `image` or `native` for all packages of the build image or of the native PostgreSQL, or the name of a source archive in sources.lock
+    /// `image` or `native` for all packages of the build image or of the native PostgreSQL, or the
+    /// name of a source archive in sources.lock
     target: String,
     /// Write without asking
     #[arg(long)]
@@ -165,7 +167,8 @@ fn packages(paths: &Paths, mirrors: &Mirrors, old: &Lock, root: Root) -> Result<
     Ok(packages)
 }
 
-/// Takes licenses from the old lock where the bytes are the same, and reads them from the package where not.
+/// Takes licenses from the old lock where the bytes are the same, and reads them from the package
+/// where not.
 fn fill_licenses(paths: &Paths, mirrors: &Mirrors, old: &Lock, packages: &mut [Package]) -> Result<()> {
     let known: BTreeMap<&str, &str> = old
         .packages

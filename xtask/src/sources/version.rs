@@ -1,5 +1,5 @@
-//! Debian version numbers: their order (Debian Policy 5.6.12) and the relations of dependency fields (7.1).
-//! It compares text; it knows nothing about packages.
+//! Debian version numbers: their order (Debian Policy 5.6.12) and the relations of dependency
+//! fields (7.1). It compares text; it knows nothing about packages.
 
 use std::cmp::Ordering;
 

@@ -1,5 +1,6 @@
-//! The `dylink.0` custom section: reading the one a module has, writing the one the main module gets.
-//! It does not decide the values; see [`super::postlink`] for the main module's and wasm-ld for those of side modules.
+//! The `dylink.0` custom section: reading the one a module has, writing the one the main module
+//! gets. It does not decide the values; see [`super::postlink`] for the main module's and wasm-ld
+//! for those of side modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,8 @@ use wasmparser::{BinaryReader, Dylink0SectionReader, Dylink0Subsection, Parser, 
 
 use crate::error::{Context, Error, Result};
 
-/// Name of the section. wasm-ld of LLVM 11 and older wrote one called `dylink`, which the loader does not read.
+/// Name of the section. wasm-ld of LLVM 11 and older wrote one called `dylink`, which the loader
+/// does not read.
 pub(crate) const SECTION: &str = "dylink.0";
 
 const MEM_INFO: u8 = 1;
@@ -64,7 +66,8 @@ impl Dylink {
     }
 }
 
-/// Reads the section of a module. `name` is the module's name in errors. A module without one gives `None`; more than one is refused, as the loader does.
+/// Reads the section of a module. `name` is the module's name in errors. A module without one gives
+/// `None`; more than one is refused, as the loader does.
 pub(crate) fn parse(name: &str, wasm: &[u8]) -> Result<Option<Dylink>> {
     let mut found = None;
     for payload in Parser::new(0).parse_all(wasm) {

@@ -1,5 +1,6 @@
-//! What the host offers a main module as imports: the system interface of wasmer-wasix and `pgl_host`, the project's own functions.
-//! It says names and types; the functions themselves are the runtime's.
+//! What the host offers a main module as imports: the system interface of wasmer-wasix and
+//! `pgl_host`, the project's own functions. It says names and types; the functions themselves are
+//! the runtime's.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,9 @@ use wasmparser::{FuncType, ValType};
 
 use super::interface::ExternType;
 
-/// Functions of module `pgl_host`: name, parameters, results. The same list as assets/guest/overlay/src/include/pgl_host.h has for the guest; a difference shows at the link check
-/// of the built guest as an import that nothing satisfies.
+/// Functions of module `pgl_host`: name, parameters, results. The same list as
+/// assets/guest/overlay/src/include/pgl_host.h has for the guest; a difference shows at the link
+/// check of the built guest as an import that nothing satisfies.
 const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
     use ValType::{I32, I64};
     [
@@ -27,7 +29,8 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
     ]
 };
 
-/// Functions of the same module that only client programs are given, the list of assets/guest/programs/pgl_program.h.
+/// Functions of the same module that only client programs are given, the list of
+/// assets/guest/programs/pgl_program.h.
 const PGL_PROGRAM: [(&str, &[ValType], &[ValType]); 5] = {
     use ValType::I32;
     [
@@ -39,7 +42,8 @@ const PGL_PROGRAM: [(&str, &[ValType], &[ValType]); 5] = {
     ]
 };
 
-/// Modules of the system interface. wasmer-wasix has every function of them that wasix-libc can ask for, or instantiating the module fails.
+/// Modules of the system interface. wasmer-wasix has every function of them that wasix-libc can ask
+/// for, or instantiating the module fails.
 const WASIX: [&str; 4] = ["wasi", "wasi_snapshot_preview1", "wasi_unstable", "wasix_32v1"];
 
 /// Import modules the host provides to the main module.

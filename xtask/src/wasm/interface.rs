@@ -1,4 +1,5 @@
-//! What a module imports and exports, with types. It knows nothing about what a loader makes of them.
+//! What a module imports and exports, with types. It knows nothing about what a loader makes of
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,9 +1,12 @@
-//! Proves before anything is shipped that the loader will find every import: each side module's in the main module, the main module's in the host.
-//! It checks kind and type, and only looks; nothing is changed.
+//! Proves before anything is shipped that the loader will find every import: each side module's in
+//! the main module, the main module's in the host. It checks kind and type, and only looks; nothing
+//! is changed.
 //!
-//! The loader itself is lenient where this is not: it turns a missing function into a stub that ends the process at its first call, and it looks in other side
-//! modules too, in the order they happened to be loaded in. Here an import of a side module is satisfied by the main module, by the side itself (wasm-ld routes
-//! the address of a symbol a side defines and exports through `GOT.*`), by a module its `dylink.0` names as needed, or by the loader; nothing else.
+//! The loader itself is lenient where this is not: it turns a missing function into a stub that
+//! ends the process at its first call, and it looks in other side modules too, in the order they
+//! happened to be loaded in. Here an import of a side module is satisfied by the main module, by
+//! the side itself (wasm-ld routes the address of a symbol a side defines and exports through
+//! `GOT.*`), by a module its `dylink.0` names as needed, or by the loader; nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -33,7 +36,8 @@ pub(crate) struct ModuleReport {
     pub(crate) name: String,
     /// Number of exports.
     pub(crate) exports: usize,
-    /// Satisfied imports as `module.symbol`, by who satisfies them: `host`, `loader`, `main`, the module itself or one it needs.
+    /// Satisfied imports as `module.symbol`, by who satisfies them: `host`, `loader`, `main`, the
+    /// module itself or one it needs.
     pub(crate) imports: BTreeMap<String, BTreeSet<String>>,
     pub(crate) unresolved: Vec<Unresolved>,
 }
@@ -69,8 +73,9 @@ impl LinkReport {
     }
 }
 
-/// Checks a main module, as the post-link step left it, and its side modules. An unsatisfied import is part of the report, see [`LinkReport::verify`];
-/// an error is a module that cannot be read or loaded at all.
+/// Checks a main module, as the post-link step left it, and its side modules. An unsatisfied import
+/// is part of the report, see [`LinkReport::verify`]; an error is a module that cannot be read or
+/// loaded at all.
 pub(crate) fn linkcheck(main: &[u8], sides: &[(String, Vec<u8>)], provided: &HostProvided) -> Result<LinkReport> {
     let main = Module::parse(MAIN, main)?;
     if main.dylink.memory_alignment != MEMORY_ALIGNMENT_LOG2 {
@@ -93,7 +98,8 @@ pub(crate) fn linkcheck(main: &[u8], sides: &[(String, Vec<u8>)], provided: &Hos
     Ok(LinkReport { modules: reports })
 }
 
-/// Symbols the main module has to export for these side modules: functions they call, and functions and data they take the address of.
+/// Symbols the main module has to export for these side modules: functions they call, and functions
+/// and data they take the address of.
 pub(crate) fn needed_exports(sides: &[(String, Vec<u8>)]) -> Result<BTreeSet<String>> {
     let mut modules = BTreeMap::new();
     for (name, wasm) in sides {
@@ -223,7 +229,8 @@ fn resolve_side(import: &Import, side: &Module, main: &Module, modules: &BTreeMa
             };
             address_of(import, export, by)
         }
-        // The host's modules are offered to side modules too, but a side that uses them has a libc of its own linked in.
+        // The host's modules are offered to side modules too, but a side that uses them has a libc
+        // of its own linked in.
         _ => Err((import.ty.to_string(), "nothing: side modules import from main only".to_owned())),
     }
 }

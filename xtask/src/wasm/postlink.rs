@@ -1,13 +1,19 @@
-//! Makes the linked main module loadable: wasm-ld links it without PIC at a fixed base, and this turns it into what the dynamic loader takes for a main module
-//! of its own kind. It changes four things and copies every other byte:
+//! Makes the linked main module loadable: wasm-ld links it without PIC at a fixed base, and this
+//! turns it into what the dynamic loader takes for a main module of its own kind. It changes four
+//! things and copies every other byte:
 //!
-//! 1. a [`dylink`] section is put in front: memory from the base to the stack, alignment 2^10, the table's slots but slot 0;
-//! 2. the defined global 0, the stack pointer, becomes the import `env.__stack_pointer`: every global keeps its index, so no code changes;
-//! 3. each exported data address becomes an offset from the memory base, since the loader adds the base to it;
-//! 4. exported thread-local symbols are flagged as such, since wasm-ld exports their offset from `__tls_base`.
+//! 1. a [`dylink`] section is put in front: memory from the base to the stack, alignment 2^10, the
+//!    table's slots but slot 0;
+//! 2. the defined global 0, the stack pointer, becomes the import `env.__stack_pointer`: every
+//!    global keeps its index, so no code changes;
+//! 3. each exported data address becomes an offset from the memory base, since the loader adds the
+//!    base to it;
+//! 4. exported thread-local symbols are flagged as such, since wasm-ld exports their offset from
+//!    `__tls_base`.
 //!
-//! The rules behind it are the loader's, see [`super`]. Because the module's addresses are constants in its code, anything that would make the loader choose
-//! others is refused here. It does not look at what the module imports otherwise; that is [`super::linkcheck`].
+//! The rules behind it are the loader's, see [`super`]. Because the module's addresses are
+//! constants in its code, anything that would make the loader choose others is refused here. It
+//! does not look at what the module imports otherwise; that is [`super::linkcheck`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -263,7 +269,8 @@ impl<'a> Linked<'a> {
             ))
             .repair("link with the wasm-ld of the image, which defines the stack pointer first"));
         }
-        // The loader's stack: from the end of the data, rounded up. It must end inside the linked one, and the heap begins after both.
+        // The loader's stack: from the end of the data, rounded up. It must end inside the linked
+        // one, and the heap begins after both.
         let loader_high =
             u64::from(stack_low).next_multiple_of(u64::from(LOADER_STACK_ALIGNMENT)) + u64::from(LOADER_STACK_SIZE);
         if stack_low < MEMORY_BASE || loader_high > u64::from(stack_high) || stack_high > heap_base {
@@ -354,7 +361,8 @@ impl<'a> Linked<'a> {
         Ok(addresses)
     }
 
-    /// A relocated constant must be there for the export alone: code that reads it wants the address.
+    /// A relocated constant must be there for the export alone: code that reads it wants the
+    /// address.
     fn refuse_reads_of(&self, addresses: &Addresses) -> Result<()> {
         let context = || "the code of the linked main module cannot be read".to_owned();
         for (index, body) in self.bodies.iter().enumerate() {
@@ -446,8 +454,9 @@ fn constant(expression: &ConstExpr<'_>) -> wasmparser::Result<Option<u32>> {
     Ok(matches!(operators.read()?, Operator::End).then_some(value.cast_unsigned()))
 }
 
-/// wasm-ld takes a module in which nothing calls `__wasm_call_ctors` for a command, and wraps every exported function into one that runs all constructors
-/// before and all destructors after each call.
+/// wasm-ld takes a module in which nothing calls `__wasm_call_ctors` for a command, and wraps every
+/// exported function into one that runs all constructors before and all destructors after each
+/// call.
 fn refuse_command_wrappers(names: NameSectionReader<'_>) -> wasmparser::Result<Result<()>> {
     for name in names {
         let Name::Function(functions) = name? else { continue };

@@ -7,7 +7,8 @@ use super::host::HostProvided;
 use super::linkcheck::{LinkReport, linkcheck, needed_exports};
 use super::postlink::postlink;
 
-/// What wasm-ld makes of a small program with the flags of the guest build: 4 bytes of thread-local data at 1024, data up to 1472, two table slots.
+/// What wasm-ld makes of a small program with the flags of the guest build: 4 bytes of thread-local
+/// data at 1024, data up to 1472, two table slots.
 const MAIN: &str = r#"(module
     (type $unary (func (param i32) (result i32)))
     (import "env" "memory" (memory 130 65536 shared))

@@ -5,6 +5,7 @@ pub mod copy_thread;
 pub mod slot;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use wasmer::TypedFunction;
@@ -31,6 +32,8 @@ pub struct Launch {
     pub world: World,
     /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub memory_limit: Option<u64>,
+    /// Made false when PostgreSQL has started: for what its files show only then.
+    pub starting: Arc<AtomicBool>,
     /// What the guest's files need while it lives, like the lock of their directory. Let go when the guest ends, however it does.
     pub held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
@@ -52,6 +55,7 @@ pub struct Instance {
     pump: TypedFunction<(), i32>,
     /// Flags of `abi::due`.
     due: i32,
+    starting: Arc<AtomicBool>,
 }
 
 impl Instance {
@@ -76,13 +80,16 @@ impl Instance {
             held: launch.held,
         })?;
         let pump = process.function(export::PUMP)?;
-        Ok(Self { process, pump, due: 0 })
+        Ok(Self { process, pump, due: 0, starting: launch.starting })
     }
 
     /// Runs PostgreSQL's start-up to the point where it would read its first message.
     pub fn boot(&mut self) -> Result<Outcome> {
         match self.process.call_export(export::BOOT)? {
-            Return::Value(0) => Ok(Outcome::Drained),
+            Return::Value(0) => {
+                self.starting.store(false, Ordering::SeqCst);
+                Ok(Outcome::Drained)
+            }
             Return::Value(code) => Err(self.process.crashed(format!("start-up ended with {code}"))),
             Return::Exit(code) => Ok(Outcome::Ended(code)),
         }

@@ -1,6 +1,7 @@
-//! A session's guest, and the thread of this process that goes on with it while nobody uses it: commits that were acknowledged before they reached the disk,
-//! as `synchronous_commit = off` allows, must reach it soon, whether or not another statement follows. It owns who has the guest when, and the
-//! thread; what the guest does is PostgreSQL's.
+//! A session's guest, and the thread that makes its commits durable while no statement runs: commits that were
+//! acknowledged before they reached the disk, as `synchronous_commit = off` allows, must reach it soon, whether or
+//! not another statement follows. Each session has a thread of its own, so that a slow disk delays its own
+//! databases only. It owns who has the guest when, and the thread; what the guest does is PostgreSQL's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -21,8 +22,10 @@ pub struct Guest(Arc<Slot>);
 struct Slot {
     /// `None` while a worker has it.
     instance: Mutex<Option<Instance>>,
-    /// A visit is on its way.
+    /// A flush is scheduled.
     announced: AtomicBool,
+    /// Its thread is started by the first flush and ends with the session; `None` if it cannot be spawned.
+    flush_queue: OnceLock<Option<Schedule<FlushTask>>>,
 }
 
 impl Slot {
@@ -33,12 +36,20 @@ impl Slot {
 
 impl Guest {
     pub fn new(instance: Instance) -> Self {
-        Self(Arc::new(Slot { instance: Mutex::new(Some(instance)), announced: AtomicBool::new(false) }))
+        Self::holding(Some(instance))
     }
 
     /// No guest at all.
     pub fn gone() -> Self {
-        Self(Arc::new(Slot { instance: Mutex::new(None), announced: AtomicBool::new(false) }))
+        Self::holding(None)
+    }
+
+    fn holding(instance: Option<Instance>) -> Self {
+        Self(Arc::new(Slot {
+            instance: Mutex::new(instance),
+            announced: AtomicBool::new(false),
+            flush_queue: OnceLock::new(),
+        }))
     }
 
     /// The guest, for as long as the result is held.
@@ -64,21 +75,22 @@ impl Guest {
 
     /// Has commits that are not durable made so in a while, by another thread. Without one, the next statement or the end of the session does it.
     pub fn flush_later(&self) {
-        if let Some(rounds) = rounds()
+        let queue = self.0.flush_queue.get_or_init(|| Schedule::start("pglite-oxide-flush"));
+        if let Some(queue) = queue
             && !self.0.announced.swap(true, Ordering::SeqCst)
         {
-            rounds.add(Instant::now() + FLUSH_DELAY, Visit { guest: Arc::downgrade(&self.0) });
+            queue.add(Instant::now() + FLUSH_DELAY, FlushTask { guest: Arc::downgrade(&self.0) });
         }
     }
 }
 
-/// One look after a guest.
+/// Makes the commits of a resting guest durable.
 #[derive(Debug)]
-struct Visit {
+struct FlushTask {
     guest: Weak<Slot>,
 }
 
-impl Task for Visit {
+impl Task for FlushTask {
     fn run(self) {
         let Some(slot) = self.guest.upgrade() else { return };
         // What is committed from here on announces itself, and a guest that is in use is announced again when it is not: others must not wait for it.
@@ -89,10 +101,4 @@ impl Task for Visit {
             let _ = instance.maintain();
         }
     }
-}
-
-/// The process's rounds, with their thread started at the first use.
-fn rounds() -> Option<&'static Schedule<Visit>> {
-    static ROUNDS: OnceLock<Option<Arc<Schedule<Visit>>>> = OnceLock::new();
-    ROUNDS.get_or_init(|| Schedule::start("pglite-oxide-flush")).as_deref()
 }

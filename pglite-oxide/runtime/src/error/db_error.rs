@@ -31,6 +31,7 @@ pub struct DbError {
 
 /// Where in a statement an error is, counted in characters from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorPosition {
     /// In the statement that was sent.
     Original(u32),

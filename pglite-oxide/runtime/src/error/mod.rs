@@ -98,7 +98,12 @@ impl Error {
         self
     }
 
-    #[doc(hidden)]
+    /// Adds what the reader can do about it.
+    pub fn with_advice(mut self, advice: &str) -> Self {
+        self.0.message = format!("{}\nHINT: {advice}", self.0.message);
+        self
+    }
+
     pub fn database(kind: ErrorKind, error: DbError) -> Self {
         Self(Box::new(Inner { kind, message: error.to_string(), database: Some(error), cause: None }))
     }
@@ -138,9 +143,9 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {
+    /// The cause. Its message is part of this error's, too.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The cause is part of the message already; what lies below it is not.
-        self.0.cause.as_ref().and_then(|cause| cause.source())
+        self.0.cause.as_ref().map(|cause| &**cause as &(dyn std::error::Error + 'static))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::errno::{Errno, Result};
+use super::{RawSlice, RawSliceMut};
 
 /// Bytes of a page: PostgreSQL's block size, so that one block written is one page copied.
 pub const PAGE: usize = 8192;
@@ -39,18 +40,18 @@ impl Content {
     }
 
     /// Copies bytes from `offset` on and returns how many there were, at most `buf.len()`.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
+    pub fn read<'a>(&self, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> usize {
+        let mut buf = buf.into();
         let available = self.len.saturating_sub(offset);
         let count = usize::try_from(available).map_or(buf.len(), |available| available.min(buf.len()));
-        let buf = &mut buf[..count];
         let mut done = 0;
         while done < count {
             let position = offset + done as u64;
             let (page, start) = split(position);
             let piece = (PAGE - start).min(count - done);
-            let target = &mut buf[done..done + piece];
+            let mut target = buf.part(done, piece);
             match self.pages.get(page).and_then(Option::as_ref) {
-                Some(bytes) => target.copy_from_slice(&bytes[start..start + piece]),
+                Some(bytes) => target.copy_from(&bytes[start..start + piece]),
                 None => self.read_base(position, target),
             }
             done += piece;
@@ -59,13 +60,14 @@ impl Content {
     }
 
     /// Writes all bytes at `offset`, growing the file when needed.
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write<'a>(&mut self, offset: u64, data: impl Into<RawSlice<'a>>) -> Result<()> {
+        let data = data.into();
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= LEN_MAX).ok_or(Errno::FBIG)?;
         let mut done = 0;
         while done < data.len() {
             let (page, start) = split(offset + done as u64);
             let piece = (PAGE - start).min(data.len() - done);
-            self.write_page(page, start, &data[done..done + piece]);
+            self.write_page(page, start, data.part(done, piece));
             done += piece;
         }
         self.len = self.len.max(end);
@@ -96,30 +98,30 @@ impl Content {
     }
 
     /// Fills `target` with what the base shows at `position`, zeros after its end.
-    fn read_base(&self, position: u64, target: &mut [u8]) {
+    fn read_base(&self, position: u64, mut target: RawSliceMut<'_>) {
         let start = usize::try_from(position).unwrap_or(usize::MAX).min(self.base_len);
         let piece = target.len().min(self.base_len - start);
-        target[..piece].copy_from_slice(&self.base[start..start + piece]);
-        target[piece..].fill(0);
+        target.part(0, piece).copy_from(&self.base[start..start + piece]);
+        target.part(piece, usize::MAX).zero();
     }
 
-    fn write_page(&mut self, page: usize, start: usize, data: &[u8]) {
+    fn write_page(&mut self, page: usize, start: usize, data: RawSlice<'_>) {
         if let Some(Some(_)) = self.pages.get(page)
             && let Some(Some(bytes)) = Arc::make_mut(&mut self.pages).get_mut(page)
         {
-            Arc::make_mut(bytes)[start..start + data.len()].copy_from_slice(data);
+            data.copy_to(&mut Arc::make_mut(bytes)[start..start + data.len()]);
             return;
         }
         // Zeros over a hole stay a hole: PostgreSQL extends relations and fills new WAL segments with them.
         let position = page as u64 * PAGE as u64;
-        if position >= self.base_len as u64 && data.iter().all(|byte| *byte == 0) {
-            return;
-        }
         let mut bytes = [0; PAGE];
         if data.len() < PAGE {
-            self.read_base(position, &mut bytes);
+            self.read_base(position, (&mut bytes).into());
         }
-        bytes[start..start + data.len()].copy_from_slice(data);
+        data.copy_to(&mut bytes[start..start + data.len()]);
+        if position >= self.base_len as u64 && bytes.iter().all(|byte| *byte == 0) {
+            return;
+        }
         let pages = Arc::make_mut(&mut self.pages);
         if pages.len() <= page {
             pages.resize_with(page + 1, || None);
@@ -159,7 +161,7 @@ mod tests {
                     let (offset, len) = (next(5 * PAGE), next(2 * PAGE));
                     let zero = next(3) == 0;
                     let data: Vec<u8> = (0..len).map(|i| if zero { 0 } else { (step + i) as u8 }).collect();
-                    content.write(offset as u64, &data).unwrap();
+                    content.write(offset as u64, &data[..]).unwrap();
                     if len > 0 {
                         model.resize(model.len().max(offset + len), 0);
                         model[offset..offset + len].copy_from_slice(&data);
@@ -170,7 +172,7 @@ mod tests {
                 _ => {
                     let (offset, len) = (next(6 * PAGE), next(2 * PAGE));
                     let mut buf = vec![0xAA; len];
-                    let count = content.read(offset as u64, &mut buf);
+                    let count = content.read(offset as u64, &mut buf[..]);
                     let expected = model.get(offset..).unwrap_or(&[]);
                     assert_eq!(&buf[..count], &expected[..expected.len().min(len)], "step {step}");
                 }
@@ -192,7 +194,7 @@ mod tests {
     /// All bytes.
     fn bytes(content: &Content) -> Vec<u8> {
         let mut bytes = vec![0; content.len() as usize];
-        content.read(0, &mut bytes);
+        content.read(0, &mut bytes[..]);
         bytes
     }
 

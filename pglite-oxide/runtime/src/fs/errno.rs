@@ -97,13 +97,55 @@ impl From<io::Error> for Errno {
 
 impl std::fmt::Display for Errno {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WASI error {}", self.0)
+        // As the C library's strerror says it.
+        f.write_str(match *self {
+            Self::ACCES => "Permission denied",
+            Self::AGAIN => "Resource temporarily unavailable",
+            Self::BADF => "Bad file descriptor",
+            Self::BUSY => "Device or resource busy",
+            Self::CONNREFUSED => "Connection refused",
+            Self::CONNRESET => "Connection reset by peer",
+            Self::DQUOT => "Disk quota exceeded",
+            Self::EXIST => "File exists",
+            Self::FAULT => "Bad address",
+            Self::FBIG => "File too large",
+            Self::INTR => "Interrupted system call",
+            Self::INVAL => "Invalid argument",
+            Self::IO => "Input/output error",
+            Self::ISDIR => "Is a directory",
+            Self::LOOP => "Too many levels of symbolic links",
+            Self::MFILE => "Too many open files",
+            Self::MLINK => "Too many links",
+            Self::NAMETOOLONG => "File name too long",
+            Self::NFILE => "Too many open files in system",
+            Self::NOENT => "No such file or directory",
+            Self::NOMEM => "Cannot allocate memory",
+            Self::NOSPC => "No space left on device",
+            Self::NOSYS => "Function not implemented",
+            Self::NOTDIR => "Not a directory",
+            Self::NOTEMPTY => "Directory not empty",
+            Self::NOTSUP => "Operation not supported",
+            #[cfg(unix)]
+            Self::PERM => "Operation not permitted",
+            Self::PIPE => "Broken pipe",
+            Self::RANGE => "Result too large",
+            Self::ROFS => "Read-only file system",
+            Self::SPIPE => "Illegal seek",
+            Self::XDEV => "Invalid cross-device link",
+            Self(number) => return write!(f, "WASI error {number}"),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_the_systems_text() {
+        assert_eq!(Errno::NOSPC.to_string(), "No space left on device");
+        assert_eq!(Errno(9999).to_string(), "WASI error 9999");
+    }
 
     #[cfg(unix)]
     #[test]

@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +14,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, FileType, Metadata, OpenOptions as HostOptions};
 
 use super::errno::{Errno, Result};
-use super::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+use super::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// A directory of the machine.
 #[derive(Debug)]
@@ -95,20 +97,35 @@ impl FileSystem for HostFs {
 }
 
 impl Handle for HostHandle {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        #[cfg(unix)]
-        let read = || std::os::unix::fs::FileExt::read_at(&self.file, buf, offset);
-        #[cfg(windows)]
-        let read = || std::os::windows::fs::FileExt::seek_read(&self.file, buf, offset);
-        Ok(retry(read)?)
+    #[cfg(unix)]
+    fn read_into(&self, offset: u64, mut buf: RawSliceMut<'_>) -> Result<usize> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+        let (fd, len) = (self.file.as_raw_fd(), buf.len());
+        // SAFETY: the kernel writes at most `len` bytes at an address that is that long, and the file is open.
+        Ok(retry(|| transferred(unsafe { libc::pread(fd, buf.as_mut_ptr().cast(), len, offset) }))?)
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], _now_ns: u64) -> Result<usize> {
-        #[cfg(unix)]
-        let write = || std::os::unix::fs::FileExt::write_at(&self.file, data, offset);
-        #[cfg(windows)]
-        let write = || std::os::windows::fs::FileExt::seek_write(&self.file, data, offset);
-        Ok(retry(write)?)
+    #[cfg(unix)]
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, _now_ns: u64) -> Result<usize> {
+        limit::check_write(offset)?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::FBIG)?;
+        let fd = self.file.as_raw_fd();
+        // SAFETY: the kernel reads at most `len` bytes at an address that is that long, and the file is open.
+        Ok(retry(|| transferred(unsafe { libc::pwrite(fd, data.as_ptr().cast(), data.len(), offset) }))?)
+    }
+
+    #[cfg(windows)]
+    fn read_into(&self, offset: u64, mut buf: RawSliceMut<'_>) -> Result<usize> {
+        let mut bytes = vec![0; buf.len()];
+        let count = retry(|| std::os::windows::fs::FileExt::seek_read(&self.file, &mut bytes, offset))?;
+        buf.part(0, count).copy_from(&bytes[..count]);
+        Ok(count)
+    }
+
+    #[cfg(windows)]
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, _now_ns: u64) -> Result<usize> {
+        let bytes = data.to_vec();
+        Ok(retry(|| std::os::windows::fs::FileExt::seek_write(&self.file, &bytes, offset))?)
     }
 
     fn stat(&self) -> Result<Stat> {
@@ -116,6 +133,8 @@ impl Handle for HostHandle {
     }
 
     fn set_len(&self, len: u64, _now_ns: u64) -> Result<()> {
+        #[cfg(unix)]
+        limit::check_len(&self.file, len)?;
         Ok(retry(|| self.file.set_len(len))?)
     }
 
@@ -123,6 +142,7 @@ impl Handle for HostHandle {
     fn allocate(&self, offset: u64, len: u64, _now_ns: u64) -> Result<()> {
         #[cfg(target_os = "linux")]
         {
+            limit::check_len(&self.file, offset.saturating_add(len))?;
             let flags = rustix::fs::FallocateFlags::empty();
             Ok(retry(|| Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?))?)
         }
@@ -162,6 +182,41 @@ impl Handle for HostHandle {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+}
+
+/// Result of a system call that returns a count.
+#[cfg(unix)]
+fn transferred(count: isize) -> io::Result<usize> {
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// The largest size of a file that the process may make (RLIMIT_FSIZE). Linux and the BSDs send SIGXFSZ to whoever
+/// exceeds it, which ends the process; a library leaves the program's signals alone, so it looks first. The
+/// answer is "no space left": to PostgreSQL that is SQLSTATE 53100, for which it undoes the statement and goes on.
+#[cfg(unix)]
+pub mod limit {
+    use std::fs::File;
+
+    use super::super::errno::{Errno, Result};
+
+    fn largest() -> u64 {
+        rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
+    }
+
+    /// Refuses to make a small file where not even that may be made.
+    pub fn check_any() -> std::io::Result<()> {
+        check_write(0).map_err(|_| std::io::ErrorKind::StorageFull.into())
+    }
+
+    /// Refuses a write that begins at the limit or beyond it. One that begins before it stops there.
+    pub(super) fn check_write(offset: u64) -> Result<()> {
+        if offset < largest() { Ok(()) } else { Err(Errno::NOSPC) }
+    }
+
+    /// Refuses to extend a file beyond the limit.
+    pub(super) fn check_len(file: &File, len: u64) -> Result<()> {
+        if len > largest() && len > file.metadata()?.len() { Err(Errno::NOSPC) } else { Ok(()) }
     }
 }
 

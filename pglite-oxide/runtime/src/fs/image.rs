@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::errno::{Errno, Result};
 use super::tree::{Image, Ino, Item, ROOT, Tree};
-use super::{Entry, FileSystem, Handle, Kind, OpenOptions, Stat};
+use super::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// An image and the changes made to it, gone with its last handle.
 #[derive(Debug, Clone)]
@@ -77,11 +77,11 @@ impl FileSystem for ImageFs {
 }
 
 impl Handle for ImageHandle {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    fn read_into(&self, offset: u64, buf: RawSliceMut<'_>) -> Result<usize> {
         self.fs.tree().read(self.ino, offset, buf)
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize> {
         self.fs.tree().write(self.ino, offset, data, now_ns).map(|()| data.len())
     }
 

@@ -9,6 +9,7 @@ pub mod content;
 pub mod errno;
 pub mod host;
 pub mod image;
+pub mod raw;
 pub mod test_support;
 pub mod tree;
 pub mod volume;
@@ -17,6 +18,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use errno::{Errno, Result};
+pub use raw::{RawSlice, RawSliceMut};
 
 pub use image::ImageFs;
 pub use tree::{Image, Item};
@@ -49,11 +51,23 @@ pub trait FileSystem: Debug + Send + Sync {
 
 /// An open file or directory. It stays what it was opened as when names change.
 pub trait Handle: Debug + Send + Sync {
-    /// Reads from a file; returns the number of bytes read, zero only at the end.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
+    /// Reads from a file into memory that a guest may be using; returns the number of bytes read, zero only at
+    /// the end.
+    fn read_into(&self, offset: u64, buf: RawSliceMut<'_>) -> Result<usize>;
 
-    /// Writes into a file and returns how much was written, growing the file when needed.
-    fn write_at(&self, offset: u64, data: &[u8], now_ns: u64) -> Result<usize>;
+    /// Writes into a file from memory that a guest may be using; returns how much was written, growing the file
+    /// when needed.
+    fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize>;
+
+    /// As [`Self::read_into`], into a buffer.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        self.read_into(offset, buf.into())
+    }
+
+    /// As [`Self::write_from`], from a buffer.
+    fn write_at(&self, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
+        self.write_from(offset, data.into(), now_ns)
+    }
 
     /// What is known about it.
     fn stat(&self) -> Result<Stat>;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::errno::{Errno, Result};
-use super::{Entry, Kind, OpenOptions, Stat};
+use super::{Entry, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
 /// Number of a node, stable for its lifetime. The root is 0; the guest sees the number plus one.
 pub type Ino = u32;
@@ -161,7 +161,7 @@ impl Tree {
     }
 
     /// Reads from a file; returns the number of bytes read, fewer than asked only at the end.
-    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    pub fn read<'a>(&self, ino: Ino, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> Result<usize> {
         match &self.node(ino)?.body {
             Body::File(content) => Ok(content.read(offset, buf)),
             Body::Directory { .. } => Err(Errno::ISDIR),
@@ -169,7 +169,7 @@ impl Tree {
     }
 
     /// Writes all of `data` into a file.
-    pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], now_ns: u64) -> Result<()> {
+    pub fn write<'a>(&mut self, ino: Ino, offset: u64, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<()> {
         let (content, modified_ns) = self.content_mut(ino)?;
         content.write(offset, data)?;
         *modified_ns = now_ns;

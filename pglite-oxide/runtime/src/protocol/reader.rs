@@ -18,6 +18,7 @@ pub type NoticeCallback = Box<dyn FnMut(DbError) + Send>;
 
 /// Whether a transaction is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum TransactionStatus {
     /// None is.
     #[default]
@@ -29,6 +30,16 @@ pub enum TransactionStatus {
 }
 
 impl TransactionStatus {
+    /// The byte of ReadyForQuery.
+    #[doc(hidden)]
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+
     /// As ReadyForQuery has it.
     #[doc(hidden)]
     pub fn from_byte(byte: u8) -> Self {

@@ -1,98 +1,129 @@
-//! Work for later: tasks with a time, each done by a thread that has nothing else to do. It owns the order and the thread; what a task is, is its user's.
+//! Work for later: tasks with a time, each done by a thread that has nothing else to do. It owns the order, the
+//! thread and what becomes of a task that panics; what a task is, is its user's.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is done when its time has come. Others wait while it runs.
+/// What is done when its time has come. Others wait while it runs. One that panics ends alone: the panic has been
+/// reported by the process's panic hook, and the next task is done in its time.
 pub trait Task: Send + 'static {
     fn run(self);
 }
 
-/// Tasks by their time.
+/// Tasks by their time, and the thread that does them. Dropping it ends the thread after the task that it is
+/// doing; tasks that are left are not done.
 #[derive(Debug)]
-pub struct Schedule<T> {
-    tasks: Mutex<BinaryHeap<Reverse<Entry<T>>>>,
+pub struct Schedule<T>(Arc<Shared<T>>);
+
+/// A task that is waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    when: Instant,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    queue: Mutex<Queue<T>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
-    when: Instant,
-    task: T,
+struct Queue<T> {
+    tasks: BTreeMap<Key, T>,
+    next: u64,
+    ended: bool,
 }
 
 impl<T: Task> Schedule<T> {
-    /// Starts the thread; `None` if there can be none. It stays as long as the process does.
-    pub fn start(thread: &str) -> Option<Arc<Self>> {
-        let schedule = Arc::new(Self { tasks: Mutex::default(), changed: Condvar::new() });
-        let runner = schedule.clone();
+    /// Starts the thread; `None` if a thread cannot be spawned.
+    pub fn start(thread: &str) -> Option<Self> {
+        let queue = Mutex::new(Queue { tasks: BTreeMap::new(), next: 0, ended: false });
+        let shared = Arc::new(Shared { queue, changed: Condvar::new() });
+        let runner = shared.clone();
         let thread = std::thread::Builder::new().name(thread.to_string()).spawn(move || runner.run());
-        thread.ok().map(|_| schedule)
+        thread.ok().map(|_| Self(shared))
     }
 
     /// Adds a task.
-    pub fn add(&self, when: Instant, task: T) {
-        self.lock().push(Reverse(Entry { when, task }));
-        self.changed.notify_all();
+    pub fn add(&self, when: Instant, task: T) -> Key {
+        let mut queue = self.0.lock();
+        let key = Key { when, number: queue.next };
+        queue.next += 1;
+        queue.tasks.insert(key, task);
+        if queue.tasks.first_key_value().is_some_and(|(first, _)| *first == key) {
+            self.0.changed.notify_all();
+        }
+        key
     }
 
+    /// Removes a task that is not to be done any more. Nothing happens if it is done, or being done.
+    pub fn remove(&self, key: Key) {
+        self.0.lock().tasks.remove(&key);
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.lock().tasks.len()
+    }
+}
+
+impl<T> Drop for Schedule<T> {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Task> Shared<T> {
     fn run(&self) {
-        let mut tasks = self.lock();
-        loop {
-            let left = tasks.peek().map(|next| next.0.when.saturating_duration_since(Instant::now()));
-            tasks = match left {
-                None => self.changed.wait(tasks).unwrap_or_else(PoisonError::into_inner),
+        let mut queue = self.lock();
+        while !queue.ended {
+            let left =
+                queue.tasks.first_key_value().map(|(next, _)| next.when.saturating_duration_since(Instant::now()));
+            queue = match left {
+                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => {
-                    let next = tasks.pop();
-                    drop(tasks);
-                    if let Some(Reverse(entry)) = next {
-                        entry.task.run();
+                    let next = queue.tasks.pop_first();
+                    drop(queue);
+                    if let Some((_, task)) = next {
+                        // A task owns what it works on, so that nothing half-done is left for others to see but
+                        // what has locks of its own.
+                        let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
                     }
                     self.lock()
                 }
-                Some(left) => self.changed.wait_timeout(tasks, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Entry<T>>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.when == other.when
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.when.cmp(&other.when)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 
     use super::*;
 
-    struct Say(Sender<u32>, u32);
+    enum Work {
+        Say(Sender<u32>, u32),
+        Panic,
+    }
 
-    impl Task for Say {
+    impl Task for Work {
         fn run(self) {
-            self.0.send(self.1).unwrap();
+            match self {
+                Self::Say(to, what) => to.send(what).unwrap(),
+                Self::Panic => panic!("a task that panics"),
+            }
         }
     }
 
@@ -102,9 +133,41 @@ mod tests {
         let (said, say) = channel();
         let now = Instant::now();
         for later in [30, 10, 20] {
-            schedule.add(now + Duration::from_millis(later.into()), Say(said.clone(), later));
+            schedule.add(now + Duration::from_millis(later.into()), Work::Say(said.clone(), later));
         }
         assert_eq!([(); 3].map(|()| say.recv().unwrap()), [10, 20, 30]);
-        assert!(now.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_task_that_panics_does_not_end_the_others() {
+        let schedule = Schedule::start("schedule").unwrap();
+        let (said, say) = channel();
+        schedule.add(Instant::now(), Work::Panic);
+        schedule.add(Instant::now(), Work::Say(said, 1));
+        assert_eq!(say.recv(), Ok(1));
+    }
+
+    #[test]
+    fn a_removed_task_is_neither_done_nor_kept() {
+        let schedule = Schedule::start("schedule").unwrap();
+        let (said, say) = channel();
+        let far = Instant::now() + Duration::from_secs(3600);
+        for number in 0..1000 {
+            let key = schedule.add(far, Work::Say(said.clone(), number));
+            schedule.remove(key);
+        }
+        assert_eq!(schedule.len(), 0);
+        schedule.add(Instant::now(), Work::Say(said, 1000));
+        assert_eq!(say.recv(), Ok(1000));
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_schedule() {
+        let schedule = Schedule::start("schedule").unwrap();
+        let (said, say) = channel();
+        schedule.add(Instant::now() + Duration::from_secs(3600), Work::Say(said, 1));
+        drop(schedule);
+        // The task, and with it the sender, goes with the thread.
+        assert_eq!(say.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Disconnected));
     }
 }

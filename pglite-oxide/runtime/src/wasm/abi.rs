@@ -64,14 +64,14 @@ fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
 }
 
 fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
-    let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.bytes_mut(buf, len)?)));
+    let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.range_mut(buf, len)?)));
     // An unreadable buffer is the guest's own fault; an ended input makes it end the session.
     count.map_or(0, |count| count.map_or(-1, |count| count as i32))
 }
 
 fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     let taken = with(&mut env, |host, memory| {
-        let taken = host.streams.write(memory.bytes(buf, len)?);
+        let taken = host.streams.write(memory.range(buf, len)?);
         taken.then_some(()).ok_or(Errno::PIPE)
     });
     if taken.is_ok() { 0 } else { -1 }
@@ -94,7 +94,8 @@ fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
 }
 
 fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
-    let filled = with(&mut env, |host, memory| host.sources.fill(memory.bytes_mut(buf, len)?).map_err(|_| Errno::IO));
+    let filled =
+        with(&mut env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)));
     if filled.is_ok() { 0 } else { -1 }
 }
 
@@ -104,7 +105,7 @@ fn file_sync(env: FunctionEnvMut<'_, Host>, fd: u32, data_only: i32) -> i32 {
 
 fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {
     let mapped = with(&mut env, |host, memory| {
-        memory.bytes(address, len)?;
+        memory.range(address, len)?;
         host.shared_memory = Some((address, len));
         Ok(())
     });

@@ -46,10 +46,15 @@ pub enum Source {
     Embedded(&'static [u8]),
 }
 
+/// The field that records of every schema have.
+#[derive(Deserialize)]
+struct AnySchema {
+    schema: u32,
+}
+
 /// The AOT compiler's record of an artifact, as far as it is read here.
 #[derive(Debug, Deserialize)]
 struct Record {
-    schema: u32,
     name: String,
     target: String,
     wasm_sha256: String,
@@ -119,13 +124,16 @@ impl Artifact {
     }
 
     fn from_record(json: &str, origin: &Path, bytes: PathBuf) -> Result<Self> {
-        let record: Record = serde_json::from_str(json).map_err(|cause| {
+        let unreadable = |cause| {
             Error::new(ErrorKind::Payload, format!("{}: not an artifact's record", origin.display())).with_cause(cause)
-        })?;
-        if record.schema != RECORD_SCHEMA {
-            let found = format!("{}: record schema {}, expected {RECORD_SCHEMA}", origin.display(), record.schema);
+        };
+        // What the other fields are is the schema's to say.
+        let AnySchema { schema } = serde_json::from_str(json).map_err(unreadable)?;
+        if schema != RECORD_SCHEMA {
+            let found = format!("{}: record schema {schema}, expected {RECORD_SCHEMA}", origin.display());
             return Err(Error::new(ErrorKind::Payload, found));
         }
+        let record: Record = serde_json::from_str(json).map_err(unreadable)?;
         let Identity { metadata_version, wasmer_version, cpu_features } = record.identity;
         Ok(Self {
             name: record.name,
@@ -180,6 +188,7 @@ mod tests {
             refusal(&record("x", b"").replace("\"schema\":1", "\"schema\":2")),
             "x.json: record schema 2, expected 1"
         );
+        assert_eq!(refusal(r#"{"schema":7}"#), "x.json: record schema 7, expected 1");
         assert!(refusal("{}").starts_with("x.json: not an artifact's record: missing field"));
     }
 

@@ -11,6 +11,9 @@ use crate::wasm::host::{Host, with};
 /// Version of the border that this crate speaks.
 pub const VERSION: i32 = 1;
 
+/// Most bytes that one call reads from or writes to a channel.
+const PIECE: usize = 64 * 1024;
+
 /// The export that tells the program's.
 pub const VERSION_EXPORT: &str = "pgl_program_version";
 
@@ -26,22 +29,25 @@ pub fn define(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>, exports: &mut E
 
 fn channel_open(mut env: FunctionEnvMut<'_, Host>, path: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
-        let path = memory.bytes(path, len)?;
-        host.channels.as_mut().ok_or(Errno::NOTSUP)?.open(path)
+        let path = memory.range(path, len)?.to_vec();
+        host.channels.as_mut().ok_or(Errno::NOTSUP)?.open(&path)
     }))
 }
 
 fn channel_read(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
-        let buf = memory.bytes_mut(buf, len.min(i32::MAX as u32))?;
-        host.channels.as_ref().ok_or(Errno::BADF)?.read(channel as usize, buf)
+        let mut buf = memory.range_mut(buf, len)?;
+        let mut bytes = vec![0; buf.len().min(PIECE)];
+        let count = host.channels.as_ref().ok_or(Errno::BADF)?.read(channel as usize, &mut bytes)?;
+        buf.part(0, count).copy_from(&bytes[..count]);
+        Ok(count)
     }))
 }
 
 fn channel_write(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
-        let data = memory.bytes(buf, len.min(i32::MAX as u32))?;
-        host.channels.as_ref().ok_or(Errno::BADF)?.write(channel as usize, data)
+        let data = memory.range(buf, len)?.part(0, PIECE).to_vec();
+        host.channels.as_ref().ok_or(Errno::BADF)?.write(channel as usize, &data)
     }))
 }
 

@@ -83,14 +83,55 @@ pub fn load(artifact: &Artifact) -> Result<Module> {
         has: |feature| CpuFeature::for_host().iter().any(|f| f.to_string() == feature),
     };
     check(artifact, &host)?;
+    check_executable_memory()?;
     let bytes = bytes::Bytes::from(artifact.verified_bytes()?);
-    // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build, and which says that Wasmer of this very
-    // version made them for this machine.
-    let loaded = unsafe { Module::deserialize(engine(), bytes) };
-    let loaded = loaded.map_err(|cause| {
-        Error::new(ErrorKind::Payload, format!("artifact {}: cannot load", artifact.name)).with_cause(cause)
+    let failed = || Error::new(ErrorKind::Payload, format!("artifact {}: cannot load", artifact.name));
+    let loaded = without_panic(failed, || {
+        // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build, and which says that Wasmer of this very
+        // version made them for this machine.
+        unsafe { Module::deserialize(engine(), bytes) }
     })?;
+    let loaded = loaded.map_err(|cause| failed().with_cause(cause))?;
     Ok(module.insert(loaded).clone())
+}
+
+/// Runs something of Wasmer's and makes an error of a panic in it: what a system refuses to a process, memory and
+/// the right to execute it above all, is an `expect` there. The last line of defence, behind the checks that name the
+/// reason.
+pub fn without_panic<T>(failed: impl FnOnce() -> Error, run: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        failed().with_cause(text.to_string())
+    })
+}
+
+/// Finds out whether this process may execute what it has written, as loading PostgreSQL's code requires.
+#[cfg(unix)]
+fn check_executable_memory() -> Result<()> {
+    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+    let len = 4096;
+    let write = ProtFlags::READ | ProtFlags::WRITE;
+    let execute = MprotectFlags::READ | MprotectFlags::EXEC;
+    // SAFETY: a mapping of our own, at an address that the kernel chooses, is changed and unmapped; nothing refers to it.
+    let checked = unsafe {
+        mmap_anonymous(std::ptr::null_mut(), len, write, MapFlags::PRIVATE).and_then(|page| {
+            let checked = mprotect(page, len, execute);
+            munmap(page, len)?;
+            checked
+        })
+    };
+    checked.map_err(|cause| {
+        let message = "this process may not execute memory that it has written, which PostgreSQL's code needs: allow \
+                       it (no PR_SET_MDWE, no MemoryDenyWriteExecute= of systemd, no such rule of SELinux)";
+        Error::new(ErrorKind::Payload, message).with_cause(std::io::Error::from(cause))
+    })
+}
+
+#[cfg(not(unix))]
+fn check_executable_memory() -> Result<()> {
+    Ok(())
 }
 
 /// The machine to load for.
@@ -155,6 +196,27 @@ fn limited(ty: &MemoryType) -> MemoryType {
     ty
 }
 
+/// Refuses a memory that could move when it grows: the host keeps addresses in it (`memory`, `interrupts`).
+fn require_static(style: &MemoryStyle) -> Result<(), MemoryError> {
+    match style {
+        MemoryStyle::Static => Ok(()),
+        MemoryStyle::Dynamic { .. } => {
+            Err(MemoryError::InvalidMemory { reason: "it would move when it grows".to_string() })
+        }
+    }
+}
+
+/// Says what a failed reservation means.
+fn explained(error: MemoryError) -> MemoryError {
+    match error {
+        MemoryError::Region(cause) => MemoryError::Region(format!(
+            "cannot reserve 8 GiB of address space, which each database needs: {cause}; raise the limit of this \
+             process (`ulimit -v`, RLIMIT_AS)"
+        )),
+        other => other,
+    }
+}
+
 impl Tunables for GuestTunables {
     fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
         self.base.memory_style(memory)
@@ -165,7 +227,8 @@ impl Tunables for GuestTunables {
     }
 
     fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
-        self.base.create_host_memory(&limited(ty), style)
+        require_static(style)?;
+        self.base.create_host_memory(&limited(ty), style).map_err(explained)
     }
 
     unsafe fn create_vm_memory(
@@ -174,8 +237,9 @@ impl Tunables for GuestTunables {
         style: &MemoryStyle,
         location: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
+        require_static(style)?;
         // SAFETY: the caller's promise is passed on as it is.
-        unsafe { self.base.create_vm_memory(ty, style, location) }
+        unsafe { self.base.create_vm_memory(ty, style, location) }.map_err(explained)
     }
 
     fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
@@ -243,6 +307,21 @@ mod tests {
             needs.cpu_features.clear();
         });
         assert!(load(&damaged).unwrap_err().to_string().starts_with("artifact postgres: cannot read it"));
+    }
+
+    #[test]
+    fn a_memory_that_can_move_is_refused() {
+        require_static(&MemoryStyle::Static).unwrap();
+        let error = require_static(&MemoryStyle::Dynamic { offset_guard_size: 65536 }).unwrap_err();
+        assert!(error.to_string().contains("would move"), "{error}");
+    }
+
+    #[test]
+    fn a_panic_of_a_dependency_is_an_error() {
+        let failed = || Error::new(ErrorKind::Payload, "cannot load");
+        let error = without_panic(failed, || panic!("unable to do it")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot load: unable to do it");
+        assert_eq!(without_panic(failed, || 7).unwrap(), 7);
     }
 
     #[test]

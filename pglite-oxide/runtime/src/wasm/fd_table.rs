@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::fs::errno::{Errno, Result};
 use crate::fs::volume::{Place, normalise};
-use crate::fs::{Entry, Handle, Kind, OpenOptions, Stat, Volume};
+use crate::fs::{Entry, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat, Volume};
 
 /// The preopened directory `/`, from which the guest's libc reaches every absolute path.
 pub const ROOT_FD: u32 = 3;
@@ -18,6 +18,9 @@ const CWD_FD: u32 = -2i32 as u32;
 
 /// Most descriptors of one guest. PostgreSQL keeps to `max_files_per_process`, 1000 by default, and needs a few beside.
 const DESCRIPTORS_MAX: usize = 1100;
+
+/// Most bytes that one call reads from or writes to a standard stream.
+const STREAM_PIECE: usize = 64 * 1024;
 
 /// Bytes of guest log kept: the newest ones.
 const LOG_MAX: usize = 256 * 1024;
@@ -219,32 +222,39 @@ impl Files {
     }
 
     /// Reads at the descriptor's offset and moves it.
-    pub fn read(&mut self, fd: u32, buf: &mut [u8]) -> Result<usize> {
+    pub fn read<'a>(&mut self, fd: u32, buf: impl Into<RawSliceMut<'a>>) -> Result<usize> {
+        let mut buf = buf.into();
         let descriptor = self.descriptor(fd)?;
         match &descriptor.target {
             Target::Node(handle) => {
                 let offset = descriptor.offset();
-                let count = handle.read_at(offset, buf)?;
+                let count = handle.read_into(offset, buf)?;
                 descriptor.set_offset(offset + count as u64);
                 Ok(count)
             }
             Target::Stdin => {
                 let count = buf.len().min(self.stdin.len());
-                buf[..count].copy_from_slice(&self.stdin.split_to(count));
+                buf.part(0, count).copy_from(&self.stdin.split_to(count));
                 Ok(count)
             }
-            Target::Stream(stream) => stream.read(buf),
+            Target::Stream(stream) => {
+                let mut bytes = vec![0; buf.len().min(STREAM_PIECE)];
+                let count = stream.read(&mut bytes)?;
+                buf.part(0, count).copy_from(&bytes[..count]);
+                Ok(count)
+            }
             Target::Log => Err(Errno::BADF),
         }
     }
 
     /// Reads at an offset of the caller's.
-    pub fn read_at(&self, fd: u32, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.handle(fd)?.read_at(offset, buf)
+    pub fn read_at<'a>(&self, fd: u32, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> Result<usize> {
+        self.handle(fd)?.read_into(offset, buf.into())
     }
 
     /// Writes at the descriptor's offset, or the end in append mode, and moves it. Returns how much was written.
-    pub fn write(&mut self, fd: u32, data: &[u8], now_ns: u64) -> Result<usize> {
+    pub fn write<'a>(&mut self, fd: u32, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<usize> {
+        let data = data.into();
         let descriptor = self.descriptor(fd)?;
         if !descriptor.writable {
             return Err(Errno::BADF);
@@ -252,25 +262,25 @@ impl Files {
         match &descriptor.target {
             Target::Node(handle) => {
                 let offset = if descriptor.append { handle.stat()?.len } else { descriptor.offset() };
-                let count = handle.write_at(offset, data, now_ns)?;
+                let count = handle.write_from(offset, data, now_ns)?;
                 descriptor.set_offset(offset + count as u64);
                 Ok(count)
             }
             Target::Log => {
-                self.log.extend_from_slice(data);
+                self.log.extend_from_slice(&data.to_vec());
                 if self.log.len() > 2 * LOG_MAX {
                     self.log.drain(..self.log.len() - LOG_MAX);
                 }
                 Ok(data.len())
             }
-            Target::Stream(stream) => stream.write(data),
+            Target::Stream(stream) => stream.write(&data.part(0, STREAM_PIECE).to_vec()),
             Target::Stdin => Err(Errno::BADF),
         }
     }
 
     /// Writes at an offset of the caller's and returns how much was written.
-    pub fn write_at(&self, fd: u32, offset: u64, data: &[u8], now_ns: u64) -> Result<usize> {
-        self.writable(fd)?.write_at(offset, data, now_ns)
+    pub fn write_at<'a>(&self, fd: u32, offset: u64, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<usize> {
+        self.writable(fd)?.write_from(offset, data.into(), now_ns)
     }
 
     /// Makes an open file or directory durable; the standard streams have nothing to keep.

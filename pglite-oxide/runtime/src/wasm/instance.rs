@@ -114,13 +114,18 @@ impl Process {
         builder.set_runtime(Arc::new(runtime));
         builder.set_fs(Arc::new(LoaderFs(start.volume)) as Arc<dyn virtual_fs::FileSystem + Send + Sync>);
 
+        let failed = || Error::new(ErrorKind::Io, format!("cannot start {name} in this process"));
         let instantiate = || builder.instantiate(start.module, &mut store).map_err(Box::new);
-        let (instance, _) = engine::with_memory_limit(start.memory_limit, instantiate)
-            .map_err(|cause| Error::new(ErrorKind::Payload, format!("cannot instantiate {name}")).with_cause(cause))?;
+        let instantiated =
+            engine::without_panic(failed, || engine::with_memory_limit(start.memory_limit, instantiate))?;
+        let (instance, _) = instantiated.map_err(|cause| failed().with_cause(cause))?;
         let mut process =
             Self { name, store, host, instance, interrupts: start.interrupts, held: start.held, dead: None };
-        process.check_version(start.version)?;
-        process.attach_interrupts()?;
+        // The first calls, for which there must be a native stack.
+        engine::without_panic(failed, || {
+            process.check_version(start.version)?;
+            process.attach_interrupts()
+        })??;
         Ok(process)
     }
 
@@ -143,8 +148,14 @@ impl Process {
         if let Some(death) = &self.dead {
             return Err(Error::new(ErrorKind::Closed, format!("the session is over: {death}")));
         }
+        // A panic in an import unwinds through the guest's frames and this one, and leaves the guest in the middle of a
+        // call. Dead until it has returned, it is never entered again.
+        self.dead = Some(Death::Trap("a call did not return: the program panicked in it".to_string()));
         let trap = match function.call(&mut self.store) {
-            Ok(value) => return Ok(Return::Value(value)),
+            Ok(value) => {
+                self.dead = None;
+                return Ok(Return::Value(value));
+            }
             Err(trap) => trap,
         };
         let what = match trap.downcast::<WasiError>() {

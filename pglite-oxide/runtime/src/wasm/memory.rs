@@ -7,9 +7,13 @@ use std::sync::atomic::AtomicI32;
 use wasmer::{AsStoreRef, Memory, StoreRef};
 
 use crate::fs::errno::{Errno, Result};
+use crate::fs::{RawSlice, RawSliceMut};
 
-/// Guest memory for the length of one host call. While it lasts the guest stands still: each instance runs on one thread, and that
-/// thread is in the call. Other threads touch nothing but the interrupt flags, with atomics.
+/// Most bytes of a text that a guest passes.
+const TEXT_MAX: u32 = 64 * 1024;
+
+/// Guest memory for the length of one host call. The guest's own thread is in the call, but other threads may write
+/// the memory meanwhile: the interrupt flags, and what several guests share. So nothing here is a slice.
 pub struct GuestMemory<'a> {
     memory: Memory,
     store: StoreRef<'a>,
@@ -57,35 +61,55 @@ impl<'a> GuestMemory<'a> {
     }
 
     /// Bytes to read from.
-    pub fn bytes(&self, address: u32, len: u32) -> Result<&[u8]> {
+    pub fn range(&self, address: u32, len: u32) -> Result<RawSlice<'_>> {
         let start = self.check(address, len)?;
-        // SAFETY: `check` found the range inside the memory, which nothing frees or moves while the store is borrowed; nobody writes it
-        // meanwhile, because the guest stands still and `bytes_mut` needs `&mut self`.
-        Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) })
+        // SAFETY: `check` found the range inside the memory, which nothing frees or moves while the store is
+        // borrowed.
+        Ok(unsafe { RawSlice::new(start, len as usize) })
     }
 
     /// Bytes to write into.
-    pub fn bytes_mut(&mut self, address: u32, len: u32) -> Result<&mut [u8]> {
+    pub fn range_mut(&self, address: u32, len: u32) -> Result<RawSliceMut<'_>> {
         let start = self.check(address, len)?;
-        // SAFETY: as in `bytes`; `&mut self` makes it the only slice.
-        Ok(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len as usize) })
+        // SAFETY: as in `range`; no reference is ever made of guest memory but to atomics.
+        Ok(unsafe { RawSliceMut::new(start, len as usize) })
     }
 
     /// A path or other text.
-    pub fn text(&self, address: u32, len: u32) -> Result<&str> {
-        std::str::from_utf8(self.bytes(address, len)?).map_err(|_| Errno::INVAL)
+    pub fn text(&self, address: u32, len: u32) -> Result<String> {
+        // The longest path that PostgreSQL and the file system take is far below.
+        if len > TEXT_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        String::from_utf8(self.range(address, len)?.to_vec()).map_err(|_| Errno::INVAL)
     }
 
     /// A little-endian 32-bit number.
     pub fn read_u32(&self, address: u32) -> Result<u32> {
-        let bytes = self.bytes(address, 4)?;
-        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        let mut bytes = [0; 4];
+        self.range(address, 4)?.copy_to(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
     }
 
     /// Writes bytes.
-    pub fn write(&mut self, address: u32, data: &[u8]) -> Result<()> {
+    pub fn write(&self, address: u32, data: &[u8]) -> Result<()> {
         let len = u32::try_from(data.len()).map_err(|_| Errno::FAULT)?;
-        self.bytes_mut(address, len)?.copy_from_slice(data);
+        self.range_mut(address, len)?.copy_from(data);
+        Ok(())
+    }
+
+    /// Fills bytes with what `fill` makes, a piece at a time.
+    pub fn fill(&self, address: u32, len: u32, mut fill: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        let mut range = self.range_mut(address, len)?;
+        let mut piece = [0; 256];
+        let mut done = 0;
+        while done < range.len() {
+            let mut target = range.part(done, piece.len());
+            let piece = &mut piece[..target.len()];
+            fill(piece)?;
+            target.copy_from(piece);
+            done += piece.len();
+        }
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
+use crate::fs::{RawSlice, RawSliceMut};
+
 /// Buffers that grew larger than this, in bytes, are let go when they are empty.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
 
@@ -102,7 +104,8 @@ impl Streams {
 
     /// Reads input for the guest; 0 only at its end, `None` for an interrupt. A guest that asks for more than there is is in the middle of a COPY from its client.
     /// If nobody offers data for that, it is told so as a client would, and the statement ends with an error instead of the session.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    pub fn read<'a>(&mut self, buffer: impl Into<RawSliceMut<'a>>) -> Option<usize> {
+        let mut buffer = buffer.into();
         if self.ready() == 0 {
             self.clear_input();
             let more = match &mut self.source {
@@ -120,7 +123,7 @@ impl Streams {
         }
         let rest = &self.input[self.taken..];
         let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
+        buffer.part(0, count).copy_from(&rest[..count]);
         self.taken += count;
         Some(count)
     }
@@ -134,8 +137,8 @@ impl Streams {
     }
 
     /// Takes output of the guest. False: nobody reads any more.
-    pub fn write(&mut self, bytes: &[u8]) -> bool {
-        self.output.extend_from_slice(bytes);
+    pub fn write<'a>(&mut self, bytes: impl Into<RawSlice<'a>>) -> bool {
+        bytes.into().append_to(&mut self.output);
         match &mut self.sink {
             Some(sink) => sink.get_mut().unwrap_or_else(PoisonError::into_inner).take(&mut self.output),
             None => true,

@@ -5,7 +5,7 @@ use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 
 use super::fd_table::{Files, Node, ROOT_FD, Target, Whence};
 use crate::fs::errno::{Errno, Result};
-use crate::fs::{Kind, OpenOptions};
+use crate::fs::{Kind, OpenOptions, RawSlice, RawSliceMut};
 use crate::wasm::host::{Host, call};
 use crate::wasm::memory::GuestMemory;
 
@@ -25,6 +25,8 @@ const OFLAGS_EXCL: u32 = 4;
 const OFLAGS_TRUNC: u32 = 8;
 
 const FDFLAGS_APPEND: u32 = 1;
+/// Means nothing for files, as POSIX says, and channels never wait. Streams that wait refuse it.
+const FDFLAGS_NONBLOCK: u32 = 4;
 
 const RIGHT_FD_READ: u64 = 1 << 1;
 const RIGHT_FD_SEEK: u64 = 1 << 2;
@@ -105,7 +107,7 @@ fn clock_time_get(env: Env<'_>, clock: u32, _precision: u64, out: u32) -> i32 {
 }
 
 fn random_get(env: Env<'_>, buf: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.sources.fill(memory.bytes_mut(buf, len)?).map_err(|_| Errno::IO))
+    call(env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)))
 }
 
 fn fd_advise(env: Env<'_>, fd: u32, _offset: u64, _len: u64, _advice: u32) -> i32 {
@@ -185,7 +187,9 @@ fn fd_fdstat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
 
 fn fd_fdstat_set_flags(env: Env<'_>, fd: u32, flags: u32) -> i32 {
     call(env, |host, _| {
-        host.files.descriptor_mut(fd)?.append = flags & FDFLAGS_APPEND != 0;
+        let descriptor = host.files.descriptor_mut(fd)?;
+        let is_node = matches!(descriptor.target, Target::Node(_));
+        descriptor.append = append_flag(flags, is_node)?;
         Ok(())
     })
 }
@@ -289,7 +293,7 @@ fn fd_pwrite(env: Env<'_>, fd: u32, vectors: u32, count: u32, offset: u64, out: 
 fn fd_readdir(env: Env<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> i32 {
     call(env, |host, memory| {
         let entries = host.files.list(fd, cookie == 0)?;
-        let target = memory.bytes_mut(buf, len)?;
+        let mut target = memory.range_mut(buf, len)?;
         let mut used = 0;
         let first = usize::try_from(cookie).unwrap_or(usize::MAX).min(entries.len());
         for (index, entry) in entries.iter().enumerate().skip(first) {
@@ -301,7 +305,7 @@ fn fd_readdir(env: Env<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) 
             // A full buffer, even in the middle of an entry, tells libc to ask again from that entry's cookie.
             for piece in [&head[..], entry.name.as_bytes()] {
                 let count = piece.len().min(target.len() - used);
-                target[used..used + count].copy_from_slice(&piece[..count]);
+                target.part(used, count).copy_from(&piece[..count]);
                 used += count;
             }
             if used == target.len() {
@@ -347,25 +351,25 @@ fn getcwd(env: Env<'_>, buf: u32, len: u32) -> i32 {
 }
 
 fn chdir(env: Env<'_>, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.change_directory(memory.text(path, len)?))
+    call(env, |host, memory| host.files.change_directory(&memory.text(path, len)?))
 }
 
 fn path_create_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.create_directory((fd, memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.create_directory((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_remove_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.remove_directory((fd, memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.remove_directory((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_unlink_file(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.remove_file((fd, memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.remove_file((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
 }
 
 fn path_rename(env: Env<'_>, from: u32, from_path: u32, from_len: u32, to: u32, to_path: u32, to_len: u32) -> i32 {
     call(env, |host, memory| {
-        let (from, to) = ((from, memory.text(from_path, from_len)?), (to, memory.text(to_path, to_len)?));
-        host.files.rename(from, to, host.sources.stamp_ns())
+        let (from_path, to_path) = (memory.text(from_path, from_len)?, memory.text(to_path, to_len)?);
+        host.files.rename((from, &from_path), (to, &to_path), host.sources.stamp_ns())
     })
 }
 
@@ -381,8 +385,8 @@ fn path_link(
     to_len: u32,
 ) -> i32 {
     call(env, |host, memory| {
-        let (from, to) = ((from, memory.text(from_path, from_len)?), (to, memory.text(to_path, to_len)?));
-        host.files.hard_link(from, to, host.sources.stamp_ns())
+        let (from_path, to_path) = (memory.text(from_path, from_len)?, memory.text(to_path, to_len)?);
+        host.files.hard_link((from, &from_path), (to, &to_path), host.sources.stamp_ns())
     })
 }
 
@@ -393,14 +397,14 @@ fn path_symlink(_env: Env<'_>, _target: u32, _target_len: u32, _fd: u32, _path: 
 
 fn path_readlink(env: Env<'_>, fd: u32, path: u32, len: u32, _buf: u32, _buf_len: u32, _out: u32) -> i32 {
     call(env, |host, memory| {
-        host.files.stat_path((fd, memory.text(path, len)?))?;
+        host.files.stat_path((fd, &memory.text(path, len)?))?;
         Err(Errno::INVAL)
     })
 }
 
 fn path_filestat_get(env: Env<'_>, fd: u32, _flags: u32, path: u32, len: u32, out: u32) -> i32 {
     call(env, |host, memory| {
-        let node = host.files.stat_path((fd, memory.text(path, len)?))?;
+        let node = host.files.stat_path((fd, &memory.text(path, len)?))?;
         memory.write(out, &filestat(&node))
     })
 }
@@ -418,7 +422,7 @@ fn path_filestat_set_times(
 ) -> i32 {
     call(env, |host, memory| {
         let time_ns = modification_time(time_flags, modified_ns, host);
-        host.files.set_modified_path((fd, memory.text(path, len)?), time_ns)
+        host.files.set_modified_path((fd, &memory.text(path, len)?), time_ns)
     })
 }
 
@@ -461,8 +465,8 @@ fn path_open2(
             // libc asks for every right a directory could have when it opens one.
             write: rights & RIGHT_FD_WRITE != 0 && open_flags & OFLAGS_DIRECTORY == 0,
         };
-        let append = descriptor_flags & FDFLAGS_APPEND != 0;
-        let number = host.files.open((fd, memory.text(path, len)?), options, append, host.sources.stamp_ns())?;
+        let append = append_flag(descriptor_flags, true)?;
+        let number = host.files.open((fd, &memory.text(path, len)?), options, append, host.sources.stamp_ns())?;
         host.files.descriptor_mut(number)?.close_on_exec = extended_flags & 1 != 0;
         memory.write(out, &number.to_le_bytes())
     })
@@ -470,21 +474,15 @@ fn path_open2(
 
 /// Reads into each vector in turn until one stays partly empty; returns the number of bytes read.
 fn read_vectors(
-    memory: &mut GuestMemory<'_>,
+    memory: &GuestMemory<'_>,
     vectors: u32,
     count: u32,
-    mut read: impl FnMut(&mut [u8], u32) -> Result<usize>,
+    mut read: impl FnMut(RawSliceMut<'_>, u32) -> Result<usize>,
 ) -> Result<u32> {
-    let mut total = 0u32;
-    for index in 0..count {
+    transfer(count, |index, total| {
         let (address, len) = vector(memory, vectors, index)?;
-        let done = read(memory.bytes_mut(address, len)?, total)? as u32;
-        total = total.checked_add(done).ok_or(Errno::INVAL)?;
-        if done < len {
-            break;
-        }
-    }
-    Ok(total)
+        Ok((read(memory.range_mut(address, len)?, total)?, len))
+    })
 }
 
 /// Writes each vector in turn until one is not written whole; returns the number of bytes written.
@@ -492,14 +490,27 @@ fn write_vectors(
     memory: &GuestMemory<'_>,
     vectors: u32,
     count: u32,
-    mut write: impl FnMut(&[u8], u32) -> Result<usize>,
+    mut write: impl FnMut(RawSlice<'_>, u32) -> Result<usize>,
 ) -> Result<u32> {
+    transfer(count, |index, total| {
+        let (address, len) = vector(memory, vectors, index)?;
+        Ok((write(memory.range(address, len)?, total)?, len))
+    })
+}
+
+/// Transfers vector after vector until one is not transferred whole. `one` is given the number of the vector and
+/// what was transferred before it; it returns how much of how many bytes was. What was transferred before an
+/// error counts: as POSIX says, the caller is told of that, and of the error when it goes on.
+fn transfer(count: u32, mut one: impl FnMut(u32, u32) -> Result<(usize, u32)>) -> Result<u32> {
     let mut total = 0u32;
     for index in 0..count {
-        let (address, len) = vector(memory, vectors, index)?;
-        let done = write(memory.bytes(address, len)?, total)? as u32;
-        total = total.checked_add(done).ok_or(Errno::INVAL)?;
-        if done < len {
+        let (done, len) = match one(index, total) {
+            Ok(transferred) => transferred,
+            Err(errno) if total == 0 => return Err(errno),
+            Err(_) => break,
+        };
+        total = total.checked_add(done as u32).ok_or(Errno::INVAL)?;
+        if (done as u32) < len {
             break;
         }
     }
@@ -509,6 +520,13 @@ fn write_vectors(
 fn vector(memory: &GuestMemory<'_>, vectors: u32, index: u32) -> Result<(u32, u32)> {
     let place = index.checked_mul(8).and_then(|offset| vectors.checked_add(offset)).ok_or(Errno::FAULT)?;
     Ok((memory.read_u32(place)?, memory.read_u32(place.checked_add(4).ok_or(Errno::FAULT)?)?))
+}
+
+/// Whether the flags of a descriptor ask for appending. A flag that this file system does not honour is refused: whoever
+/// asks for writes that are synced (DSYNC, SYNC) must not be told that they are.
+fn append_flag(flags: u32, is_node: bool) -> Result<bool> {
+    let honoured = FDFLAGS_APPEND | if is_node { FDFLAGS_NONBLOCK } else { 0 };
+    if flags & !honoured == 0 { Ok(flags & FDFLAGS_APPEND != 0) } else { Err(Errno::INVAL) }
 }
 
 fn modification_time(flags: u32, modified_ns: u64, host: &Host) -> Option<u64> {
@@ -549,6 +567,24 @@ fn filestat(Node { device, stat }: &Node) -> [u8; 64] {
 mod tests {
     use super::*;
     use crate::fs::Stat;
+
+    #[test]
+    fn flags_that_are_not_honoured_are_refused() {
+        assert_eq!([0, 1, 4, 5].map(|flags| append_flag(flags, true)), [Ok(false), Ok(true), Ok(false), Ok(true)]);
+        for flags in [2, 3, 8, 16, 18, 32, 1 << 31] {
+            assert_eq!(append_flag(flags, true), Err(Errno::INVAL), "{flags}");
+        }
+        assert_eq!(append_flag(FDFLAGS_NONBLOCK, false), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn what_was_transferred_before_an_error_counts() {
+        let transferred =
+            |script: &[Result<(usize, u32)>]| transfer(script.len() as u32, |index, _| script[index as usize]);
+        assert_eq!(transferred(&[Ok((4, 4)), Err(Errno::NOSPC)]), Ok(4));
+        assert_eq!(transferred(&[Err(Errno::NOSPC), Ok((4, 4))]), Err(Errno::NOSPC));
+        assert_eq!(transferred(&[Ok((4, 4)), Ok((1, 4)), Ok((4, 4))]), Ok(5));
+    }
 
     #[test]
     fn filestat_is_laid_out_as_wasi_says() {

@@ -25,7 +25,7 @@ pub(crate) struct Target {
     #[command(flatten)]
     root: Root,
     /// The server with this connection URI
-    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "durability"])]
+    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "ignore_stored_settings", "durability"])]
     url: Option<String>,
     #[command(flatten)]
     session: Session,
@@ -61,6 +61,9 @@ struct Session {
     /// A server setting, such as work_mem=16MB; may be given several times
     #[arg(long = "config", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Start without the settings that the database stores, if one of them keeps it from opening
+    #[arg(long)]
+    ignore_stored_settings: bool,
     /// What a commit survives [default: full, none for --temporary]
     #[arg(long, value_enum)]
     durability: Option<Safety>,
@@ -114,6 +117,9 @@ fn builder(root: &Root, session: &Session) -> Builder {
     }
     builder = session.extensions.iter().fold(builder, Builder::extension);
     builder = session.settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value));
+    if session.ignore_stored_settings {
+        builder = builder.ignore_stored_settings();
+    }
     match session.durability {
         Some(Safety::Full) => builder.durability(Durability::Full),
         Some(Safety::Relaxed) => builder.durability(Durability::Relaxed),

@@ -131,3 +131,42 @@ fn of_two_creators_one_wins_and_the_other_hears_of_it() {
     assert_eq!(names(dir.path()), ["db"]);
     assert_eq!(read(&other.unwrap().data().unwrap(), "file"), b"contents");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_leads_to_the_place() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, link) = (dir.path().join("disk"), dir.path().join("link"));
+    fs::create_dir(&disk).unwrap();
+    symlink("disk", &link).unwrap();
+    let root = open(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && disk.join(VERSION).is_file());
+    assert_eq!(names(dir.path()), ["disk", "link"]);
+    // By either name it is the same one.
+    assert_eq!(open(&disk).unwrap_err().kind(), ErrorKind::InUse);
+    drop(root);
+    let again = Root::open(&link, &layout(), true, |_| panic!("it is there")).unwrap();
+    drop(again);
+    // A link of links to where nothing is yet.
+    symlink("disk/new", dir.path().join("one")).unwrap();
+    symlink(dir.path().join("one"), dir.path().join("two")).unwrap();
+    drop(open(&dir.path().join("two")).unwrap());
+    assert!(disk.join("new").join(VERSION).is_file());
+    symlink("round", dir.path().join("round")).unwrap();
+    assert!(refusal(&dir.path().join("round")).contains("too many symbolic links"));
+}
+
+#[test]
+fn places_that_cannot_be_replaced_are_refused_with_one_that_can() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    let message = refusal(dir.path());
+    assert!(message.contains("top of a file system") && message.contains("/database"), "{message}");
+    assert_eq!(names(dir.path()), ["lost+found"]);
+    #[cfg(target_os = "linux")]
+    {
+        let message = check_place(Path::new("/proc"), Path::new("/")).unwrap_err().to_string();
+        assert!(message.contains("a mount point") && message.contains("/proc/database"), "{message}");
+    }
+}

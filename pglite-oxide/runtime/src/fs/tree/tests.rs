@@ -33,7 +33,7 @@ fn paths(tree: &Tree) -> Vec<String> {
 
 fn contents(tree: &Tree, ino: Ino) -> Vec<u8> {
     let mut bytes = vec![0; tree.stat(ino).unwrap().len as usize];
-    tree.read(ino, 0, &mut bytes).unwrap();
+    tree.read(ino, 0, &mut bytes[..]).unwrap();
     bytes
 }
 

@@ -63,21 +63,21 @@ put(Output *output, char c)
 static void
 append_group(Digits *number, uint32_t group)
 {
-	char		text[9];
+	char		chars[9];
 	int			skipped = 0;
 
 	for (int i = 8; i >= 0; i--)
 	{
-		text[i] = (char) ('0' + group % 10);
+		chars[i] = (char) ('0' + group % 10);
 		group /= 10;
 	}
 	if (number->ndigits == 0)
 	{
-		while (skipped < 9 && text[skipped] == '0')
+		while (skipped < 9 && chars[skipped] == '0')
 			skipped++;
 		number->point -= skipped;
 	}
-	memcpy(number->digits + number->ndigits, text + skipped, 9 - skipped);
+	memcpy(number->digits + number->ndigits, chars + skipped, 9 - skipped);
 	number->ndigits += 9 - skipped;
 }
 
@@ -322,7 +322,8 @@ pgl_format_double(char *str, size_t size, char type, int precision,
 			number.ndigits--;
 		if (exponent < -4 || exponent >= precision)
 			put_scientific(&output, &number,
-						   number.ndigits > 0 ? number.ndigits - 1 : 0, letter);
+						   number.ndigits > 0 ? number.ndigits - 1 : 0,
+						   letter);
 		else
 			put_fixed(&output, &number, number.ndigits > number.point
 					  ? number.ndigits - number.point : 0);

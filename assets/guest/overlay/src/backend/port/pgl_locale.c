@@ -34,17 +34,25 @@ static const char *const variables[] = {
 	[LC_MESSAGES] = "LC_MESSAGES",
 };
 
-static bool
-exists(const char *name, size_t length)
+/* The name that the library knows a locale by; NULL: there is none. */
+static const char *
+known_name(const char *name, size_t length)
 {
-	static const char *const names[] = {"C", "POSIX", "C.UTF-8", "C.utf8"};
+	/* The second of a pair is another name for the first. */
+	static const char *const names[][2] = {
+		{"C", "POSIX"}, {"C.UTF-8", "C.utf8"}
+	};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (int i = 0; i < 2; i++)
 	{
-		if (strlen(names[i]) == length && memcmp(name, names[i], length) == 0)
-			return true;
+		for (int j = 0; j < 2; j++)
+		{
+			if (strlen(names[i][j]) == length &&
+				memcmp(name, names[i][j], length) == 0)
+				return names[i][0];
+		}
 	}
-	return false;
+	return NULL;
 }
 
 /* What the environment says for a category; C if it says nothing. */
@@ -63,21 +71,37 @@ from_environment(int category)
 	return "C";
 }
 
+/* The same for all categories of a mask; NULL: there is none for one. */
+static const char *
+known_for_mask(int mask, const char *name)
+{
+	const char *known = known_name("C", 1);
+
+	for (int category = 0; category < LC_ALL && known != NULL; category++)
+	{
+		const char *wanted = name;
+
+		if ((mask & (1 << category)) == 0)
+			continue;
+		if (name[0] == '\0')
+			wanted = from_environment(category);
+		known = known_name(wanted, strlen(wanted));
+	}
+	return known;
+}
+
 /*
- * Does a name stand for a locale in one category?  The empty one stands for
- * what the environment says, and one with semicolons, which setlocale gives
- * for LC_ALL, for a locale of each category.
+ * Are all parts of what setlocale gave for LC_ALL known, one for each
+ * category with semicolons between them?
  */
 static bool
-exists_for(int category, const char *name)
+all_parts_known(const char *name)
 {
-	if (name[0] == '\0')
-		name = from_environment(category);
 	for (;;)
 	{
 		size_t		length = strcspn(name, ";");
 
-		if (!exists(name, length))
+		if (known_name(name, length) == NULL)
 			return false;
 		if (name[length] == '\0')
 			return true;
@@ -85,35 +109,33 @@ exists_for(int category, const char *name)
 	}
 }
 
-static bool
-exists_for_mask(int mask, const char *name)
-{
-	for (int category = 0; category < LC_ALL; category++)
-	{
-		if ((mask & (1 << category)) != 0 && !exists_for(category, name))
-			return false;
-	}
-	return true;
-}
-
 char *
 pgl_setlocale(int category, const char *name)
 {
-	int			mask = category == LC_ALL ? LC_ALL_MASK : 1 << category;
+	const char *known;
 
-	if (name != NULL && category >= 0 && category <= LC_ALL &&
-		!exists_for_mask(mask, name))
+	if (name == NULL || category < 0 || category > LC_ALL)
+		return setlocale(category, name);
+	if (category == LC_ALL && strchr(name, ';') != NULL)
+		return all_parts_known(name) ? setlocale(category, name) : NULL;
+	known = known_for_mask(category == LC_ALL ? LC_ALL_MASK : 1 << category,
+						   name);
+	if (known == NULL)
 		return NULL;
-	return setlocale(category, name);
+
+	/* The categories may differ in what the environment says. */
+	return setlocale(category, name[0] == '\0' ? name : known);
 }
 
 locale_t
 newlocale(int mask, const char *name, locale_t base)
 {
-	if (!exists_for_mask(mask, name))
+	const char *known = known_for_mask(mask, name);
+
+	if (known == NULL)
 	{
 		errno = ENOENT;
 		return (locale_t) 0;
 	}
-	return __newlocale(mask, name, base);
+	return __newlocale(mask, name[0] == '\0' ? name : known, base);
 }

@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/time.h>
@@ -30,6 +31,7 @@ static void (*handlers[NSIG]) (int);
 /* Signals that are blocked, and those of them that were raised. */
 static sigset_t blocked;
 static sigset_t pending;
+static bool any_pending;
 
 /* The period of the timer, in microseconds; 0: it expires once. */
 static int64_t timer_period;
@@ -59,49 +61,79 @@ pgl_raise(int signo)
 	void		(*handler) (int) = handlers[signo];
 
 	if (sigismember(&blocked, signo) == 1)
+	{
 		sigaddset(&pending, signo);
+		any_pending = true;
+	}
 	else if (handler == SIG_DFL)
 		pgl_default_action(signo);
 	else if (handler != SIG_IGN)
 		handler(signo);
 }
 
+int
+pgl_take_pending(const sigset_t *set)
+{
+	if (!any_pending)
+		return 0;
+	for (int signo = 1; signo < NSIG; signo++)
+	{
+		if (sigismember(&pending, signo) == 1 && sigismember(set, signo) == 1)
+		{
+			sigdelset(&pending, signo);
+			return signo;
+		}
+	}
+	return 0;
+}
+
 /* A signal that is raised while it is blocked comes when it no longer is. */
 int
 sigprocmask(int how, const sigset_t *set, sigset_t *old_set)
 {
-	sigset_t	new_set = blocked;
-
 	if (old_set)
 		*old_set = blocked;
 	if (set == NULL)
 		return 0;
-	if (how != SIG_BLOCK && how != SIG_UNBLOCK && how != SIG_SETMASK)
+	switch (how)
 	{
-		errno = EINVAL;
-		return -1;
+		case SIG_SETMASK:
+			blocked = *set;
+			break;
+		case SIG_BLOCK:
+		case SIG_UNBLOCK:
+			for (int signo = 1; signo < NSIG; signo++)
+			{
+				if (sigismember(set, signo) != 1)
+					continue;
+				if (how == SIG_BLOCK)
+					sigaddset(&blocked, signo);
+				else
+					sigdelset(&blocked, signo);
+			}
+			break;
+		default:
+			errno = EINVAL;
+			return -1;
 	}
-	for (int signo = 1; signo < NSIG; signo++)
+	if (any_pending)
 	{
-		if (sigismember(set, signo) == 1)
+		bool		still_pending = false;
+
+		/* A handler may not return: what is pending then stays so. */
+		for (int signo = 1; signo < NSIG; signo++)
 		{
-			if (how == SIG_UNBLOCK)
-				sigdelset(&new_set, signo);
+			if (sigismember(&pending, signo) != 1)
+				continue;
+			if (sigismember(&blocked, signo) == 1)
+				still_pending = true;
 			else
-				sigaddset(&new_set, signo);
+			{
+				sigdelset(&pending, signo);
+				pgl_raise(signo);
+			}
 		}
-		else if (how == SIG_SETMASK)
-			sigdelset(&new_set, signo);
-	}
-	blocked = new_set;
-	for (int signo = 1; signo < NSIG; signo++)
-	{
-		if (sigismember(&pending, signo) == 1 &&
-			sigismember(&blocked, signo) != 1)
-		{
-			sigdelset(&pending, signo);
-			pgl_raise(signo);
-		}
+		any_pending = still_pending;
 	}
 	return 0;
 }

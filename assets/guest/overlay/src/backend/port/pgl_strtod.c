@@ -258,17 +258,53 @@ approximate(uint64_t significand, int power, const Format *format,
 	*bits = round_binary(high, binary_power, true, format, &inexact);
 
 	exponent = binary_power + 62 + (int) (high >> 63) + format->bias;
-	if (exponent <= 0 || exponent >= format->infinity)
-		return false;
+	if (exponent >= format->infinity)
+		return true;
+	dropped = 62 - format->fraction_bits + (int) (high >> 63);
+	if (exponent <= 0)
+	{
+		/* Subnormal: the units are larger. */
+		if (exponent < -format->fraction_bits)
+			return false;
+		dropped += 1 - (int) exponent;
+		if (dropped > 63)
+			return false;
+	}
 
 	/* Is the middle between two values within the bounds? */
-	dropped = 62 - format->fraction_bits + (int) (high >> 63);
 	half = UINT64_C(1) << (dropped - 1);
 	rest = high & (2 * half - 1);
 	if (rest == half)
 		return low != 0;
 	if (rest == half - 1)
 		return low < UINT64_MAX - 1;
+	return true;
+}
+
+/*
+ * Rounds significand times ten to the power of "power" if that is an integer
+ * of 64 bits times a power of two, which all numbers are that lie in the
+ * middle between two values and have few digits.  False: it is not.
+ */
+static bool
+round_exactly(uint64_t significand, int power, const Format *format,
+			  uint64_t *bits, bool *inexact)
+{
+	if (power < -27 || power > 27)
+		return false;
+	for (int i = 0; i < power; i++)
+	{
+		if (significand > UINT64_MAX / 5)
+			return false;
+		significand *= 5;
+	}
+	for (int i = 0; i > power; i--)
+	{
+		if (significand % 5 != 0)
+			return false;
+		significand /= 5;
+	}
+	*bits = round_binary(significand, power, false, format, inexact);
 	return true;
 }
 
@@ -472,7 +508,8 @@ decide_exactly(const Decimal *decimal, uint64_t bits, const Format *format,
 		{
 			uint64_t	below = bits - 1;
 			uint64_t	below_significand = below & (hidden - 1);
-			int			below_exponent = (int) (below >> format->fraction_bits);
+			int			below_exponent =
+				(int) (below >> format->fraction_bits);
 
 			if (below_exponent == 0)
 				below_exponent = 1;
@@ -571,12 +608,22 @@ decimal_value(const Decimal *decimal, const Format *format, bool *inexact)
 	power = (int) decimal->power;
 	if (approximate(decimal->significand, power, format, &bits))
 	{
+		/*
+		 * The digits are too few for a subnormal value to be exactly the
+		 * number, which has as many negative powers of five as of two.
+		 */
+		if (!decimal->truncated)
+			return bits;
+
 		/* A digit that is not in the significand makes it up to one larger. */
-		if (!decimal->truncated ||
-			(approximate(decimal->significand + 1, power, format, &above) &&
-			 above == bits))
+		if (approximate(decimal->significand + 1, power, format, &above) &&
+			above == bits && (bits >> format->fraction_bits) != 0)
 			return bits;
 	}
+	else if (!decimal->truncated &&
+			 round_exactly(decimal->significand, power, format, &bits, inexact))
+		return bits;
+	*inexact = true;
 	return decide_exactly(decimal, bits, format, inexact);
 }
 

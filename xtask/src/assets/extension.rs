@@ -1,0 +1,199 @@
+//! The modules beside the main one as data: `assets/extensions/<name>.toml` says for each where its
+//! source is, how it is built and which modules come of it. It owns the files' form; building and
+//! packing are the steps' business.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Result};
+use crate::pipeline::fingerprint::children;
+
+/// Directory of the files, below the checkout.
+const DIRECTORY: &str = "assets/extensions";
+/// The main module's name, which no extension can have.
+const RESERVED: &str = super::modules::MAIN;
+
+/// An extension, or a part of the server with modules of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Extension {
+    /// Of the file, and of the archive in the payload.
+    pub(crate) name: String,
+    /// SPDX identifier or name of the licence of its source.
+    pub(crate) license: String,
+    /// The modules that its install makes, without `.so`.
+    pub(crate) modules: Vec<String>,
+    pub(crate) source: Source,
+    /// Variables for `make`, as `NAME=VALUE`.
+    pub(crate) make: Vec<String>,
+    /// Statements that fail if the extension does not work, run after CREATE EXTENSION. It is no
+    /// input of a step.
+    pub(crate) smoke: Option<String>,
+}
+
+/// Where the source of an extension is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A directory of PostgreSQL's tree. It is built and installed with the server, and every
+    /// database has it.
+    Server(String),
+    /// A directory below `contrib` of PostgreSQL's tree, built by PGXS.
+    Contrib(String),
+    /// An archive of `sources.lock`, built by PGXS.
+    Archive(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    license: String,
+    modules: Vec<String>,
+    source: FileSource,
+    smoke: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSource {
+    server: Option<String>,
+    contrib: Option<String>,
+    archive: Option<String>,
+    #[serde(default)]
+    make: Vec<String>,
+}
+
+impl Extension {
+    /// All of a checkout, by name.
+    pub(crate) fn all(root: &Path) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (file, path) in children(&root.join(DIRECTORY))? {
+            let Some(name) = file.strip_suffix(".toml") else {
+                return Err(Error::new(format!("{} is no extension's file", path.display()))
+                    .repair("call it NAME.toml or move it elsewhere"));
+            };
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+            all.push(Self::parse(name, &text).context(|| format!("{DIRECTORY}/{file} cannot be used"))?);
+        }
+        distinct(&all)?;
+        Ok(all)
+    }
+
+    /// Reads one file.
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let fine = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        if !fine(name) || name == RESERVED {
+            return Err(Error::new(format!("`{name}` is no name of an extension"))
+                .repair("use lowercase letters, digits and `_`, as CREATE EXTENSION does"));
+        }
+        let file: File = toml::from_str(text).context(|| "it does not have the expected form".into())?;
+        let FileSource { server, contrib, archive, make } = file.source;
+        let source = match (server, contrib, archive) {
+            (Some(directory), None, None) => Source::Server(directory),
+            (None, Some(directory), None) => Source::Contrib(directory),
+            (None, None, Some(name)) => Source::Archive(name),
+            _ => return Err(Error::new("[source] must have one of `server`, `contrib` and `archive`")),
+        };
+        let place = source.place();
+        if place.is_empty() || place.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            return Err(Error::new(format!("`{place}` is no place of a source")));
+        }
+        if let Some(module) = file.modules.iter().find(|module| !fine(module) || *module == RESERVED) {
+            return Err(Error::new(format!("`{module}` is no name of a module")));
+        }
+        if let Some(variable) = make.iter().find(|variable| !variable.contains('=')) {
+            return Err(Error::new(format!("`{variable}` in `make` is not NAME=VALUE")));
+        }
+        if matches!(source, Source::Server(_)) && !make.is_empty() {
+            return Err(Error::new("what is built with the server has no `make` variables of its own"));
+        }
+        if matches!(source, Source::Server(_)) == file.smoke.is_some() {
+            return Err(Error::new("an extension has `smoke` statements; what is built with the server has none"));
+        }
+        let File { license, modules, smoke, .. } = file;
+        Ok(Self { name: name.to_owned(), license, modules, source, make, smoke })
+    }
+
+    /// Whether it is part of the server.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.source, Source::Server(_))
+    }
+}
+
+impl Source {
+    /// The directory or the archive's name. Patches for it are in the directory of this name below
+    /// `assets/patches`.
+    pub(crate) fn place(&self) -> &str {
+        match self {
+            Self::Server(place) | Self::Contrib(place) | Self::Archive(place) => place,
+        }
+    }
+}
+
+/// Two modules of one name could not both be installed.
+fn distinct(all: &[Extension]) -> Result<()> {
+    let mut owners = std::collections::BTreeMap::new();
+    for extension in all {
+        for module in &extension.modules {
+            if let Some(other) = owners.insert(module, &extension.name) {
+                return Err(Error::new(format!("{other} and {} both have a module {module}", extension.name)));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkouts_files_are_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let all = Extension::all(root).unwrap();
+        let lines = all.iter().map(|e| format!("{} {:?} {}\n", e.name, e.source, e.modules.len()));
+        insta::assert_snapshot!(lines.collect::<String>(), @"");
+    }
+
+    #[test]
+    fn a_file_says_where_the_source_is_and_what_comes_of_it() {
+        let text = "license = \"PostgreSQL\"\nmodules = [\"vector\"]\nsmoke = \"SELECT 1\"\n[source]\narchive = \"pgvector\"\nmake = [\"A=b\"]\n";
+        let found = Extension::parse("vector", text).unwrap();
+        assert_eq!(found.source, Source::Archive("pgvector".into()));
+        assert_eq!((found.modules, found.make), (vec!["vector".to_owned()], vec!["A=b".to_owned()]));
+    }
+
+    #[test]
+    fn what_a_file_cannot_say_is_named() {
+        let parse = |name: &str, source: &str, modules: &str| {
+            Extension::parse(name, &format!("license = \"x\"\nmodules = [{modules}]\n[source]\n{source}\n"))
+                .unwrap_err()
+                .to_string()
+        };
+        insta::assert_snapshot!(parse("x", "", ""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"\narchive = \"b\"", ""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"../a\"", ""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"\nmake = [\"-j\"]", ""), @"");
+        insta::assert_snapshot!(parse("x", "server = \"a\"\nmake = [\"A=b\"]", ""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"a b\""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"");
+        insta::assert_snapshot!(parse("postgres", "contrib = \"a\"", ""), @"");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"");
+        assert!(parse("x", "contrib = \"a\"\nrecipe = \"?\"", "").contains("unknown field `recipe`"));
+    }
+
+    #[test]
+    fn one_module_has_one_owner() {
+        let of = |name: &str| Extension {
+            name: name.to_owned(),
+            license: String::new(),
+            modules: vec!["same".to_owned()],
+            source: Source::Contrib("x".into()),
+            make: vec![],
+            smoke: None,
+        };
+        insta::assert_snapshot!(distinct(&[of("a"), of("b")]).unwrap_err(), @"");
+    }
+}
