@@ -1,5 +1,5 @@
-//! What the program `pglite` inherits from its surroundings, and what it hands on: the environment, how
-//! signals are treated, the working directory, limits.
+//! What the program `pglite` inherits from its surroundings, and what it hands on: the environment,
+//! how signals are treated, the working directory, limits.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(unix)]
@@ -132,8 +132,8 @@ fn signals_that_a_parent_had_ignored_stay_ignored() {
     }
 }
 
-/// With less and less memory to map, until nothing works any more: a run is whole, or it is an error
-/// and the command has not run without its server.
+/// With less and less memory to map, until nothing works any more: a run is whole, or it is an
+/// error and the command has not run without its server.
 #[cfg(target_os = "linux")]
 #[test]
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
