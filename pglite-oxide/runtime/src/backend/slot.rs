@@ -45,7 +45,11 @@ impl Guest {
 
     /// No guest at all.
     pub fn gone() -> Self {
-        Self(Arc::new(Slot { instance: Mutex::new(None), announced: AtomicBool::new(false) }))
+        Self(Arc::new(Slot {
+            instance: Mutex::new(None),
+            announced: AtomicBool::new(false),
+            flush_queue: OnceLock::new(),
+        }))
     }
 
     /// The guest, for as long as the result is held.
