@@ -32,8 +32,8 @@ pub use async_connection::Connection;
 pub use client::{
     BinaryCopyInWriter, BinaryCopyOutIter, BinaryCopyOutRow, BlockingIter, Builder, CancelToken, Column, CopyInWriter,
     CopyOutReader, Description, GenericClient, IsolationLevel, Iter, Notifications, Pglite, Portal, Row, RowIndex,
-    RowIter, Savepoint, SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement, Transaction,
-    TransactionBuilder, preload,
+    RowIter, Savepoint, SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement, TimeoutIter, ToStatement,
+    Transaction, TransactionBuilder, preload,
 };
 pub use cluster::archive::Format;
 pub use cluster::options::Durability;

@@ -32,8 +32,19 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
         // Blocks of 512 bytes: more than a WAL segment, less than the table.
         "ulimit -f 60000",
         &[
-            "psql", "--root", root, "--", "-XAtq", "-v", "VERBOSITY=sqlstate", "-c", fill, "-c",
-            "SELECT 'still here'", "-c", "CHECKPOINT",
+            "psql",
+            "--root",
+            root,
+            "--",
+            "-XAtq",
+            "-v",
+            "VERBOSITY=sqlstate",
+            "-c",
+            fill,
+            "-c",
+            "SELECT 'still here'",
+            "-c",
+            "CHECKPOINT",
         ],
     );
     let (out, err) = (stdout(&output), stderr(&output));

@@ -7,8 +7,8 @@
 use postgres_types::{BorrowToSql, ToSql, Type};
 
 use crate::client::{
-    CancelToken, CopyInWriter, CopyOutReader, Description, Notifications, Pglite, Portal, Row, RowIter, Savepoint, SimpleQueryMessage,
-    Statement, ToStatement, Transaction,
+    CancelToken, CopyInWriter, CopyOutReader, Description, Notifications, Pglite, Portal, Row, RowIter, Savepoint,
+    SimpleQueryMessage, Statement, ToStatement, Transaction,
 };
 use crate::error::{DbError, Result};
 use crate::protocol::TransactionStatus;

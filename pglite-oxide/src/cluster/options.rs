@@ -230,10 +230,7 @@ mod tests {
         let at = |value: &str| args.iter().position(|arg| arg == value).unwrap_or_else(|| panic!("{value}"));
         assert!(at("zero_damaged_pages=off") < at("work_mem=8 MB"));
         assert!(at("my.own=a=b") < at("wal_sync_method=fdatasync"));
-        assert_eq!(
-            args[args.len() - 6..].join("|"),
-            "-c|fsync=off|-c|synchronous_commit=off|-c|full_page_writes=off"
-        );
+        assert_eq!(args[args.len() - 6..].join("|"), "-c|fsync=off|-c|synchronous_commit=off|-c|full_page_writes=off");
     }
 
     #[test]

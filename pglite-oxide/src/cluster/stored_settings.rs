@@ -48,8 +48,7 @@ pub(crate) fn names(data: &dyn FileSystem, template: &dyn FileSystem) -> Vec<Str
     };
     let auto = read(data, AUTO_CONF);
     let lines = auto.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let mut names: Vec<String> =
-        lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_string())).collect();
+    let mut names: Vec<String> = lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_string())).collect();
     if read(data, CONF) != read(template, CONF) {
         names.push(CONF.to_string());
     }

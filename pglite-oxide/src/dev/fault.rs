@@ -156,9 +156,7 @@ impl Handle for FaultHandle {
         match self.state.next(Class::Write) {
             Some(Fault::Io) => Err(Errno::IO),
             Some(Fault::Full) => Err(Errno::NOSPC),
-            Some(Fault::Short) if data.len() > 1 => {
-                self.inner.write_from(offset, data.part(0, data.len() / 2), now_ns)
-            },
+            Some(Fault::Short) if data.len() > 1 => self.inner.write_from(offset, data.part(0, data.len() / 2), now_ns),
             Some(Fault::Short) => Err(Errno::NOSPC),
             Some(Fault::Swallowed) | None => self.inner.write_from(offset, data, now_ns),
         }

@@ -169,13 +169,7 @@ impl Tree {
     }
 
     /// Writes all of `data` into a file.
-    pub fn write<'a>(
-        &mut self,
-        ino: Ino,
-        offset: u64,
-        data: impl Into<RawSlice<'a>>,
-        now_ns: u64,
-    ) -> Result<()> {
+    pub fn write<'a>(&mut self, ino: Ino, offset: u64, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<()> {
         let (content, modified_ns) = self.content_mut(ino)?;
         content.write(offset, data)?;
         *modified_ns = now_ns;

@@ -87,7 +87,8 @@ impl<T: Task> Shared<T> {
     fn run(&self) {
         let mut queue = self.lock();
         while !queue.ended {
-            let left = queue.tasks.first_key_value().map(|(next, _)| next.when.saturating_duration_since(Instant::now()));
+            let left =
+                queue.tasks.first_key_value().map(|(next, _)| next.when.saturating_duration_since(Instant::now()));
             queue = match left {
                 None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => {

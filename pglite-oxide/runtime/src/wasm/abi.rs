@@ -94,9 +94,8 @@ fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
 }
 
 fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
-    let filled = with(&mut env, |host, memory| {
-        memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO))
-    });
+    let filled =
+        with(&mut env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)));
     if filled.is_ok() { 0 } else { -1 }
 }
 

@@ -279,13 +279,7 @@ impl Files {
     }
 
     /// Writes at an offset of the caller's and returns how much was written.
-    pub fn write_at<'a>(
-        &self,
-        fd: u32,
-        offset: u64,
-        data: impl Into<RawSlice<'a>>,
-        now_ns: u64,
-    ) -> Result<usize> {
+    pub fn write_at<'a>(&self, fd: u32, offset: u64, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<usize> {
         self.writable(fd)?.write_from(offset, data.into(), now_ns)
     }
 

@@ -579,7 +579,8 @@ mod tests {
 
     #[test]
     fn what_was_transferred_before_an_error_counts() {
-        let transferred = |script: &[Result<(usize, u32)>]| transfer(script.len() as u32, |index, _| script[index as usize]);
+        let transferred =
+            |script: &[Result<(usize, u32)>]| transfer(script.len() as u32, |index, _| script[index as usize]);
         assert_eq!(transferred(&[Ok((4, 4)), Err(Errno::NOSPC)]), Ok(4));
         assert_eq!(transferred(&[Err(Errno::NOSPC), Ok((4, 4))]), Err(Errno::NOSPC));
         assert_eq!(transferred(&[Ok((4, 4)), Ok((1, 4)), Ok((4, 4))]), Ok(5));
