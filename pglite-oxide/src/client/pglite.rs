@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use crate::bundle;
+use crate::bundle::{self, Payload};
 use crate::client::session::{CancelToken, Session};
 use crate::cluster::archive::{self, Format};
 use crate::cluster::control_file::Layout;
