@@ -39,6 +39,11 @@ impl Content {
         self.len
     }
 
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Copies bytes from `offset` on and returns how many there were, at most `buf.len()`.
     pub fn read<'a>(&self, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> usize {
         let mut buf = buf.into();

@@ -1,4 +1,5 @@
-//! What tests of file systems share. It owns no test of its own.
+//! Helpers that the tests of file systems share, in both crates of the runtime. It owns no test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by it")]
 
 use super::errno::Errno;
 use super::{FileSystem, Kind, OpenOptions};

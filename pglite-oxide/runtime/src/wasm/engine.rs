@@ -109,23 +109,26 @@ pub fn without_panic<T>(failed: impl FnOnce() -> Error, run: impl FnOnce() -> T)
 /// Finds out whether this process may execute what it has written, as loading PostgreSQL's code requires.
 #[cfg(unix)]
 fn check_executable_memory() -> Result<()> {
-    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-
-    let len = 4096;
-    let write = ProtFlags::READ | ProtFlags::WRITE;
-    let execute = MprotectFlags::READ | MprotectFlags::EXEC;
+    // Every page size is a divisor of it.
+    let len = 64 * 1024;
+    let last = std::io::Error::last_os_error;
+    let write = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a mapping of our own, at an address that the kernel chooses, is changed and unmapped; nothing refers to it.
     let checked = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), len, write, MapFlags::PRIVATE).and_then(|page| {
-            let checked = mprotect(page, len, execute);
-            munmap(page, len)?;
+        let page = libc::mmap(std::ptr::null_mut(), len, write, libc::MAP_PRIVATE | libc::MAP_ANON, -1, 0);
+        if page == libc::MAP_FAILED {
+            Err(last())
+        } else {
+            let allowed = libc::mprotect(page, len, libc::PROT_READ | libc::PROT_EXEC) == 0;
+            let checked = if allowed { Ok(()) } else { Err(last()) };
+            libc::munmap(page, len);
             checked
-        })
+        }
     };
     checked.map_err(|cause| {
         let message = "this process may not execute memory that it has written, which PostgreSQL's code needs: allow \
                        it (no PR_SET_MDWE, no MemoryDenyWriteExecute= of systemd, no such rule of SELinux)";
-        Error::new(ErrorKind::Payload, message).with_cause(std::io::Error::from(cause))
+        Error::new(ErrorKind::Payload, message).with_cause(cause)
     })
 }
 
