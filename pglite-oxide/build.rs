@@ -1,5 +1,5 @@
-//! Sets `cfg(payload)` if the checkout contains the built PostgreSQL for the target. Tests that need
-//! it are ignored, by name, otherwise. The published crate does not contain this script.
+//! Sets `cfg(payload)` if the checkout contains the built PostgreSQL for the target. Otherwise tests
+//! that need it are ignored, by name. The published crate does not contain this script.
 
 use std::path::{Path, PathBuf};
 
