@@ -1,11 +1,10 @@
-//! The target directory of the cargo builds that the pipeline starts itself, shared by all
-//! checkouts of one cache: compiling the runtime's dependencies takes minutes. It owns who may use
-//! it when.
+//! The target directory of the cargo builds that the pipeline starts, shared by all checkouts of
+//! one cache because compiling the runtime's dependencies takes minutes. It owns who may use it
+//! when.
 //!
-//! Cargo tells workspace members apart by their place in the workspace and their files' times, not
-//! by the workspace's path. So whatever one checkout left of them is removed before another one
-//! builds, and nobody else builds, or replaces a program that was built, while the directory is in
-//! use.
+//! Cargo distinguishes workspace members by their place in the workspace and by file times, not by
+//! the path of the workspace. So the outputs of another checkout are removed before a build, and
+//! the directory is locked while a build runs or a built program is in use.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -37,7 +36,7 @@ pub(crate) const RUNTIME_TESTS: &[&str] = &[
     "--include-ignored",
 ];
 
-/// Packages whose output belongs to one checkout.
+/// Packages whose outputs belong to one checkout.
 const MEMBERS: &[&str] = &[
     "bench",
     "crash",
@@ -64,7 +63,7 @@ pub(crate) struct SharedTarget {
 }
 
 impl SharedTarget {
-    /// Waits for other users, and removes what another checkout has left.
+    /// Waits for other users, and removes the outputs of another checkout.
     pub(crate) fn acquire(paths: &Paths) -> Result<Self> {
         let directory = paths.cargo_target();
         fs::create_dir_all(&directory).map_err(|e| Error::io("make the directory", &directory, e))?;
@@ -76,7 +75,7 @@ impl SharedTarget {
         Ok(shared)
     }
 
-    /// Where release builds land.
+    /// Directory of release builds.
     pub(crate) fn release(&self) -> PathBuf {
         self.directory.join("release")
     }
@@ -125,7 +124,7 @@ impl SharedTarget {
     }
 }
 
-/// Runs a cargo command to its end; what it says goes where this program's output goes.
+/// Runs a cargo command to its end, with this program's standard streams.
 pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
     let status = cargo.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
     if status.success() {
@@ -139,7 +138,7 @@ pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What is not in the list would be taken over from another checkout.
+    /// A package missing from the list would be taken from another checkout.
     #[test]
     fn every_member_that_is_built_here_is_known() {
         let root: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();

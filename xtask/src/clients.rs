@@ -1,7 +1,6 @@
-//! The check `clients`: programs that know PostgreSQL and nothing of this project use a server of
-//! the program `pglite`, over each way to reach one. They are the examples, and psql and pgbench of
-//! Debian. What an example does, and what it finds wrong, is its own business; psql has to print
-//! what it prints for a native server.
+//! The check `clients`: runs PostgreSQL clients against a server of the program `pglite`, over
+//! every transport. The clients are the examples, and psql and pgbench of Debian. Each example
+//! checks its own results; psql's output is compared with what it prints for a native server.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -23,14 +22,13 @@ const COMPILED: [&str; 3] = ["sqlx", "tokio-postgres", "postgres"];
 const INTERPRETED: [(&str, &str); 3] =
     [("python3", "with_psycopg.py"), ("python3", "with_asyncpg.py"), ("node", "node-pg.mjs")];
 const PSQL_SCRIPT: &str = include_str!("../clients/psql.sql");
-/// A client that is not done after this time, or a server that is not gone, has a problem that
-/// waiting does not solve.
+/// Limit for a client to finish and for a server to stop.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// Seconds a client waits for its turn: the one before it may still be leaving.
+/// Seconds that a client waits for the session: the previous client may still be disconnecting.
 const WAIT: &str = "60";
 const PASSWORD: &str = "p@ss/w:rd %";
 const PASSWORD_VARIABLE: &str = "PGLITE_CHECK_PASSWORD";
-/// Where a program of Debian sees the directory of its socket and scripts.
+/// Where programs of Debian see the directory of the socket and scripts.
 const INSIDE: &str = "/pgl";
 
 /// A way to reach a server.
@@ -45,9 +43,9 @@ enum Way {
 /// Runs the check.
 pub(crate) fn check(paths: &Paths) -> Result<()> {
     let native = Native::prepare(paths, &[])?;
-    // Held until the programs have run, so that they are those that were built.
+    // Held until the programs have run, so that the programs that run are those built here.
     let target = SharedTarget::acquire(paths)?;
-    // As the check of the runtime does it: the dependencies are compiled already.
+    // The same command as the check of the runtime, so that the dependencies are compiled already.
     let (test, options) = RUNTIME_TESTS.split_at(1);
     succeed(target.cargo().args(test).arg("--no-run").args(options))?;
     succeed(target.cargo().args(["test", "--locked", "--release", "-p", "examples"]))?;
@@ -64,12 +62,12 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// A server of the program `pglite`. Dropping it stops it; if this process is killed, it stops by
-/// itself.
+/// A server of the program `pglite`. Dropping it stops the server, and so does the end of this
+/// process.
 struct Server {
     way: Way,
     child: Child,
-    /// The directory of its socket, and what programs of Debian see of the host.
+    /// The directory of its socket, the only part of the host that programs of Debian see.
     work: tempfile::TempDir,
     /// The connection URI, for programs of this machine.
     uri: String,
@@ -136,7 +134,7 @@ impl Server {
             self.serve(&format!("pgbench {}", arguments.join(" ")), command.args(arguments).arg(self.uri_inside()))
         };
         pgbench(&["-i", "-s", "1", "-q"])?;
-        // Each run empties pgbench_history: what is to be found there is written last.
+        // Each run empties pgbench_history, so the run whose history is checked comes last.
         for (arguments, transactions) in
             [(&["-c", "1", "-t", "500", "-S", "-M", "prepared"][..], 500), (&["-c", "1", "-t", "200"], 200)]
         {
@@ -159,7 +157,7 @@ impl Server {
         }
     }
 
-    /// Runs a client to its end. What it printed.
+    /// Runs a client to its end and returns what it printed.
     fn serve(&self, name: &str, command: &mut Command) -> Result<String> {
         run(&format!("{name} over {}", self.way), command)
     }
@@ -172,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Stops it as a user does, with a signal.
+    /// Stops the server with a signal, as a user does.
     fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM);
         let status = wait(&mut self.child)?;
@@ -184,14 +182,14 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        // One that is gone needs no signal.
+        // A process that has ended needs no signal.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // After `stop` it is gone already.
+        // After `stop` it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -258,7 +256,7 @@ fn run(name: &str, command: &mut Command) -> Result<String> {
     }
 }
 
-/// Waits for a program's end, but not for ever.
+/// Waits for the end of a program, with a limit.
 fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {

@@ -1,5 +1,5 @@
-//! `cargo xtask crash`: what a database survives. It builds the program that crashes databases and
-//! starts it with what was asked for; crashing and checking are that program's.
+//! `cargo xtask crash`: tests what a database survives. It builds the program `crash` and starts it
+//! with the requested runs; crashing and checking belong to that program.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,19 +8,19 @@ use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Context as _, Error, Result};
 use crate::paths::Paths;
 
-/// Rounds of a run that says nothing else.
+/// Default number of rounds.
 const ROUNDS: u64 = 500;
 
 /// Options of `crash`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Kill a process that commits, so many times [default: 500, if nothing else is asked for]
+    /// Kill a committing process this many times [default: 500, if no other run is requested]
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Rebuild so many disks as a loss of power could leave them
+    /// Rebuild this many disks as a loss of power could leave them
     #[arg(long, value_name = "N")]
     power_loss: Option<u64>,
-    /// Let each operation of a small workload on the disk fail
+    /// Make each disk operation of a small workload fail
     #[arg(long)]
     faults: bool,
     /// With --faults: only every N-th operation
@@ -29,22 +29,22 @@ pub(crate) struct Options {
     /// Repeat the run with this seed; each run prints its own
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Where to make the databases that are killed [default: a temporary directory, in memory where
-    /// there is such a place]
+    /// Directory for the databases that are killed [default: a temporary directory, in memory where
+    /// the system has one]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
 
 impl Options {
-    /// A part of everything, for `cargo xtask test`.
+    /// A small run of each kind, for `cargo xtask test`.
     pub(crate) fn slice() -> Self {
         Self { rounds: Some(20), power_loss: Some(40), faults: true, stride: 97, ..Self::default() }
     }
 }
 
-/// Runs what was asked for.
+/// Runs the requested tests.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    // Held until the program has run, so that it is the one that was built.
+    // Held until the program has run, so that the program that runs is the one built here.
     let target = SharedTarget::acquire(paths)?;
     succeed(&mut target.build(&["--bin", "crash"]))?;
     for (verb, arguments) in options.runs() {

@@ -1,6 +1,6 @@
-//! What the crates that users get may depend on: the list of forbidden crates, and the check of the
-//! workspace's own tree against it. It owns the reading of the list, which `cargo deny` reads too;
-//! the program that the consumer check resolves is `consumer`'s.
+//! Forbidden dependencies of the published crates: the list, and the check of the workspace's own
+//! tree. It owns reading the list, which `cargo deny` reads too; `consumer` checks the tree of a
+//! user's program.
 
 use std::process::Command;
 
@@ -56,12 +56,12 @@ impl Policy {
         let policy: Self = toml::from_str(text).context(|| format!("{FILE} does not have the expected form"))?;
         match policy.bans.deny.iter().find(|ban| ban.reason.is_empty() || ban.name.contains(['@', ':'])) {
             None => Ok(policy),
-            // Versions would be read here as a part of the name, and match nothing.
+            // A version would be read as part of the name, and match nothing.
             Some(ban) => Err(Error::new(format!("{FILE}: {}: expected a name and a reason", ban.name))),
         }
     }
 
-    /// Fails if a tree has what it must not, with a line for each.
+    /// Fails if a tree contains forbidden crates or features, with a line for each.
     pub(crate) fn check(&self, nodes: &[Node]) -> Result<()> {
         let mut lines = Vec::new();
         for node in nodes {
@@ -85,7 +85,7 @@ impl Policy {
     }
 }
 
-/// Checks what a user's program would have with the versions of the workspace and every feature.
+/// Checks the tree of a user's program with the workspace's versions and every feature.
 pub(crate) fn check_workspace(paths: &Paths, policy: &Policy) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["tree", "--locked", "-p", "pglite-oxide", "--all-features"]).args(tree::ARGUMENTS);

@@ -1,5 +1,5 @@
-//! The one error type of the pipeline: what went wrong, with which entry, file or target, and what
-//! repairs it. It owns the shape of messages; it does not decide which verb prints them.
+//! The error type of the pipeline: what went wrong, with which entry, file or target, and how to
+//! repair it. It owns the form of messages, not where they are printed.
 
 use std::fmt;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::path::Path;
 /// Result of a pipeline function.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure a maintainer reads: a message that names the thing, optionally the cause below it and
-/// the repair.
+/// An error for a maintainer: a message that names what failed, optionally with its cause and its
+/// repair.
 pub(crate) struct Error {
     message: String,
     repair: Option<String>,
@@ -16,8 +16,7 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    /// An error that says what went wrong. The message names the entry, file, hash or target
-    /// concerned.
+    /// An error with this message, which names the entry, file, hash or target concerned.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), repair: None, cause: None }
     }
@@ -29,15 +28,14 @@ impl Error {
         self
     }
 
-    /// Adds the error below this one.
+    /// Adds the cause.
     #[must_use]
     pub(crate) fn cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// An I/O failure on a path. A full disk is said as such, since its repair differs from every
-    /// other one's.
+    /// An I/O error on a path. A full disk has its own message, because its repair differs.
     pub(crate) fn io(action: &str, path: &Path, cause: std::io::Error) -> Self {
         let full = cause.kind() == std::io::ErrorKind::StorageFull;
         let error = Self::new(format!("cannot {action} {}", path.display())).cause(cause);
@@ -72,9 +70,9 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Puts a message above a lower error.
+/// Adds a message to a lower error.
 pub(crate) trait Context<T> {
-    /// Wraps the error in one that says what was being done.
+    /// Wraps the error in one that names the operation.
     fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
 

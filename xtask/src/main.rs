@@ -1,5 +1,5 @@
-//! `cargo xtask`: parses the verb, finds the checkout, calls the file that owns the verb. Nothing
-//! else happens here.
+//! `cargo xtask`: parses the verb, finds the checkout and calls the module of the verb. It does
+//! nothing else.
 
 mod assets;
 mod backend;
@@ -39,17 +39,17 @@ enum Area {
     /// Build, check and describe the payload of the internal crates
     #[command(subcommand)]
     Assets(assets::Verb),
-    /// What a database survives: kills, loss of power, disks that fail
+    /// Test what a database survives: kills, losses of power, disk errors
     Crash(crash::Options),
-    /// What this PostgreSQL costs, beside a native one
+    /// Measure this PostgreSQL beside a native one
     #[command(subcommand)]
     Perf(perf::Verb),
-    /// PostgreSQL's own tests against a server of this one
+    /// Run PostgreSQL's own tests against the server
     Regress(regress::Options),
-    /// The crates to publish
+    /// Prepare the crates to publish
     #[command(subcommand)]
     Release(release::Verb),
-    /// The locked inputs of the build
+    /// Fetch, check and pin the inputs of the build
     #[command(subcommand)]
     Sources(sources::Verb),
     /// Run every check, or with --fast those that need no payload

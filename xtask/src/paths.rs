@@ -1,5 +1,4 @@
-//! Where things are: the checkout and the cache. It owns names of directories, not what is written
-//! into them.
+//! Paths of the checkout and of the cache. It owns the names of directories, not their contents.
 
 use std::path::PathBuf;
 

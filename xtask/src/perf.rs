@@ -1,6 +1,6 @@
-//! `cargo xtask perf`: what opening a database and running statements costs, beside a native
-//! PostgreSQL in the same run. It makes the native PostgreSQL ready and builds the benchmark
-//! program; measuring, and the form of the result, are that program's.
+//! `cargo xtask perf`: measures opening a database and running statements beside a native
+//! PostgreSQL in the same run. It prepares the native PostgreSQL and builds the benchmark program,
+//! which owns the measurements and the form of the result.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,8 +11,8 @@ use crate::native::{Native, Options as ServerOptions};
 use crate::paths::Paths;
 use crate::sources::MirrorOption;
 
-/// Settings of the native server. All are those of the embedded PostgreSQL, which has no other
-/// processes and no just-in-time compiler; what is not here has PostgreSQL's default on both sides.
+/// Settings of the native server: those of the embedded PostgreSQL, which has no other processes
+/// and no just-in-time compiler. All other settings have PostgreSQL's defaults on both sides.
 const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("shared_buffers", "128MB"),
@@ -25,21 +25,21 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Verbs of `cargo xtask perf`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// Time and memory from nothing to the first row
+    /// Time and memory up to the first row
     Open(Options),
-    /// Time of statements: chatty ones, and compute-bound ones
+    /// Time of statements: round trips and compute-bound statements
     Query(Options),
-    /// What clients of the local server wait for: connections, round trips, pgbench, pg_dump
+    /// Time that clients of the local server wait: connections, round trips, pgbench, pg_dump
     Server(Options),
 }
 
 /// Options of every benchmark.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Rounds to measure, after one that is not counted [default: 10, with --quick 2]
+    /// Rounds to measure, after one warm-up round [default: 10, with --quick 2]
     #[arg(long)]
     rounds: Option<u32>,
-    /// Small data and short rounds: shows that it works, not what it costs
+    /// Small data and short rounds: tests the benchmark and measures nothing
     #[arg(long)]
     quick: bool,
     /// File for the result [default: target/perf/VERB.json]

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything that shows whether the checkout works, in one run. It owns which
-//! checks there are, their order and how a run is judged; what a check looks at belongs to the
-//! part it is named after. The last line counts them.
+//! `cargo xtask test`: every check of the checkout, in one run. It owns the list of checks, their
+//! order and the result of a run; each check belongs to the module it is named after. The last line
+//! counts the results.
 
 use std::process::Command;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Fail if a check cannot run here
     #[arg(long)]
     no_skips: bool,
-    /// With --no-skips: a check that may be missing all the same; may be given several times
+    /// With --no-skips: a check that may be skipped nevertheless; may be given several times
     #[arg(long, value_name = "CHECK", requires = "no_skips")]
     may_skip: Vec<String>,
 }
@@ -34,13 +34,13 @@ pub(crate) struct Options {
 /// How a check ended that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It ran, and what it looks at is as it should be.
+    /// It ran and succeeded.
     Passed,
-    /// It could not run here, for this reason. This is no pass.
+    /// It could not run here, for this reason. This is not a pass.
     Skipped(String),
 }
 
-/// In which runs a check takes part.
+/// The runs that a check belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runs {
     /// In every run.
@@ -55,7 +55,7 @@ enum Runs {
 struct Check {
     name: &'static str,
     runs: Runs,
-    /// Names of checks that make what this one needs. They stand before it.
+    /// Names of the checks that make what this one needs. They come before it.
     needs: &'static [&'static str],
     run: fn(&Paths) -> Result<Outcome>,
 }
@@ -70,8 +70,8 @@ const fn check(
     Check { name, runs, needs, run }
 }
 
-/// In the order in which they run. What is quick comes first, and nothing comes before a check
-/// that makes what it needs.
+/// In the order in which they run. Fast checks come first, and every check comes after those that
+/// make what it needs.
 const CHECKS: &[Check] = &[
     check("format", Runs::Always, &[], |paths| cargo(paths, &["fmt", "--all", "--check"])),
     check("sources", Runs::Always, &[], |paths| {
@@ -109,7 +109,8 @@ const CHECKS: &[Check] = &[
 /// Everything that a plain `cargo build` compiles.
 const LINTS: &[&str] = &["clippy", "--locked", "--all-targets", "--all-features", "--", "-D", "warnings"];
 
-/// What is no default member. The fuzz targets are not linked here, so that no C++ is compiled.
+/// Packages that are not default members. The fuzz targets are not linked, so that no C++ is
+/// compiled.
 const LINTS_BESIDE: &[&str] = &[
     "clippy",
     "--locked",
@@ -137,7 +138,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     for check in chosen {
         println!("== {}", check.name);
         let start = Instant::now();
-        // What is not there would be found missing again, in other words.
+        // A missing output would only be reported once more.
         let failed = |name: &str| results.iter().any(|(other, _, result)| *other == name && result.is_err());
         let result = match check.needs.iter().find(|need| failed(need)) {
             Some(need) => Ok(Outcome::Skipped(format!("it needs {need}, which failed"))),
@@ -159,7 +160,7 @@ impl Options {
         let kind = match check.runs {
             Runs::Always => true,
             Runs::Full => !self.fast,
-            // By its name it can be had in any run.
+            // A check that is named runs in any case.
             Runs::Fast => self.fast || self.names.iter().any(|name| name == check.name),
         };
         kind && (self.names.is_empty() || self.names.iter().any(|part| check.name.contains(part.as_str())))
@@ -219,7 +220,7 @@ fn nothing_changed(paths: &Paths) -> Result<Outcome> {
     }
 }
 
-/// Fetches the native PostgreSQL, if need be, and starts a server of it.
+/// Fetches the native PostgreSQL if necessary, and starts its server.
 fn native(paths: &Paths) -> Result<Outcome> {
     if !cfg!(target_os = "linux") {
         return Ok(Outcome::Skipped("the native PostgreSQL is Debian's, which runs on Linux".to_owned()));
@@ -228,7 +229,7 @@ fn native(paths: &Paths) -> Result<Outcome> {
     ignored_tests(paths, "native::")
 }
 
-/// The clients that are not compiled here are Debian's, which run on Linux.
+/// The other clients are Debian's, which run on Linux.
 fn clients(paths: &Paths) -> Result<Outcome> {
     if !cfg!(target_os = "linux") {
         return Ok(Outcome::Skipped("it needs Linux".to_owned()));
@@ -236,8 +237,8 @@ fn clients(paths: &Paths) -> Result<Outcome> {
     passed(clients::check(paths))
 }
 
-/// A job in the backend is cut off from the machine, and a build gives the bytes that are in the
-/// store, whichever backend made those.
+/// Checks that a job in the backend is isolated from the machine, and that a build gives the same
+/// bytes as those in the store, whichever backend made them.
 fn backend(paths: &Paths, choice: Choice) -> Result<Outcome> {
     if let Some(reason) = backend::absence(choice)? {
         return Ok(Outcome::Skipped(reason.to_string()));
@@ -263,7 +264,7 @@ fn fuzz_corpus(paths: &Paths) -> Result<Outcome> {
     cargo_shared(paths, &[test, &["-p", "pglite-oxide-fuzz", "--test", "corpus"], options].concat())
 }
 
-/// Runs tests of this program that need what an earlier check has made.
+/// Runs tests of this program that need the result of an earlier check.
 fn ignored_tests(paths: &Paths, filter: &str) -> Result<Outcome> {
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--locked", "-p", "xtask", "--bin", "xtask", "--", "--ignored", filter]);
@@ -280,7 +281,7 @@ fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     passed(succeed(Command::new("cargo").args(args).current_dir(&paths.root)))
 }
 
-/// Runs cargo in the target directory that all checkouts share: what it compiles is the runtime.
+/// Runs cargo in the target directory that all checkouts share, to compile the runtime.
 fn cargo_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     let target = SharedTarget::acquire(paths)?;
     passed(succeed(target.cargo().args(args)))

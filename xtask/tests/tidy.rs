@@ -17,16 +17,11 @@ const WIDTH_NOT_YET: &[&str] = &[
     "assets/build",
     "assets/image.toml",
     "assets/native.toml",
-    "assets/patches/postgresql/postmaster-uses.sh",
     "pglite-oxide/Cargo.toml",
     "pglite-oxide/runtime",
     "pglite-oxide/src",
     "pglite-oxide/tests",
     "xtask/aot-compiler",
-    "xtask/src/assets",
-    "xtask/src/cargo.rs",
-    "xtask/src/consumer",
-    "xtask/src/pipeline",
 ];
 
 /// Files and directories with modules that do not open with what they own.

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Compares postmaster-uses.tsv with PostgreSQL's source, unpacked and not patched yet, in the current
-# directory: how often each file asks whether there is a postmaster. A release that asks once more
-# must not pass unseen.
+# Compares postmaster-uses.tsv with PostgreSQL's source in the current directory, unpacked and not
+# yet patched: how often each file asks whether there is a postmaster. A new use in a minor release
+# must not go unnoticed.
 set -eu
 TABLE=$(dirname "$0")/postmaster-uses.tsv
 WORK=${1:?usage: postmaster-uses.sh SCRATCH-DIRECTORY}

@@ -1,4 +1,4 @@
-//! The machine: what it is, and on which of its cores something runs.
+//! The machine: its description, and binding processes to its cores.
 
 use std::fs;
 use std::path::Path;
@@ -9,24 +9,23 @@ use serde::Serialize;
 
 use crate::error::{Context as _, Error, Result};
 
-/// What a result has to say of the machine it comes from.
+/// The description of a machine in a result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
     pub(crate) memory_gib: f64,
-    /// Of the native server's data directory.
+    /// File system of the native server's data directory.
     pub(crate) file_system: String,
-    /// Runnable processes on average over the last minute, before the run; others than ours disturb
-    /// it.
+    /// Load average of the last minute before the run; other processes disturb the measurements.
     pub(crate) load_before: f64,
-    /// The same after it; the run itself is part of it.
+    /// The same after the run, which is part of it.
     pub(crate) load_after: f64,
 }
 
 impl Machine {
-    /// Asks the system. `files` is where the native server's files are.
+    /// Describes this machine. `files` is the directory of the native server's files.
     pub(crate) fn describe(files: &Path) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -73,7 +72,7 @@ pub(crate) fn peak_memory_kib() -> f64 {
     field(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmHWM:").unwrap_or(0.0)
 }
 
-/// Memory of a process and its children in KiB, pages that several of them share counted once.
+/// Memory of a process and its children in KiB; pages that they share are counted once.
 pub(crate) fn memory_of_family_kib(parent: u32) -> f64 {
     let Ok(processes) = fs::read_dir("/proc") else { return 0.0 };
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

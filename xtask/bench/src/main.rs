@@ -1,5 +1,5 @@
-//! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, makes the native
-//! PostgreSQL ready and calls it. It owns what is measured and how; it asserts no time.
+//! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, prepares the
+//! native PostgreSQL and calls it. It owns the cases and the method; it asserts no time.
 
 #[path = "../../src/error.rs"]
 mod error;
@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// From nothing to the first row
+    /// Time and memory up to the first row
     Open {
         /// Root file system of the native PostgreSQL
         #[arg(long)]
@@ -52,7 +52,7 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
-    /// What clients of the local server wait for
+    /// Time that clients of the local server wait
     Server {
         /// Root file system of the native PostgreSQL
         #[arg(long)]
@@ -60,7 +60,7 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
-    /// Our server of `server`, in a process of its own
+    /// The embedded server for `server`, in a separate process
     #[command(hide = true)]
     ServeOnce {
         #[arg(long)]
@@ -68,7 +68,7 @@ enum Verb {
         #[arg(long = "setting")]
         settings: Vec<String>,
     },
-    /// One cold process of `open`; says on its standard output when it has come how far
+    /// One cold process of `open`; prints its progress to standard output
     #[command(hide = true)]
     OpenOnce {
         /// Databases to open after the first
@@ -78,7 +78,7 @@ enum Verb {
         #[arg(long)]
         root: Option<PathBuf>,
     },
-    /// Runs one case on our side for some seconds, for a profiler
+    /// Runs one case on the embedded side for some seconds, for a profiler
     Profile {
         /// Part of the case's name
         case: String,

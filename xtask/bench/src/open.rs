@@ -1,5 +1,5 @@
-//! `perf open`: from nothing to the first row, and the memory that takes. Each of our cold
-//! measurements is a process of its own; the native ones include the server's start.
+//! `perf open`: time and memory up to the first row. Each cold measurement of the embedded side is
+//! a separate process; the native ones include the server's start.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::theirs::Address;
 
 const FIRST_ROW: &str = "SELECT 'first row'";
-/// Databases that a cold process opens after its first one.
+/// Databases that a cold process opens after the first one.
 const AGAIN: u32 = 5;
 
 /// Samples of all rounds.
@@ -49,7 +49,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
         let mut one = Samples::default();
         cold_processes(&mut one)?;
         native_server(&native, &settings, &mut one, &mut versions)?;
-        // The first round reads files into the page cache; it is not counted.
+        // The first round reads files into the page cache and is not counted.
         if round > 0 {
             samples.add(one);
         }
@@ -79,8 +79,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The cold process itself: opens databases and says after each first row how long it took, in
-/// seconds.
+/// The cold process: opens databases and prints the time of each first row, in seconds.
 pub(crate) fn once(again: u32, root: Option<&Path>) -> Result<()> {
     let start = Instant::now();
     let say = |line: String| {
@@ -106,19 +105,19 @@ fn open_and_read(root: Option<&Path>) -> Result<Ours> {
     Ok(database)
 }
 
-/// What a cold process of ours measured, times in milliseconds.
+/// The measurements of a cold process, in milliseconds.
 #[derive(Debug)]
 struct Cold {
-    /// With the process's own start.
+    /// Including the start of the process.
     whole: f64,
     inside: f64,
     memory_mib: f64,
-    /// Later opens in the same process, their median.
+    /// Median of later opens in the same process.
     again: Option<f64>,
 }
 
-/// The cold processes of ours in one round: one with temporary databases, one that makes a
-/// persistent one, one that finds it.
+/// The cold processes of one round: one with temporary databases, one that creates a persistent
+/// one, one that opens it again.
 fn cold_processes(samples: &mut Samples) -> Result<()> {
     let temporary = cold_process(None)?;
     samples.cold.push(temporary.whole);

@@ -1,4 +1,5 @@
-//! Our side of the benchmark. Everything that is measured of `pglite-oxide` goes through here.
+//! The embedded side of the benchmark. Everything that is measured of `pglite-oxide` goes through
+//! here.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +20,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Opens a temporary database: in memory, without syncing.
     pub(crate) fn temporary() -> Result<Self> {
-        // Native's autovacuum is off too: it would run at times of its own.
+        // Autovacuum is off on the native side too, where it would run at any time.
         Pglite::builder()
             .setting("autovacuum", "off")
             .open()
@@ -27,7 +28,7 @@ impl Ours {
             .context(|| "cannot open a temporary database".into())
     }
 
-    /// Opens the database in a directory, or makes one there: every commit is durable.
+    /// Opens or creates the database in a directory: every commit is durable.
     pub(crate) fn persistent(root: &Path) -> Result<Self> {
         Pglite::open(root).map(Self::new).context(|| format!("cannot open the database in {}", root.display()))
     }
@@ -61,7 +62,7 @@ impl Session for Ours {
     fn failure(&mut self, sql: &str) -> Result<String> {
         match self.db.batch_execute(sql) {
             Ok(()) => Err(Error::new(format!("ours: expected an error: {sql}"))),
-            // An error that ended the session is no answer.
+            // An error that ended the session is not an answer.
             Err(error) => match (error.kind(), error.code()) {
                 (ErrorKind::Database, Some(state)) => Ok(state.code().to_owned()),
                 _ => Err(Error::new(failed(sql)).cause(error)),
@@ -69,7 +70,7 @@ impl Session for Ours {
         }
     }
 
-    /// There is nothing between the caller and the protocol that could be left out.
+    /// There is no client library between the caller and the protocol to leave out.
     fn bare(&mut self, sql: &str) -> Result<usize> {
         self.simple(sql)
     }

@@ -1,5 +1,5 @@
-//! `perf query`: what statements cost on both sides. It owns the cases and the order of measuring:
-//! round by round, in each round every side in turn.
+//! `perf query`: the time of statements on both sides. It owns the cases and the order of
+//! measurements: in each round, every side in turn.
 
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,23 @@ use crate::report::{LeftOut, Report, Row, Table, Unit};
 use crate::session::{Operation, Session};
 use crate::theirs::{Address, Theirs};
 
-/// How long one sample of a chatty case is.
+/// Length of one sample of a round-trip case.
 const SAMPLE: Duration = Duration::from_millis(60);
 const SAMPLE_QUICK: Duration = Duration::from_millis(5);
-/// The error of endless recursion: statement_too_complex's sibling, "stack depth limit exceeded".
+/// SQLSTATE of endless recursion: statement_too_complex, "stack depth limit exceeded".
 const TOO_DEEP: &str = "54001";
 const DIVISION_BY_ZERO: &str = "22012";
 /// Errors caught in one statement.
 const CAUGHT: u32 = 1000;
 
-/// One thing to measure.
+/// One case to measure.
 #[derive(Debug)]
 struct Case {
     name: &'static str,
     /// Run before each measurement and not measured.
     before: Option<&'static str>,
     work: Work,
-    /// What one measured statement does this many times over.
+    /// Number of repetitions inside one measured statement.
     times: u32,
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn run(address: &Address, durable: &Address, common: &Common) -> Resu
     Ok(())
 }
 
-/// Commits that reach the disk before they return, on both sides; their data is on the same file
+/// Commits that are durable when they return, on both sides, with their data on the same file
 /// system.
 fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) -> Result<Table> {
     let directory = tempfile::tempdir_in(&address.directory)
@@ -193,7 +193,7 @@ fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) ->
     Ok(Table { title: "Durable: time of one commit, most of it the disk's".to_owned(), columns, rows: vec![row] })
 }
 
-/// Runs a case on our side alone, again and again, so that a profiler has something to look at.
+/// Runs a case on the embedded side repeatedly, for a profiler.
 pub(crate) fn profile(name: &str, seconds: u64) -> Result<()> {
     let scale = Scale::new(false);
     let cases = chatty().into_iter().chain(compute(scale));
@@ -280,7 +280,7 @@ fn compute(scale: Scale) -> Vec<Case> {
     ]
 }
 
-/// Tables and settings of one side. Sides of the same server get a schema each.
+/// Creates the tables and settings of one side. Sides on the same server have separate schemas.
 fn set_up(side: &mut dyn Session, index: usize, scale: Scale) -> Result<()> {
     let rows = scale.rows;
     side.simple(&format!("CREATE SCHEMA side{index}"))?;
@@ -298,7 +298,7 @@ fn set_up(side: &mut dyn Session, index: usize, scale: Scale) -> Result<()> {
         "INSERT INTO items SELECT g, g % 97, 'item number ' || g * 7919 % {rows}, g * 0.25 FROM generate_series(1, {rows}) g;
          INSERT INTO orders SELECT g, g * 31 % {rows} + 1, g % 50 FROM generate_series(1, {rows}) g;"
     ))?;
-    // Hint bits and statistics, so that no side does this work in the middle of a measurement.
+    // Sets hint bits and statistics, so that no side does this work during a measurement.
     for table in ["items", "orders"] {
         side.simple(&format!("VACUUM ANALYZE {table}"))?;
     }
@@ -315,7 +315,8 @@ fn measure(
 ) -> Result<Vec<Vec<f64>>> {
     let mut counts = Vec::new();
     let mut inputs = Vec::new();
-    // The round that is not counted also says how many times a chatty statement fits into a sample.
+    // The warm-up round also determines how many repetitions of a round-trip statement fit into a
+    // sample.
     for side in sides.iter_mut() {
         let rows = prepare(side.as_mut(), case)?;
         let once = repeat(side.as_mut(), case, &rows, 1)?;
@@ -331,7 +332,7 @@ fn measure(
     let mut samples = vec![Vec::new(); sides.len()];
     for round in 0..rounds as usize {
         for turn in 0..sides.len() {
-            // Another side begins each round, so that none is always the one after a certain other.
+            // Each round begins with another side, so that the order varies.
             let index = (turn + round) % sides.len();
             let side = sides[index].as_mut();
             let each = repeat(side, case, &inputs[index], counts[index])?;
@@ -342,7 +343,7 @@ fn measure(
     Ok(samples)
 }
 
-/// How many times something that takes so many seconds fits into a sample.
+/// Number of repetitions of a case with this duration that fit into a sample.
 fn fitting(seconds: f64, sample: Duration) -> u32 {
     (sample.as_secs_f64() / seconds.max(1e-9)).clamp(1.0, 1e6) as u32
 }
@@ -358,7 +359,7 @@ fn prepare(side: &mut dyn Session, case: &Case) -> Result<Vec<u8>> {
     }
 }
 
-/// Runs a case so many times and returns the seconds that each took on average.
+/// Runs a case this many times and returns the average seconds of each.
 fn repeat(side: &mut dyn Session, case: &Case, input: &[u8], count: u32) -> Result<f64> {
     if let Some(sql) = case.before {
         side.simple(sql)?;
@@ -389,8 +390,8 @@ fn repeat(side: &mut dyn Session, case: &Case, input: &[u8], count: u32) -> Resu
     Ok(start.elapsed().as_secs_f64() / f64::from(count))
 }
 
-/// How deep PL/pgSQL recursion goes before PostgreSQL refuses. Not a time; last, since a side may
-/// not survive it.
+/// Depth of PL/pgSQL recursion at which PostgreSQL raises an error. Not a time. It runs last,
+/// because a session may not survive it.
 fn depth(sides: &mut [Box<dyn Session>], columns: &[String]) -> Result<Table> {
     eprintln!("perf query: recursion depth");
     let mut samples = Vec::new();
@@ -398,7 +399,7 @@ fn depth(sides: &mut [Box<dyn Session>], columns: &[String]) -> Result<Table> {
     for (side, column) in sides.iter_mut().zip(columns) {
         match side.failure("SELECT descend(1)") {
             Ok(state) if state == TOO_DEEP => {
-                // The sequence keeps its value though the statement failed.
+                // The sequence keeps its value although the statement failed.
                 let value = side.value("SELECT last_value FROM depth")?;
                 samples.push(value.parse::<f64>().ok().map(|value| vec![value]));
             }
@@ -420,7 +421,7 @@ fn depth(sides: &mut [Box<dyn Session>], columns: &[String]) -> Result<Table> {
     Ok(Table { title: "PL/pgSQL recursion".to_owned(), columns: columns.to_vec(), rows: vec![row] })
 }
 
-/// What the settings that the native server was given are on each side.
+/// The values, on each side, of the settings of the native server.
 fn settings(sides: &mut [Box<dyn Session>], given: &[String]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for name in given.iter().filter_map(|setting| setting.split_once('=')).map(|(name, _)| name) {
@@ -439,7 +440,7 @@ fn settings(sides: &mut [Box<dyn Session>], given: &[String]) -> Result<Vec<Stri
 mod tests {
     use super::*;
 
-    /// A side that does nothing but count.
+    /// A side that only counts.
     #[derive(Default)]
     struct Counter {
         statements: Vec<String>,

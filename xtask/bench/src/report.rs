@@ -1,5 +1,4 @@
-//! The result of a benchmark: as a file in JSON and as tables for a reader. It owns the form; it
-//! measures nothing.
+//! The result of a benchmark, as JSON and as tables. It owns the formats; it measures nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,23 +11,23 @@ use crate::error::{Context as _, Error, Result};
 use crate::machine::Machine;
 use crate::stats::Summary;
 
-/// Everything a run found out, and under which conditions.
+/// The results of a run and its conditions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) benchmark: &'static str,
-    /// Small data and few rounds: no result to quote.
+    /// Small data and few rounds: not a result to quote.
     pub(crate) quick: bool,
     pub(crate) rounds: u32,
     pub(crate) machine: Machine,
-    /// What each side is.
+    /// Descriptions of the sides.
     pub(crate) versions: Vec<String>,
-    /// How the two were run, one statement each.
+    /// Conditions of the run, one sentence each.
     pub(crate) conditions: Vec<String>,
     pub(crate) tables: Vec<Table>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Cases of one kind. The first column is ours; the others are compared with it.
+/// Cases of one kind. The first column is the embedded side; the others are compared with it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Table {
     pub(crate) title: String,
@@ -41,15 +40,15 @@ pub(crate) struct Table {
 pub(crate) struct Row {
     pub(crate) case: String,
     pub(crate) unit: Unit,
-    /// One for each column; none where the side has no such thing.
+    /// One for each column; `None` if the side cannot do it.
     pub(crate) cells: Vec<Option<Summary>>,
-    /// Ours over each other column.
+    /// The embedded side divided by each other column.
     pub(crate) ratios: Vec<Option<Summary>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
 }
 
-/// What a case is measured in.
+/// The unit of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Unit {
     #[serde(rename = "µs")]
@@ -79,7 +78,7 @@ impl Row {
         Self { case: case.to_owned(), unit, cells, ratios, note: None }
     }
 
-    /// Adds what a reader has to know of this row.
+    /// Adds a note to this row.
     pub(crate) fn note(self, note: &str) -> Self {
         Self { note: Some(note.to_owned()), ..self }
     }
@@ -97,7 +96,7 @@ impl Unit {
 }
 
 impl Report {
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -112,7 +111,7 @@ impl Report {
         Ok(())
     }
 
-    /// The text for a reader.
+    /// The tables as text.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         let machine = &self.machine;
@@ -198,7 +197,7 @@ impl Row {
     }
 }
 
-/// About as many digits as mean something.
+/// Rounds to the significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),

@@ -1,6 +1,6 @@
-//! `perf server`: what a client of the local server waits for, beside the same client of a native
-//! one. Each server is a process of its own on one core, the client on another where there are two.
-//! It owns the cases; both sides are asked by the same programs.
+//! `perf server`: the time that a client of the local server waits, beside the same client on a
+//! native server. Each server is a separate process on one core, the client is on another core
+//! where there are two. It owns the cases; the same client programs measure both sides.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,15 +20,15 @@ use crate::report::{Report, Row, Table, Unit};
 use crate::server::{self, Cluster, Native, Options, Server};
 
 const QUESTION: &str = "SELECT 1";
-/// Where those programs see it.
+/// The path at which those programs see it.
 const SEEN: &str = "/pgl";
-/// Between connections to a server that rests: longer than a session takes to end and the next one
-/// to start.
+/// Pause between connections to an idle server: longer than the end of a session and the start of
+/// the next one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The number in the names of our sockets.
+/// The number in the names of the embedded server's sockets.
 const NUMBER: u16 = 5432;
 
-/// How much is measured in one round.
+/// Amount of work in one round.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     connections: u32,
@@ -39,13 +39,13 @@ struct Scale {
     rows: u32,
 }
 
-/// One side: its two ways in, and where pgbench and pg_dump find it.
+/// One side: its TCP and Unix addresses, and the address for pgbench and pg_dump.
 #[derive(Debug)]
 struct Side<'a> {
     tcp: SocketAddr,
     /// The Unix socket's file.
     socket: PathBuf,
-    /// What the native programs see as `/pgl`; the socket is in it.
+    /// The directory that the native programs see as `/pgl`; it contains the socket.
     work: &'a Path,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
         Scale { connections: 40, questions: 20_000, bench: 10, seconds: 10, rows: 1_000_000 }
     };
     let native = Native::at(rootfs);
-    // What is started from here on stays on this core; the client leaves it.
+    // Processes started from here on stay on this core; the client moves to another one.
     machine::pin_this_thread(there)?;
     let cluster = native.initdb(true)?;
     let settings: Vec<(&str, &str)> = common.settings.iter().filter_map(|s| s.split_once('=')).collect();
@@ -98,7 +98,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
         for (index, side) in sides.iter().enumerate() {
             one.measure(index, side, &bench, scale)?;
         }
-        // The first round fills caches; it is not counted.
+        // The first round fills caches and is not counted.
         if round > 0 {
             cases.add(one);
         }
@@ -126,18 +126,18 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
     theirs.server.stop()
 }
 
-/// The process with our server: says where it listens, and ends with its standard input.
+/// The process of the embedded server: prints its address, and ends when its standard input ends.
 pub(crate) fn once(directory: &Path, settings: &[String]) -> Result<()> {
     let settings: Vec<_> = settings.iter().filter_map(|s| s.split_once('=')).collect();
     let serve = |root: &str, listen: &Listen| {
         let mut builder = Pglite::builder().path(directory.join(root));
-        // Its durability is its own, and on by default.
+        // Durability is on by default.
         for (name, value) in settings.iter().filter(|(name, _)| *name != "fsync") {
             builder = builder.setting(*name, *value);
         }
         builder.serve(listen).context(|| "cannot start our server".into())
     };
-    // A server listens in one place: there are two of them, one idle while the other is asked.
+    // A server has one listener, so there are two servers; one is idle while the other is measured.
     let unix = serve("root", &Listen::unix(directory).port(NUMBER).socket_mode(0o777))?;
     let tcp = serve("tcp", &Listen::tcp())?;
     let mut out = std::io::stdout().lock();
@@ -149,7 +149,7 @@ pub(crate) fn once(directory: &Path, settings: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What was measured, by case.
+/// The measurements, by case.
 #[derive(Debug, Default)]
 struct Cases {
     connect: [Samples; 2],
@@ -244,7 +244,7 @@ impl Cases {
     }
 }
 
-/// The native server, which listens at a free TCP port besides its socket.
+/// The native server, listening at a free TCP port and at its socket.
 struct Theirs<'a> {
     server: Server<'a>,
     tcp: SocketAddr,
@@ -252,7 +252,7 @@ struct Theirs<'a> {
 
 impl<'a> Theirs<'a> {
     fn start(cluster: &'a Cluster, settings: &[(&str, &str)]) -> Result<Self> {
-        // Free a moment ago; PostgreSQL says so if it is not any more.
+        // The port was free a moment ago; otherwise PostgreSQL reports an error.
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
         let tcp = free.context(|| "cannot find a free port".into())?;
         let mut settings: Vec<_> = settings.iter().copied().filter(|(name, _)| *name != "fsync").collect();
@@ -266,7 +266,7 @@ impl<'a> Theirs<'a> {
     }
 }
 
-/// The process with our server.
+/// The process of the embedded server.
 struct Ours {
     child: Child,
     tcp: SocketAddr,
@@ -332,7 +332,7 @@ enum Way {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// A client without a library: what it measures is the server and the system.
+/// A client without a library, which measures the server and the system only.
 struct Bare {
     stream: Box<dyn Stream>,
     message: BytesMut,

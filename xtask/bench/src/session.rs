@@ -1,14 +1,14 @@
-//! The few things that are measured, as both sides do them: one trait, implemented in `ours` and
-//! `theirs`. A case needs nothing else of a side.
+//! The operations that are measured: one trait, implemented in `ours` and `theirs`. Cases use
+//! nothing else of a side.
 
 use crate::error::{Error, Result};
 
-/// Something a side may not be able to do.
+/// An operation that a side may not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Statements in the simple protocol.
     Simple,
-    /// The same with as little client around it as possible.
+    /// The same with a minimal client.
     Bare,
     /// A protocol round trip in which nothing is executed.
     Sync,
@@ -20,7 +20,8 @@ pub(crate) enum Operation {
 
 /// One session with a PostgreSQL.
 pub(crate) trait Session {
-    /// Whether the side can do this. What it cannot do is never called, and left out of the result.
+    /// Whether the side supports this. Unsupported operations are not called, and left out of the
+    /// result.
     fn offers(&self, operation: Operation) -> bool;
 
     /// Runs statements, reads every row of the answer and returns how many there were.

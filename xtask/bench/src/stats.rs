@@ -1,9 +1,9 @@
-//! Numbers of several rounds: middle, spread, and the ratio of two sides that were measured in
-//! turn. Pure functions.
+//! Statistics of several rounds: median, spread, and the ratio of two sides measured in turn. Pure
+//! functions.
 
 use serde::Serialize;
 
-/// Samples and what they say together.
+/// Samples and their statistics.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -14,7 +14,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// None for no samples.
+    /// `None` without samples.
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -25,8 +25,8 @@ impl Summary {
         Some(Self { median, min, max, samples: samples.to_vec() })
     }
 
-    /// Ours over theirs, round by round. What slows the machine down slows both sides of a round,
-    /// so this varies less than the times do.
+    /// The ratio of the two sides in each round. A slower machine slows both sides of a round, so
+    /// the ratio varies less than the times.
     pub(crate) fn ratio(&self, theirs: &Self) -> Option<Self> {
         let pairs = self.samples.iter().zip(&theirs.samples).filter(|(_, theirs)| **theirs > 0.0);
         Self::of(&pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_ratio_pairs_the_rounds() {
-        // The second round ran on a machine twice as slow; the ratio does not see it.
+        // The second round ran on a machine that was half as fast; the ratio is not affected.
         let ours = Summary::of(&[10.0, 20.0, 12.0]).unwrap();
         let theirs = Summary::of(&[5.0, 10.0, 6.0]).unwrap();
         let ratio = ours.ratio(&theirs).unwrap();

@@ -1,5 +1,5 @@
-//! The native side of the benchmark: a client of the `postgres` crate for what a program would do,
-//! and a bare socket for what the protocol alone costs. Each has a server process of its own.
+//! The native side of the benchmark: a client of the `postgres` crate, as a program would use it,
+//! and a bare socket for the cost of the protocol alone. Each has its own server process.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::machine;
 use crate::session::{Operation, Session};
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     /// Directory of the socket.
@@ -39,7 +39,7 @@ impl Address {
 }
 
 impl Theirs {
-    /// Connects twice. With a core, the server's processes for it are bound to that one.
+    /// Connects twice. If a core is given, the server processes for it are bound to that core.
     pub(crate) fn connect(address: &Address, core: Option<usize>) -> Result<Self> {
         let client = address.connect("postgres")?;
         let bare = Bare::connect(&address.directory.join(format!(".s.PGSQL.{}", address.port)))?;
@@ -119,7 +119,7 @@ impl Session for Theirs {
     }
 }
 
-/// A connection without a client library: one write and as many reads as the answer takes.
+/// A connection without a client library: one write, and as many reads as the answer needs.
 struct Bare {
     stream: UnixStream,
     message: BytesMut,

@@ -1,5 +1,5 @@
-//! Whether a database is what it must be after a crash. It owns the questions asked of it and the
-//! comparison with the model; what must be there is `workload`'s.
+//! Checks a database after a crash. It owns the queries and the comparison with the model;
+//! `workload` owns the expected contents.
 
 use std::fmt;
 
@@ -8,43 +8,42 @@ use pglite_oxide::{Error, Pglite};
 use crate::sql::{self, Rows};
 use crate::workload::{Facts, Model, Scale, digest};
 
-/// Most differences that are shown.
+/// Maximum number of differences shown.
 const SHOWN_MAX: usize = 12;
 
-/// What is known of a database before it is looked at.
+/// What is known about a database before the check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     pub(crate) seed: u64,
     pub(crate) scale: Scale,
-    /// Number of the last transaction whose COMMIT was answered; `None` if none was, not even the
-    /// schema's.
+    /// Number of the last transaction whose COMMIT was acknowledged; `None` if none was, not even
+    /// that of the schema.
     pub(crate) acknowledged: Option<u64>,
-    /// Whether commits that were answered may be lost, though never others than the last ones.
+    /// Whether acknowledged commits may be lost; only the last ones may.
     pub(crate) may_lose: bool,
 }
 
-/// How thoroughly to look.
+/// How thorough the check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// Every row, through the tables and through their indexes.
     Contents,
-    /// All pages of tables and indexes of the tests as well.
+    /// Also all pages of the workload's tables and indexes.
     Pages,
-    /// Those of the catalogs as well, and of indexes that every row is found through them from the
-    /// root.
+    /// Also those of the catalogs, and for indexes that every row is found from the root.
     Everything,
 }
 
-/// A promise that was not kept.
+/// A broken guarantee.
 #[derive(Debug)]
 pub(crate) enum Violation {
-    /// Commits that were answered are gone.
+    /// Acknowledged commits are lost.
     Lost { acknowledged: Option<u64>, found: Option<u64> },
-    /// A transaction is there that nobody had begun yet.
+    /// A transaction is present that had not begun yet.
     Unexpected { acknowledged: Option<u64>, found: u64 },
-    /// The content is not that after any transaction.
+    /// The contents are those after no transaction.
     Content { last: Option<u64>, differences: Vec<String> },
-    /// PostgreSQL or amcheck found something broken.
+    /// PostgreSQL or amcheck reported corruption.
     Broken { what: String, error: String },
 }
 
@@ -79,7 +78,7 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Checks a database and returns the number of its last transaction; `None` if it has not even the
+/// Checks a database and returns the number of its last transaction; `None` if it does not have the
 /// schema.
 pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Result<Option<u64>, Violation> {
     let found = last(db).map_err(broken("the ledger"))?;
@@ -100,7 +99,7 @@ pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Resul
     Ok(found)
 }
 
-/// Compares the content with what it must be.
+/// Compares the contents with the expected ones.
 pub(crate) fn compare(db: &mut Pglite, model: &Model) -> Result<(), Violation> {
     let found = facts(db).map_err(broken("a query of the content"))?;
     let differences = differences(&model.facts(), &found);
@@ -115,7 +114,7 @@ fn last(db: &mut Pglite) -> Result<Option<u64>, Error> {
     sql::number(db, "SELECT max(n) FROM ledger")
 }
 
-/// What a schema that was not committed may not leave behind.
+/// Objects that an uncommitted schema must not leave behind.
 fn nothing_is_left(db: &mut Pglite) -> Result<(), Violation> {
     let rows = sql::rows(
         db,
@@ -131,7 +130,7 @@ fn nothing_is_left(db: &mut Pglite) -> Result<(), Violation> {
 fn facts(db: &mut Pglite) -> Result<Facts, Error> {
     let mut facts = Facts::new();
     let mut add = |name: String, fact: String| {
-        // Two rows of one name are a fact as well, and a wrong one.
+        // Two rows with one name are also a fact, and a wrong one.
         facts.entry(name).and_modify(|known| known.push_str(&format!(" AND {fact}"))).or_insert(fact);
     };
     sql::run(db, "SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off")?;
@@ -177,7 +176,7 @@ fn facts(db: &mut Pglite) -> Result<Facts, Error> {
     for row in by_index(db, "SELECT value, id FROM account ORDER BY value", "account_value")? {
         add(format!("account by value {} {}", row[0], row[1]), String::new());
     }
-    // What the primary keys lead to is only named where it differs from what the tables have.
+    // The rows found through primary keys are reported only where they differ from the tables.
     for (table, column) in [("account", "id"), ("ledger", "n"), ("document", "id")] {
         let sql = format!("SELECT {column} FROM {table} ORDER BY {column}");
         let by_index = by_index(db, &sql, &format!("{table}_pkey"))?;
@@ -208,8 +207,7 @@ fn by_index(db: &mut Pglite, query: &str, index: &str) -> Result<Vec<Vec<String>
     Ok(texts(sql::rows(db, query)?))
 }
 
-/// What amcheck says about tables and indexes. Whatever it finds in an index is an error; in a
-/// table, a row.
+/// amcheck's findings for tables and indexes. A finding in an index is an error; in a table, a row.
 fn pages(db: &mut Pglite, depth: Depth) -> Result<(), Violation> {
     let which = if depth == Depth::Everything {
         "true"
@@ -237,7 +235,7 @@ fn pages(db: &mut Pglite, depth: Depth) -> Result<(), Violation> {
             what: format!("{} problems of tables, says amcheck", problems.len()),
             error: format!("{problem:?}"),
         }),
-        // The schema has five indexes of its own and those of out-of-line storage.
+        // The schema has five indexes, and those of TOAST tables.
         None if checked.len() < 5 => Err(Violation::Broken {
             what: "amcheck".to_string(),
             error: format!("only {} indexes to check", checked.len()),
@@ -293,8 +291,8 @@ mod tests {
         );
     }
 
-    /// What the checks are for: they notice a page that is damaged on the disk, in a table and in
-    /// an index.
+    /// Tests the check itself: a page that was corrupted on disk is detected, in a table and in an
+    /// index.
     #[test]
     #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
     fn a_damaged_page_is_found() {
@@ -318,8 +316,8 @@ mod tests {
         for (name, path) in files {
             let disk = template.copy();
             let file = disk.open(&path, OpenOptions { write: true, ..OpenOptions::default() }, 0).unwrap();
-            // The length of the first row or entry of each page, in an index of all but the first.
-            // Its pointer follows the head of the page.
+            // Corrupts the length of the first row or entry of each page (of an index, of all pages
+            // but the first). Its line pointer follows the page header.
             let first = if name == "account" { 0 } else { 1 };
             for block in first..file.stat().unwrap().len / 8192 {
                 let (at, mut byte) = (block * 8192 + 27, [0]);

@@ -1,5 +1,5 @@
 //! The process that is killed: opens a root, checks what its predecessors left, and commits
-//! transactions until its end. It owns the words in which it tells the parent where it is.
+//! transactions until it is killed. It owns the format of its progress messages to the parent.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::check::{self, Depth, Expected};
 use crate::sql;
 use crate::workload::{self, Model, Scale};
 
-/// What the child is told.
+/// Parameters of the child.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The root.
@@ -24,10 +24,10 @@ pub(crate) struct Options {
     /// Number of the last transaction that was acknowledged.
     #[arg(long)]
     pub(crate) acknowledged: Option<u64>,
-    /// What to do after some commits.
+    /// The action after some commits.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) then: Then,
-    /// How many commits those are.
+    /// The number of those commits.
     #[arg(long, default_value_t = 0)]
     pub(crate) commits: u64,
     /// Look at every page of the catalogs too.
@@ -35,35 +35,34 @@ pub(crate) struct Options {
     pub(crate) everything: bool,
 }
 
-/// What a child does after its commits.
+/// The action of a child after its commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Then {
-    /// Goes on until it is killed.
+    /// Continues until it is killed.
     #[default]
     GoOn,
-    /// Makes a checkpoint, and goes on.
+    /// Makes a checkpoint and continues.
     Checkpoint,
-    /// Vacuums everything, and goes on.
+    /// Vacuums everything and continues.
     Vacuum,
     /// Closes the database and ends.
     Close,
 }
 
-/// Where a child is. Each is one line of its output, written at once.
+/// The progress of a child. Each is one line of output, written at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// About to open the root.
     Opening,
-    /// It is open, after so many milliseconds.
+    /// The root is open; with the time in milliseconds.
     Opened(u64),
-    /// Everything is as it must be: found out in so many milliseconds, with the number of the last
-    /// transaction.
+    /// The check passed; with its time in milliseconds and the number of the last transaction.
     Checked(u64, Option<u64>),
-    /// COMMIT of this transaction was answered.
+    /// COMMIT of this transaction was acknowledged.
     Committed(u64),
-    /// About to do what `Then` says.
+    /// About to perform the `Then` action.
     Then,
-    /// That is done.
+    /// The action is done.
     Done,
 }
 
@@ -99,7 +98,7 @@ impl Event {
     }
 }
 
-/// Works until it is killed or done.
+/// Runs until it is killed or done.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let seed = options.seed;
     say(Event::Opening)?;
@@ -158,8 +157,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Settings of a root, so that a short life has in it what a long one has: some have checkpoints by
-/// size and by time, some a busy autovacuum.
+/// Settings of a root that make rare events frequent: some roots have checkpoints by size and by
+/// time, some a busy autovacuum.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
     let mut rng = workload::rng(seed, &[6]);
     let mut settings = Vec::new();
@@ -175,7 +174,7 @@ fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
     settings
 }
 
-/// Tells the parent. Nobody to tell is the end.
+/// Reports to the parent. A missing parent ends the process.
 fn say(event: Event) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(event.line().as_bytes()).and_then(|()| stdout.flush()).context("the parent is gone")

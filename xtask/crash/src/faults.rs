@@ -1,6 +1,6 @@
-//! Disk faults: a small workload on a disk of which the n-th operation fails, for every n. It owns
-//! the faults that are tried and what a program may see of them: errors, or the end of the session;
-//! never a wrong answer, and after the disk is well again never a lost commit.
+//! Disk faults: a small workload on a disk whose n-th operation fails, for every n. It owns the
+//! faults that are tried and the outcomes that are allowed: errors, or the end of the session, but
+//! never a wrong answer, and never a lost commit once the disk works again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::workload::{self, Model, Scale};
 
 /// Transactions of the workload.
 const TRANSACTIONS: u64 = 8;
-/// A checkpoint is asked for, and the database closed and opened again, after so many of them.
+/// Number of transactions after which a checkpoint is requested and the database reopened.
 const CHECKPOINT: u64 = 3;
 const SESSION: u64 = 5;
-/// So many failures in a row end the workload: the disk stays broken.
+/// Number of consecutive failures that end the workload: the disk stays broken.
 const FAILURES_MAX: u32 = 3;
-/// Most failures that are shown.
+/// Maximum number of failures shown.
 const SHOWN_MAX: usize = 10;
 
-/// What may go wrong with which operations.
+/// The kinds of faults and the operations that they apply to.
 const KINDS: [(Fault, Class); 8] = [
     (Fault::Io, Class::Read),
     (Fault::Io, Class::Write),
@@ -41,7 +41,7 @@ const KINDS: [(Fault, Class); 8] = [
 #[derive(Debug, Clone, Copy)]
 struct Case(Plan);
 
-/// What the workload came to.
+/// The outcome of the workload.
 #[derive(Debug, Default)]
 struct Outcome {
     acknowledged: Option<u64>,
@@ -51,13 +51,13 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// A commit without an answer may have been the last one, so that there can be one more.
+    /// The last commit may have been unacknowledged, so there can be one more.
     fn is_done(&self) -> bool {
         self.acknowledged >= Some(TRANSACTIONS)
     }
 }
 
-/// What the workloads of all cases came to.
+/// The outcomes of all cases.
 #[derive(Debug, Default)]
 struct Seen {
     errors: AtomicU32,
@@ -70,7 +70,7 @@ pub(crate) fn run(stride: u64, seed: u64, only: Option<usize>) -> Result<()> {
     let base = dev::template()?;
     let mut cases = Vec::new();
     for (fault, class) in KINDS {
-        // Nothing fails, everything is counted.
+        // Without a fault: counts the operations.
         let plan = Plan { fault, class, at: u64::MAX, lasting: false };
         let fs = FaultFs::new(Arc::new(base.copy()), plan);
         let outcome = workload(&fs, seed)?;
@@ -117,7 +117,7 @@ fn try_case(base: &ImageFs, plan: Plan, seed: u64) -> Result<Outcome, Violation>
     let outcome = workload(&fs, seed)?;
     fs.heal();
     let mut acknowledged = outcome.acknowledged;
-    // Once after the fault, and once after what recovery and more work have made of it.
+    // Once after the fault, and once after recovery and more work.
     for depth in [Depth::Pages, Depth::Contents] {
         let _ = dev::FileSystem::remove_file(&disk, "postmaster.pid", 0);
         let mut db =
@@ -134,8 +134,7 @@ fn try_case(base: &ImageFs, plan: Plan, seed: u64) -> Result<Outcome, Violation>
     Ok(outcome)
 }
 
-/// Does the work as far as the disk lets it. An answer that is wrong is a violation; an error is
-/// not.
+/// Runs the workload as far as the disk allows. A wrong answer is a violation; an error is not.
 fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
     let mut outcome = Outcome::default();
     let mut sessions = 0;
@@ -158,7 +157,7 @@ fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
             }
             Err(End::Violation(violation)) => return Err(violation),
         }
-        // The end of the session may fail as well.
+        // Closing the session may fail as well.
         if let Err(error) = db.close() {
             is_clean(&error)?;
             outcome.ends += 1;
@@ -167,7 +166,7 @@ fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
     Ok(outcome)
 }
 
-/// Why a session did not come to its end.
+/// Why a session could not be closed.
 enum End {
     Error(Error),
     Violation(Violation),
@@ -180,7 +179,7 @@ impl From<Error> for End {
 }
 
 fn session(db: &mut Pglite, seed: u64, outcome: &mut Outcome) -> Result<(), End> {
-    // What an earlier session has left is asked for again: a commit without an answer may be there.
+    // Reads the state again: an unacknowledged commit may be present.
     let last = match sql::rows(db, "SELECT to_regclass('ledger')") {
         Ok(rows) if rows == [[None]] => None,
         Ok(_) => sql::number(db, "SELECT max(n) FROM ledger")?,
@@ -206,7 +205,7 @@ fn session(db: &mut Pglite, seed: u64, outcome: &mut Outcome) -> Result<(), End>
             }
             Err(error) => return Err(End::Error(error)),
         }
-        // Whatever has happened: what is answered must be right.
+        // In every case, an answer must be right.
         if let Some(model) = &model {
             match check::compare(db, model) {
                 Ok(()) => (),
@@ -230,7 +229,7 @@ fn session(db: &mut Pglite, seed: u64, outcome: &mut Outcome) -> Result<(), End>
     Ok(())
 }
 
-/// Commits the next transaction, be it the schema's, and returns its number.
+/// Commits the next transaction, or the schema, and returns its number.
 fn commit(db: &mut Pglite, model: &mut Option<Model>, seed: u64) -> Result<u64, Error> {
     let Some(model) = model else {
         for statement in workload::schema() {
@@ -246,7 +245,7 @@ fn commit(db: &mut Pglite, model: &mut Option<Model>, seed: u64) -> Result<u64, 
     Ok(transaction.number)
 }
 
-/// Errors a program can do something about. Another kind would be this crate's own confusion.
+/// Errors that a program can handle. Another kind would be a fault of the crate.
 fn is_clean(error: &Error) -> Result<(), Violation> {
     match error.kind() {
         ErrorKind::Database | ErrorKind::Closed | ErrorKind::Crashed | ErrorKind::Io => Ok(()),

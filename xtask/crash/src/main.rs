@@ -1,6 +1,6 @@
-//! Tests of what a database survives: processes that are killed (`rounds`, `child`), machines that
-//! lose their power (`power`), disks that fail (`faults`). What the databases do and must contain
-//! is `workload`'s, how that is looked at `check`'s; this file owns the command line.
+//! Tests what a database survives: killed processes (`rounds`, `child`), losses of power (`power`),
+//! disk errors (`faults`). `workload` owns the transactions and the expected contents, `check` the
+//! comparison; this file owns the command line.
 
 mod check;
 mod child;
@@ -17,12 +17,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-/// Where Linux keeps files in memory. A process that is killed takes nothing with it that it has
-/// given to the system, so that a disk only slows the rounds down; what a disk may lose is
-/// `power`'s.
+/// Where Linux keeps files in memory. A killed process loses nothing that it has written to the
+/// system, so a disk would only slow the rounds down; `power` covers what a disk may lose.
 const MEMORY: &str = "/dev/shm";
 
-/// Crashes databases and checks what is left.
+/// Crashes databases and checks the result.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -39,8 +38,8 @@ enum Verb {
         /// Seed of the work and of the moments [default: a new one]
         #[arg(long)]
         seed: Option<u64>,
-        /// Where to make the roots [default: a temporary directory, in memory where the system has
-        /// such a place]
+        /// Directory for the roots [default: a temporary directory, in memory where the system has
+        /// one]
         #[arg(long)]
         root: Option<PathBuf>,
     },
@@ -56,9 +55,9 @@ enum Verb {
         #[arg(long)]
         only: Option<usize>,
     },
-    /// Lets operations of a disk fail
+    /// Makes operations of a disk fail
     Faults {
-        /// Every so manieth of them
+        /// Only every N-th of them
         #[arg(long, default_value_t = 1)]
         stride: u64,
         /// Seed of the work
@@ -68,7 +67,7 @@ enum Verb {
         #[arg(long)]
         only: Option<usize>,
     },
-    /// What `rounds` starts and kills
+    /// The process that `rounds` starts and kills
     #[command(hide = true)]
     Child(child::Options),
 }
@@ -92,7 +91,7 @@ fn run(verb: Verb) -> Result<()> {
             let directory = root.unwrap_or_else(|| temporary.path().to_path_buf());
             let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), &directory);
             if result.is_err() {
-                // What failed can be looked at.
+                // Failed roots are kept for inspection.
                 let _ = temporary.keep();
             }
             result

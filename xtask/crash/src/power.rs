@@ -1,6 +1,6 @@
-//! Loss of power: a workload is recorded write by write; then disks are made as they could be had
-//! the power gone at some moment, and each is opened and checked. It owns which moments and which
-//! losses; what a disk may lose is the recording's rule (`pglite_oxide::dev`).
+//! Loss of power: a workload is recorded write by write; then disks are made as a loss of power at
+//! some moment could have left them, and each is opened and checked. It owns the moments and the
+//! losses; the recording file system (`pglite_oxide::dev`) owns the rules of what a disk may lose.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +17,22 @@ use crate::workload::{self, Model, Scale};
 
 /// Recorded transactions.
 const TRANSACTIONS: u64 = 48;
-/// The database is closed and opened again in the recording after so many.
+/// Number of transactions after which the database is closed and reopened in the recording.
 const SESSION: u64 = 20;
-/// Most failures that are shown.
+/// Maximum number of failures shown.
 const SHOWN_MAX: usize = 10;
-/// Sectors that are left of a torn write, at most: those of some pages.
+/// Maximum number of sectors that remain of a torn write: those of some pages.
 const SECTORS: usize = 40;
 
-/// What was promised to the workload.
+/// The guarantee given to the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// Commits are durable when they are answered.
+    /// Commits are durable when they are acknowledged.
     Full,
-    /// The last commits may be lost, but no other and no half of one.
+    /// The last commits may be lost, but no others, and no part of one.
     Relaxed,
-    /// As `Full`, on a disk that says it has synced and has not: the promise cannot be kept.
+    /// As `Full`, on a disk that acknowledges syncs without performing them: the guarantee cannot
+    /// hold.
     Swallowed,
 }
 
@@ -39,35 +40,35 @@ pub(crate) enum Promise {
 struct Record {
     base: ImageFs,
     recording: Recording,
-    /// Numbers of transactions with the number of operations there were when each was answered.
+    /// Numbers of transactions, with the number of operations at the time of each acknowledgement.
     answered: Vec<(u64, usize)>,
     seed: u64,
     promise: Promise,
 }
 
-/// A moment and what was lost at it.
+/// A moment and the losses at it.
 #[derive(Debug, Clone, Copy)]
 struct State {
     /// Operations before it.
     prefix: usize,
     losses: Losses,
-    /// Whether the power goes again while the database recovers.
+    /// Whether power is lost again during recovery.
     is_cut_twice: bool,
     seed: u64,
 }
 
-/// What becomes of changes that no sync has made durable.
+/// What happens to unsynced changes.
 #[derive(Debug, Clone, Copy)]
 enum Losses {
     All,
     None,
-    /// Each with this probability, whatever the others do.
+    /// Each is lost with this probability, independently.
     Some(f64),
-    /// Each with this probability; of those that are left, every other one is torn.
+    /// Each is lost with this probability; every other remaining one is torn.
     Torn(f64),
 }
 
-/// Checks `states` of a recorded workload, and that the same check fails where syncs are swallowed.
+/// Checks `states` of a recorded workload, and that the same check fails where syncs are ignored.
 pub(crate) fn run(states: usize, seed: u64, only: Option<usize>) -> Result<()> {
     println!("power loss: {states} states, seed {seed}");
     let relaxed = states.div_ceil(4);
@@ -167,7 +168,7 @@ impl Record {
             .map(|(at, _)| at)
             .collect();
         let mut rng = workload::rng(self.seed, &[9]);
-        // From where on the schema is there: nothing is promised before.
+        // Start of the guarantee: the schema exists from here on.
         let first = self.answered.first().map_or(0, |(_, at)| *at);
         (0..count)
             .map(|number| {
@@ -184,7 +185,7 @@ impl Record {
                     3..6 => Losses::Some(probability),
                     _ => Losses::Torn(probability),
                 };
-                // What a disk that syncs nothing loses is everything.
+                // A disk that syncs nothing loses everything.
                 let losses = if self.promise == Promise::Swallowed && number % 2 == 0 { Losses::All } else { losses };
                 State { prefix, losses, is_cut_twice: number % 4 == 3, seed: rng.u64(..) }
             })
@@ -202,7 +203,7 @@ impl Record {
             may_lose: self.promise == Promise::Relaxed,
         };
         let mut last = None;
-        // Twice: recovery's own result must be a database as well.
+        // Twice, because the result of recovery must be a valid database as well.
         for depth in [Depth::Everything, Depth::Contents] {
             forget_holder(&disk);
             let mut db = dev::open(Arc::new(disk.clone()), Durability::Full, &[])
@@ -225,7 +226,7 @@ impl Record {
         if !state.is_cut_twice {
             return Ok(disk);
         }
-        // Once more, while it recovers from the first time.
+        // Power is lost again during recovery.
         let log = LogFs::new(Arc::new(disk.copy())).map_err(|errno| errno.to_string())?;
         let db = dev::open(Arc::new(log.clone()), Durability::Full, &[]).map_err(|error| error.to_string())?;
         db.close().map_err(|error| error.to_string())?;
@@ -248,9 +249,10 @@ impl Losses {
     }
 }
 
-/// As opening a root does: PostgreSQL's own lock file is no use to anyone else, and may be empty.
+/// As opening a root does: PostgreSQL's own lock file is useless to another process and may be
+/// empty.
 fn forget_holder(disk: &ImageFs) {
-    // It need not be there.
+    // It may be missing.
     let _ = disk.remove_file("postmaster.pid", 0);
 }
 

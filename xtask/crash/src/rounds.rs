@@ -1,6 +1,6 @@
-//! Crash rounds: a child commits on a persistent root and is killed; the next one checks what is
-//! left and goes on. It owns when the child is killed and what must be true of the root's
-//! directory; what must be true of the database is `check`'s.
+//! Crash rounds: a child commits to a persistent root and is killed; the next one checks the result
+//! and continues. It owns the moment of the kill and the invariants of the root's directory;
+//! `check` owns those of the database.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -17,31 +17,31 @@ use fastrand::Rng;
 use crate::child::{Event, Then};
 use crate::workload;
 
-/// Rounds on one root, before a new one is made.
+/// Rounds on one root before a new one is created.
 const ROUNDS_PER_ROOT: u64 = 25;
-/// Longest time a child may take for anything, in seconds. Everything it does takes less than one.
+/// Time limit for each action of a child, in seconds. Every action takes less than one second.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the catalogs are checked too, in rounds.
+/// Rounds between checks that include the catalogs.
 const EVERYTHING_EVERY: u64 = 5;
-/// Most kills while the database is being opened, before one in which it may be used.
+/// Maximum number of kills during opening before a round in which the database is used.
 const KILLS_DURING_OPEN_MAX: u32 = 3;
 
 /// When a child is killed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Moment {
-    /// While it opens the root, after so many microseconds: creation or recovery.
+    /// While it opens the root, after this many microseconds: creation or recovery.
     Opening(u64),
-    /// As soon as it has opened it.
+    /// As soon as the root is open.
     Opened,
-    /// So many microseconds after a commit.
+    /// This many microseconds after a commit.
     Commit { commits: u64, after_us: u64 },
-    /// So many microseconds after the beginning of a checkpoint, a vacuum or its closing.
+    /// This many microseconds after the start of a checkpoint, a vacuum or closing.
     During(Then, u64),
     /// Never: it closes the database.
     Never,
 }
 
-/// What happened in all rounds.
+/// Counts over all rounds.
 #[derive(Debug, Default)]
 struct Summary {
     kills: u64,
@@ -50,25 +50,25 @@ struct Summary {
     kills_during_maintenance: u64,
     kills_during_close: u64,
     acknowledged: u64,
-    /// Transactions that were there though no one had been told.
+    /// Transactions that were present although they had not been acknowledged.
     unacknowledged: u64,
     checks: u64,
     opened_ms: Vec<u64>,
     checked_ms: Vec<u64>,
 }
 
-/// A root that is being killed again and again.
+/// A root whose processes are killed repeatedly.
 struct Root {
     path: PathBuf,
     seed: u64,
     acknowledged: Option<u64>,
-    /// Whether a child has said that it has opened it.
+    /// Whether a child has reported that it opened the root.
     was_open: bool,
-    /// How long opening took last, in microseconds.
+    /// Time of the last opening, in microseconds.
     open_us: u64,
 }
 
-/// What was seen of a child.
+/// What a child reported.
 struct Life {
     events: Vec<Event>,
     status: ExitStatus,
@@ -116,8 +116,7 @@ pub(crate) fn run(rounds: u64, seed: u64, directory: &Path) -> Result<()> {
 }
 
 fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summary: &mut Summary) -> Result<Moment> {
-    // Nothing is promised about a root nobody has opened yet, so many of its creations may be
-    // killed.
+    // A root that was never opened has no guarantees, so many of its creations may be killed.
     let kills = if root.was_open {
         u32::from(rng.u32(0..3) == 0) * rng.u32(1..=KILLS_DURING_OPEN_MAX)
     } else {
@@ -132,7 +131,7 @@ fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summa
     Ok(moment)
 }
 
-/// Checks a root for the last time, closes it in good order, opens it once more and removes it.
+/// Checks a root for the last time, closes it cleanly, reopens it and removes it.
 fn finish(mut root: Root, directory: &Path, summary: &mut Summary) -> Result<()> {
     for _ in 0..2 {
         live(&mut root, Moment::Never, true, directory, summary)
@@ -147,7 +146,7 @@ fn finish(mut root: Root, directory: &Path, summary: &mut Summary) -> Result<()>
     fs::remove_dir_all(&root.path).with_context(|| format!("cannot remove {}", root.path.display()))
 }
 
-/// Starts a child, kills it at its moment, and takes note of what it said.
+/// Starts a child, kills it at the given moment, and records its reports.
 fn live(root: &mut Root, moment: Moment, everything: bool, directory: &Path, summary: &mut Summary) -> Result<()> {
     let errors = directory.join("child.stderr");
     let life = observe(root, moment, everything, &errors).with_context(|| said(&errors))?;
@@ -172,7 +171,7 @@ fn live(root: &mut Root, moment: Moment, everything: bool, directory: &Path, sum
         Moment::During(..) if last == Some(&Event::Then) => summary.kills_during_maintenance += 1,
         _ => (),
     }
-    // Whatever has the name of a root is one.
+    // A directory with the name of a root must be a complete root.
     if root.path.exists() && !root.path.join("pglite-oxide.json").is_file() {
         bail!("a creation that was killed left a half-made root");
     }
@@ -192,7 +191,7 @@ fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Resu
     let reader = thread::spawn(move || {
         let mut lines = BufReader::new(stdout);
         let mut line = String::new();
-        // A line without an end was not written whole: the child did not get to say it.
+        // An incomplete line was not written completely, so it was not reported.
         while lines.read_line(&mut line).is_ok_and(|count| count > 0) && line.ends_with('\n') {
             if sender.send(line.trim_end().to_string()).is_err() {
                 return;
@@ -202,7 +201,7 @@ fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Resu
     });
     let mut events = Vec::new();
     let waited = wait_for(moment, &receiver, &mut events);
-    // It may have ended already; then this does nothing.
+    // It may have ended already; then this has no effect.
     let killed = child.kill();
     let status = child.wait().context("cannot wait for the child")?;
     reader.join().map_err(|_| anyhow!("the reader of the child's output panicked"))?;
@@ -213,7 +212,7 @@ fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Resu
     Ok(Life { was_killed: is_killed(status), events, status })
 }
 
-/// Waits for a moment, or for the child's own end.
+/// Waits for the given moment or for the child's end.
 fn wait_for(moment: Moment, receiver: &Receiver<String>, events: &mut Vec<Event>) -> Result<()> {
     let mut commits = 0;
     loop {
@@ -232,7 +231,7 @@ fn wait_for(moment: Moment, receiver: &Receiver<String>, events: &mut Vec<Event>
             _ => None,
         };
         if let Some(us) = wait_us {
-            // The moment is what the test is about: nothing is waited for.
+            // The pause sets the moment of the kill; it waits for no condition.
             thread::sleep(Duration::from_micros(us));
             return Ok(());
         }
@@ -253,8 +252,8 @@ impl Moment {
     }
 }
 
-/// A time that is as likely to be a few microseconds as some ten milliseconds: how long things take
-/// depends on the disk.
+/// A random time, log-uniform from a few microseconds to some ten milliseconds, because durations
+/// depend on the disk.
 fn short(rng: &mut Rng) -> u64 {
     let limit = 1 << rng.u32(1..17);
     rng.u64(0..limit)
@@ -302,7 +301,7 @@ impl Root {
         Ok(command)
     }
 
-    /// Learns from what a child said, and checks that its numbers follow each other.
+    /// Updates the state from a child's reports, and checks that its numbers are consecutive.
     fn take_note(&mut self, life: &Life, summary: &mut Summary) -> Result<()> {
         for event in &life.events {
             match event {
@@ -314,8 +313,8 @@ impl Root {
                 Event::Checked(ms, found) => {
                     summary.checks += 1;
                     summary.checked_ms.push(*ms);
-                    // A transaction that was under way when its process died may be there. Once it
-                    // was seen, it has to stay.
+                    // A transaction that was running when its process was killed may be present.
+                    // Once seen, it must remain.
                     summary.unacknowledged += u64::from(*found != self.acknowledged);
                     self.acknowledged = *found;
                 }
@@ -354,7 +353,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Median and largest.
+/// Median and maximum.
 fn spread(ms: &[u64]) -> String {
     let mut sorted = ms.to_vec();
     sorted.sort_unstable();

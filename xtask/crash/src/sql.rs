@@ -1,5 +1,4 @@
-//! The few calls that the tests make of a database. It owns how statements are run and their
-//! answers read.
+//! Helpers for the SQL of the tests: running statements and reading their results.
 
 use pglite_oxide::{Error, ErrorKind, Pglite, SimpleQueryMessage};
 
@@ -8,12 +7,12 @@ use crate::workload::Statement;
 /// Rows of a result, as text.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
-/// Runs SQL for what it does.
+/// Runs SQL without a result.
 pub(crate) fn run(db: &mut Pglite, sql: &str) -> Result<(), Error> {
     db.batch_execute(sql)
 }
 
-/// Runs SQL for its rows.
+/// Runs SQL and returns its rows.
 pub(crate) fn rows(db: &mut Pglite, sql: &str) -> Result<Rows, Error> {
     let messages = db.simple_query(sql)?;
     let row = |message: &SimpleQueryMessage| match message {
@@ -23,13 +22,13 @@ pub(crate) fn rows(db: &mut Pglite, sql: &str) -> Result<Rows, Error> {
     Ok(messages.iter().filter_map(row).collect())
 }
 
-/// Runs SQL that answers with one number, or NULL.
+/// Runs SQL that returns one number, or NULL.
 pub(crate) fn number(db: &mut Pglite, sql: &str) -> Result<Option<u64>, Error> {
     let rows = rows(db, sql)?;
     Ok(rows.first().and_then(|row| row.first()?.as_deref()).and_then(|number| number.parse().ok()))
 }
 
-/// Runs a statement of a transaction. `Ok(false)`: it did not fail as it must.
+/// Runs a statement of a transaction. `Ok(false)`: it did not fail as expected.
 pub(crate) fn execute(db: &mut Pglite, statement: &Statement) -> Result<bool, Error> {
     match (run(db, &statement.sql), statement.fails) {
         (Ok(()), None) => Ok(true),

@@ -1,4 +1,4 @@
-//! Work on several threads under a watch: what one of them does is known by name, and a thread that
+//! Runs work on several threads with a watchdog: each piece of work has a name, and a thread that
 //! hangs ends the program with that name.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,19 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest time for one piece of work. None takes more than some seconds on an idle machine.
+/// Time limit for one piece of work. None takes more than a few seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the watch looks.
+/// Interval of the watchdog's checks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How often it says how far the work is.
+/// Interval of its progress reports.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 
-/// A piece of work that went wrong: its number and what was wrong.
+/// A failed piece of work: its number and the error.
 pub(crate) type Failure = (usize, String);
 
-/// Does pieces of work number 0 to `count`, as many at a time as the machine has processors, and
-/// returns the failures in order. `describe` names a piece; a panic in one is a failure.
+/// Runs the pieces of work 0 to `count`, as many in parallel as the machine has processors, and
+/// returns the failures in order. `describe` names a piece; a panic is a failure.
 pub(crate) fn each(
     count: usize,
     describe: impl Fn(usize) -> String + Sync,
@@ -65,7 +65,7 @@ pub(crate) fn each(
                     if let Some((number, since)) = *lock(mine)
                         && since.elapsed() > PATIENCE
                     {
-                        // A thread that hangs cannot be ended alone.
+                        // A hanging thread cannot be terminated alone.
                         eprintln!("error: HANG: number {number} ({}) takes longer than {PATIENCE:?}", describe(number));
                         process::exit(1);
                     }
@@ -73,7 +73,7 @@ pub(crate) fn each(
             }
         });
         for hand in hands {
-            // Panics in the work are caught in it.
+            // Panics of the work are caught inside it.
             let _ = hand.join();
         }
         is_over.store(true, Ordering::SeqCst);

@@ -1,6 +1,6 @@
-//! What the transactions of a test do. It owns the schema, the numbered transactions and the
-//! content that the database must have after each; all of them are functions of a seed, so that
-//! whoever knows the seed and a number knows the content. It talks to no database.
+//! The transactions of a test. It owns the schema, the numbered transactions and the expected
+//! contents after each. All are functions of a seed, so a seed and a number determine the contents.
+//! It does not access a database.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use fastrand::Rng;
 use sha2::{Digest, Sha256};
 
-/// What must be there before the first transaction. It is made in one transaction, number 0.
+/// The schema, created in one transaction, number 0.
 const SCHEMA: &[&str] = &[
     "CREATE EXTENSION amcheck",
     "CREATE TABLE ledger (n bigint PRIMARY KEY, mark text NOT NULL)",
@@ -20,18 +20,18 @@ const SCHEMA: &[&str] = &[
     "INSERT INTO ledger VALUES (0, 'schema')",
 ];
 
-/// How large and how varied the work is.
+/// Size and variety of the workload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
-    /// Accounts at most.
+    /// Maximum number of accounts.
     accounts: u32,
-    /// Documents at most.
+    /// Maximum number of documents.
     documents: u32,
-    /// Length of the shortest document in bytes: far beyond what a page holds.
+    /// Length of the shortest document in bytes: much more than a page holds.
     document_bytes: usize,
     /// Rows of the largest batch.
     batch_rows: u32,
-    /// Documents, definitions and maintenance come so many times as often as in a run of thousands
+    /// Factor by which documents, DDL and maintenance are more frequent than in a run of thousands
     /// of transactions.
     variety: f64,
 }
@@ -40,25 +40,25 @@ impl Scale {
     /// For thousands of transactions.
     pub(crate) const LONG: Self =
         Self { accounts: 400, documents: 10, document_bytes: 100 * 1024, batch_rows: 1500, variety: 1.0 };
-    /// For dozens of them, of which each kind must be among them.
+    /// For dozens of them, with every kind among them.
     pub(crate) const SHORT: Self =
         Self { accounts: 60, documents: 4, document_bytes: 100 * 1024, batch_rows: 400, variety: 4.0 };
-    /// For a handful of them, in which each operation on a file counts.
+    /// For a handful of them, where each file operation is a test case.
     pub(crate) const TINY: Self =
         Self { accounts: 10, documents: 2, document_bytes: 20 * 1024, batch_rows: 50, variety: 6.0 };
 }
 
-/// SQL to run, and the SQLSTATE it must fail with, if it must.
+/// SQL to run, with the SQLSTATE if it must fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) fails: Option<&'static str>,
 }
 
-/// What the database must contain: facts by name.
+/// The expected contents: facts by name.
 pub(crate) type Facts = BTreeMap<String, String>;
 
-/// The content after some transaction.
+/// The contents after some transaction.
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
     seed: u64,
@@ -104,7 +104,7 @@ enum Step {
     Reindex,
     /// Work in a savepoint that is rolled back; the number chooses what.
     RolledBack(u32),
-    /// A row that the unique index refuses, in a savepoint.
+    /// A row that violates the unique index, in a savepoint.
     Duplicate(u32),
 }
 
@@ -165,7 +165,7 @@ impl Model {
         Transaction { number, steps, seed: self.seed, scale: self.scale }
     }
 
-    /// What is done after the last transaction beside any: nothing of it changes the content.
+    /// Maintenance after the last transaction; it does not change the contents.
     pub(crate) fn maintenance(&self) -> Vec<&'static str> {
         let mut rng = rng(self.seed, &[2, self.last]);
         let choices: [(f64, &[&str]); 9] = [
@@ -190,7 +190,7 @@ impl Model {
         due.flat_map(|(_, statements)| statements.iter().copied()).collect()
     }
 
-    /// The content, in facts that can be compared with what a database says.
+    /// The contents, as facts that can be compared with query results.
     pub(crate) fn facts(&self) -> Facts {
         let mut facts = Facts::new();
         let ledger = (0..=self.last).map(|n| (format!("ledger {n}"), mark(self.seed, n)));
@@ -368,17 +368,17 @@ pub(crate) fn schema() -> Vec<Statement> {
     statements.into_iter().map(plain).collect()
 }
 
-/// What stands for a text in the facts.
+/// The representation of a text in the facts.
 pub(crate) fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A source of choices for a seed and the numbers that say what they are for.
+/// A random source for a seed and the numbers that identify its purpose.
 pub(crate) fn rng(seed: u64, what: &[u64]) -> Rng {
     what.iter().fold(Rng::with_seed(seed), |mut rng, what| Rng::with_seed(rng.u64(..) ^ what))
 }
 
-/// The content of a row, by the transaction that wrote it.
+/// The contents of a row, by the transaction that wrote it.
 struct Account {
     code: String,
     value: i32,
@@ -388,7 +388,7 @@ struct Account {
 impl Account {
     fn new(seed: u64, id: u32, version: u64) -> Self {
         let mut rng = rng(seed, &[3, u64::from(id), version]);
-        // Codes of different accounts differ; those of one account come in no order.
+        // Codes of different accounts differ; those of one account are in no order.
         let code = format!("{}-{id}", text(&mut rng, 12));
         let value = rng.i32(0..1000);
         let length = if rng.u32(0..8) == 0 { rng.usize(1000..3000) } else { rng.usize(0..200) };

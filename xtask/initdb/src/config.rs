@@ -1,5 +1,5 @@
-//! Texts that a new data directory starts with: the bootstrap input and the configuration files,
-//! from PostgreSQL's own samples. Pure functions; nothing here reads or writes a file.
+//! The texts of a new data directory: the bootstrap input and the configuration files, from
+//! PostgreSQL's samples. Pure functions; nothing here reads or writes a file.
 
 use crate::Error;
 
@@ -31,23 +31,24 @@ pub(crate) const DIRECTORIES: &[&str] = &[
     "pg_logical/mappings",
 ];
 
-/// Settings that differ from the sample's. The locale is C for everything that an operating system
-/// would answer; text is UTF-8, ordered and classified by PostgreSQL's builtin provider.
+/// Settings that differ from the sample's. Locale settings of the C library are C; text is UTF-8,
+/// sorted and classified by PostgreSQL's builtin provider.
 const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),
     ("dynamic_shared_memory_type", "mmap"),
-    // Recovery of an embedded database happens in its program's start-up: it is kept short.
+    // Recovery delays the start of the embedding program, so it is kept short.
     ("max_wal_size", "128MB"),
     ("min_wal_size", "32MB"),
-    // Nothing replicates from here, and bulk loads into new tables are written once.
+    // There is no replication, and bulk loads into new tables write less WAL.
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
-    // The default follows shared_buffers; every start would fill four times as much with zeros.
+    // The default follows shared_buffers; every start would fill four times as much memory with
+    // zeros.
     ("wal_buffers", "1MB"),
-    // A plan for workers costs more where none comes.
+    // A parallel plan costs more without workers.
     ("max_parallel_workers_per_gather", "0"),
-    // Nobody runs beside a vacuum for whose sake it would pause.
+    // No other session runs beside a vacuum, so it need not pause.
     ("autovacuum_vacuum_cost_delay", "0"),
     ("log_timezone", "UTC"),
     ("datestyle", "'iso, mdy'"),
@@ -59,8 +60,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("default_text_search_config", "'pg_catalog.english'"),
 ];
 
-/// What the placeholders of `postgres.bki` mean for this guest: a 32-bit PostgreSQL whose databases
-/// are UTF-8 with the builtin provider's `C.UTF-8`.
+/// Values of the placeholders in `postgres.bki` for this guest: a 32-bit PostgreSQL with UTF-8
+/// databases and the builtin provider's `C.UTF-8`.
 const BKI_TOKENS: &[(&str, &str)] = &[
     ("NAMEDATALEN", "64"),
     ("SIZEOF_POINTER", "4"),
@@ -122,7 +123,7 @@ pub(crate) fn postgresql_conf(sample: &str) -> Result<String, Error> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// `pg_hba.conf`: the sample; who may connect is decided by the program that holds the database.
+/// `pg_hba.conf`: the sample. The embedding program decides on authentication.
 pub(crate) fn pg_hba_conf(sample: &str) -> String {
     sample
         .replace("@remove-line-for-nolocal@", "")
@@ -132,7 +133,7 @@ pub(crate) fn pg_hba_conf(sample: &str) -> String {
         .replace("@default_username@", "postgres")
 }
 
-/// The setting a line of the sample is about, whether commented out or not.
+/// The setting of a line of the sample, whether commented out or not.
 fn setting_name(line: &str) -> Option<&str> {
     let body = line.strip_prefix('#').unwrap_or(line);
     let (name, _) = body.split_once(" = ")?;

@@ -1,9 +1,9 @@
-//! Makes the database template: does `initdb`'s work with the built guest, and packs the data
-//! directory as a tar archive.
+//! Makes the database template: performs the work of `initdb` with the built guest, and packs the
+//! data directory as a tar archive.
 //!
-//! It owns the order of the work and the determinism of the result: the guest sees a fixed clock
-//! and a seeded random source, so that the same modules and share files give the same bytes. What
-//! is written into the directory is PostgreSQL's doing.
+//! It owns the order of the work and the determinism of the result: the guest has a fixed clock and
+//! a seeded random source, so that equal modules and share files give equal bytes. PostgreSQL
+//! writes the directory.
 
 mod config;
 mod script;
@@ -22,10 +22,10 @@ use script::{SHARE, STEPS, Step};
 const PGDATA: &str = "/pgdata";
 /// WAL segment size in bytes: PostgreSQL's default.
 const WAL_SEGMENT: &str = "16777216";
-/// What the guest's clock starts from: 2025-01-01T00:00:00Z in microseconds since 1970. It ends up
-/// in the template as the cluster's age.
+/// Start of the guest's clock: 2025-01-01T00:00:00Z in microseconds since 1970. The template
+/// contains it as the time of the cluster's creation.
 const CLOCK_START_US: u64 = 1_735_689_600_000_000;
-/// How far the clock moves each time it is read, in microseconds.
+/// Advance of the clock at each reading, in microseconds.
 const CLOCK_STEP_US: u64 = 10;
 /// Seed of the guest's random source.
 const SEED: u64 = 17;
@@ -47,7 +47,7 @@ struct Args {
     out: PathBuf,
 }
 
-/// What can go wrong.
+/// Errors of this program.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot {action} {path}: {cause}")]
@@ -102,8 +102,8 @@ fn run(args: &Args) -> Result<(), Error> {
     pack(&tree.files(PGDATA.trim_start_matches('/'))?, &args.out)
 }
 
-/// How a guest is started here. Each start continues the clock where no earlier one can have come
-/// to, so that time never goes back.
+/// How a guest is started. Each start sets the clock later than any earlier start can have reached,
+/// so that time never goes back.
 fn start(args: &[&str], stdin: Vec<u8>, number: u64) -> Start {
     const HOUR_US: u64 = 3_600_000_000;
     Start {
@@ -117,7 +117,7 @@ fn start(args: &[&str], stdin: Vec<u8>, number: u64) -> Start {
     }
 }
 
-/// Everything that is there before the guest first runs.
+/// The files that exist before the guest first runs.
 fn initial_files(args: &Args, modules: &Modules) -> Result<Vec<File>, Error> {
     let mut files = modules.placeholders("usr/lib/postgresql");
     share_files(&args.share, SHARE.trim_start_matches('/'), &mut files)?;

@@ -1,10 +1,10 @@
-//! The SQL that turns a bootstrapped `template1` into a cluster: PostgreSQL's own setup files in
-//! their order, and between them what only `initdb` knows.
+//! The SQL that turns a bootstrapped `template1` into a cluster: PostgreSQL's setup files in their
+//! order, and between them the statements of `initdb`.
 //!
 //! The order follows the dependencies: objects made before `pg_stop_making_pinned_objects` can
 //! never be dropped, everything after it can.
 
-/// Where the guest finds PostgreSQL's share files.
+/// Path of PostgreSQL's share files in the guest.
 pub(crate) const SHARE: &str = "/usr/share/postgresql";
 
 /// One piece of the script.
@@ -25,8 +25,8 @@ pub(crate) const STEPS: &[Step] = &[
     File("system_functions.sql"),
     Sql("SELECT pg_stop_making_pinned_objects()"),
     File("system_views.sql"),
-    // Functions that implement operators get a description derived from the operator's, unless they
-    // or the operator say otherwise.
+    // Functions that implement operators get a description derived from the operator's, unless one
+    // of them has another.
     Sql("INSERT INTO pg_description (objoid, classoid, objsubid, description)
          SELECT o.oprcode, 'pg_proc'::regclass, 0, 'implementation of ' || o.oprname || ' operator'
          FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode
@@ -35,13 +35,13 @@ pub(crate) const STEPS: &[Step] = &[
                            AND d.description LIKE 'deprecated%')"),
     Sql("UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collname = 'unicode'"),
     File("snowball_create.sql"),
-    // Everybody may read the catalogs; the owner's rights stand beside that explicitly.
+    // All roles may read the catalogs; the owner's rights are granted explicitly as well.
     Sql("UPDATE pg_class SET relacl = ARRAY['=r/\"postgres\"'::aclitem]
              || acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\", 10)
          WHERE relkind IN ('r', 'v', 'm', 'S') AND relacl IS NULL"),
     Sql("GRANT USAGE ON SCHEMA pg_catalog, public TO public"),
     Sql("REVOKE ALL ON pg_largeobject FROM public"),
-    // What pg_dump takes for the initial privileges of every kind of object that has some.
+    // The initial privileges, for pg_dump, of every kind of object that has some.
     Sql("INSERT INTO pg_init_privs (objoid, classoid, objsubid, initprivs, privtype)
          SELECT objoid, classoid, objsubid, acl, 'i' FROM (
              SELECT oid, 'pg_class'::regclass, 0, relacl FROM pg_class

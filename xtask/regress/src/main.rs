@@ -1,6 +1,6 @@
-//! A server for PostgreSQL's own tests: a database with modules that only tests load and a
-//! directory of the machine that the guest sees, on a Unix socket. It serves until its standard
-//! input ends. What is run against it is `cargo xtask regress`'s.
+//! A server for PostgreSQL's own tests, on a Unix socket: a database with the modules that only
+//! tests load, and with a directory of the host visible to the guest. It serves until its standard
+//! input ends. `cargo xtask regress` runs the tests.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ struct Options {
     /// Directory for the socket
     #[arg(long)]
     socket: PathBuf,
-    /// Root of the database; made if it is not there
+    /// Root of the database; created if it does not exist
     #[arg(long)]
     data: PathBuf,
     /// Directory with the artifacts of modules
     #[arg(long)]
     modules: PathBuf,
-    /// A directory of the machine, and where the guest sees it
+    /// A directory of the host, and its path in the guest
     #[arg(long, value_name = "POINT=DIRECTORY")]
     mount: String,
     /// A server setting; may be given several times
@@ -49,7 +49,7 @@ fn run(options: &Options) -> Result<()> {
     }
     let (point, directory) = options.mount.split_once('=').context("a mount is POINT=DIRECTORY")?;
     let builder = dev::extend(builder, &options.modules, (point, directory.as_ref()))?;
-    // psql connects anew before it closes what it had.
+    // psql's `\connect` opens the new connection before it closes the old one.
     let listen = Listen::unix(&options.socket).take_over_idle(true).wait_for_session(Duration::from_secs(60));
     let server = builder.serve(&listen.on_error(|error| eprintln!("session failed: {error}")))?;
     println!("ready");

@@ -1,6 +1,6 @@
-//! Steps `aot…`: builds the AOT compiler in the image and runs it there, for each target and the
-//! modules of each owner. What Wasmer refuses for a target becomes the step's result, with the
-//! reason.
+//! Steps `aot…`: build the AOT compiler in the image and run it there, for each target and the
+//! modules of each owner. If Wasmer refuses to compile for a target, the reason becomes the step's
+//! result.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,8 +47,8 @@ pub(crate) fn compiler(
     let registry = host.cargo_home.join("registry");
     let unpacked = unpacked(&registry)?;
     patch(paths, &unpacked, workshop, context)?;
-    // What the registry has is replaced by the patched crate for this job only; its version and its
-    // checksum stay those of Cargo.lock.
+    // The patched crate replaces the registry's for this job only; version and checksum stay those
+    // of Cargo.lock.
     let replaced = unpacked.strip_prefix(&host.cargo_home).unwrap_or(&unpacked).display().to_string();
     let target = compiler_target(paths)?;
     let files = JobFiles {
@@ -62,9 +62,8 @@ pub(crate) fn compiler(
         writable: [("target".to_owned(), target.clone())].into(),
         env: compiler_environment(),
     };
-    // Every checkout is mounted at the same place, so what another one left of the program itself
-    // would pass for this one's; cargo does not look for changes in a crate of the registry either.
-    // The tests run here, where the program can be linked.
+    // Every checkout is mounted at the same path, so Cargo would take another checkout's build of
+    // the program for this one's. The program's tests run here, because only the image can link it.
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --release --locked --offline -p aot-compiler -p wasmer-compiler-llvm
         cargo test --quiet --release --locked --offline -p aot-compiler
@@ -135,7 +134,7 @@ fn compiler_target(paths: &Paths) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// What cargo needs to know in the image.
+/// Cargo's configuration in the image.
 fn compiler_environment() -> BTreeMap<String, String> {
     [
         ("PATH", "/pgl/rust/bin"),
@@ -151,8 +150,8 @@ fn compiler_environment() -> BTreeMap<String, String> {
     .into()
 }
 
-/// Compiles modules for a target: files, or directories with all modules in them. Each artifact is
-/// left as it is loaded and as it is shipped.
+/// Compiles modules for a target: files, or directories with all their modules. The output has each
+/// artifact in the form that is loaded and in the form that is shipped.
 pub(crate) fn compile(
     target: Target,
     modules: &[Need],
@@ -190,7 +189,7 @@ pub(crate) fn compile(
     Ok(())
 }
 
-/// What a target's step left behind.
+/// The result of a target's step.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Artifacts and their records.
@@ -199,12 +198,12 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// Reads what a target's step left behind.
+/// Reads the result of a target's step.
 pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
     let refused: PathBuf = output.join(REFUSED);
     if refused.exists() {
         let text = fs::read_to_string(&refused).map_err(|e| Error::io("read", &refused, e))?;
-        // One reason is enough: the compiler says it for every module it tried.
+        // The compiler repeats the reason for every module it tried; one is enough.
         let reason = text.lines().next().unwrap_or_default();
         return Ok(Outcome::Refused(reason.trim_start_matches("refused: ").to_owned()));
     }

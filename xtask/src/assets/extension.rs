@@ -1,6 +1,5 @@
-//! The modules beside the main one as data: `assets/extensions/<name>.toml` says for each where its
-//! source is, how it is built and which modules come of it. It owns the files' form; building and
-//! packing are the steps' business.
+//! The side modules as data: `assets/extensions/<name>.toml` has the source of each, its build and
+//! its modules. It owns the format of these files; the steps build and pack.
 
 use std::path::Path;
 
@@ -17,16 +16,16 @@ const RESERVED: &str = super::modules::MAIN;
 /// An extension, or a part of the server with modules of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extension {
-    /// Of the file, and of the archive in the payload.
+    /// Name of the file, and of the archive in the payload.
     pub(crate) name: String,
     /// SPDX identifier or name of the licence of its source.
     pub(crate) license: String,
-    /// The modules that its install makes, without `.so`.
+    /// The modules that its installation creates, without `.so`.
     pub(crate) modules: Vec<String>,
     pub(crate) source: Source,
     /// Variables for `make`, as `NAME=VALUE`.
     pub(crate) make: Vec<String>,
-    /// Statements that fail if the extension does not work, run after CREATE EXTENSION. It is no
+    /// Statements that fail if the extension does not work, run after CREATE EXTENSION. Not an
     /// input of a step.
     pub(crate) smoke: Option<String>,
 }
@@ -63,7 +62,7 @@ struct FileSource {
 }
 
 impl Extension {
-    /// All of a checkout, by name.
+    /// All files of a checkout, by name.
     pub(crate) fn all(root: &Path) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for (file, path) in children(&root.join(DIRECTORY))? {
@@ -132,7 +131,7 @@ impl Source {
     }
 }
 
-/// Two modules of one name could not both be installed.
+/// Two modules with the same name could not both be installed.
 fn distinct(all: &[Extension]) -> Result<()> {
     let mut owners = std::collections::BTreeMap::new();
     for extension in all {

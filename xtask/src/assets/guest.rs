@@ -1,5 +1,5 @@
-//! Steps that compile C for the guest: PostgreSQL's tree and the extensions outside of it. The work
-//! is done by the scripts in `assets/build`; this owns what they see.
+//! Steps that compile C for the guest: PostgreSQL's tree and the extensions outside of it. It owns
+//! which files the jobs see; the scripts in `assets/build` do the work.
 
 use std::fs;
 
@@ -13,8 +13,8 @@ use crate::pipeline::StepContext;
 /// File in the output of the step `image` that holds the digest of the image's tree.
 pub(crate) const IMAGE_DIGEST: &str = "image.txt";
 
-/// The locked files and the image. The output is the digest: an image of other packages whose tree
-/// is the same leaves everything as it is.
+/// The locked files and the image. The output is the digest: an image from other packages with an
+/// equal tree changes nothing later.
 pub(crate) fn image(workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
     let path = context.out.join(IMAGE_DIGEST);
     fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
@@ -32,12 +32,12 @@ pub(crate) fn postgresql(
     workshop.run(context, &argv, sources(paths, workshop)?).map_err(|error| explain_patch(context, "postgresql", error))
 }
 
-/// PostgreSQL's own test suites, and what runs them, for the build machine.
+/// PostgreSQL's own test suites and their driver, for the build machine.
 pub(crate) fn suites(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
     workshop.run(context, &["sh", "/pgl/assets/build/suites.sh"], sources(paths, workshop)?)
 }
 
-/// What a job sees that starts from PostgreSQL's archive.
+/// The mounts of a job that starts from PostgreSQL's archive.
 fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
     Ok(JobFiles {
         read_only: [
@@ -49,7 +49,8 @@ fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
     })
 }
 
-/// An extension that is built by PGXS. Its output is what its install makes in an empty directory.
+/// An extension that is built by PGXS. Its output is the result of its installation in an empty
+/// directory.
 pub(crate) fn pgxs(
     paths: &Paths,
     workshop: &Workshop<'_>,
@@ -75,7 +76,7 @@ pub(crate) fn pgxs(
     workshop.run(context, &argv, files).map_err(|error| explain_patch(context, place, error))
 }
 
-/// Says which patch, file and hunk is meant when that is what failed.
+/// Adds the patch, file and hunk to the error if a patch did not apply.
 pub(super) fn explain_patch(context: &StepContext<'_>, source: &str, error: Error) -> Error {
     let log = fs::read_to_string(&context.log).unwrap_or_default();
     match failed_patch(&log) {
@@ -86,7 +87,7 @@ pub(super) fn explain_patch(context: &StepContext<'_>, source: &str, error: Erro
     }
 }
 
-/// Reads the patch program's words: the patch, the file and the hunk that did not apply.
+/// Parses the output of `patch`: the patch, the file and the hunk that did not apply.
 fn failed_patch(log: &str) -> Option<String> {
     let patch = log.lines().rev().find_map(|line| line.strip_prefix("PATCH-FAILED: "))?.split(' ').next()?;
     let begin = log.rfind(&format!("applying {patch}"))?;

@@ -1,12 +1,12 @@
-//! The Rust installation this pipeline runs with: where it is and what it is for. It owns finding
-//! it; nothing is installed here.
+//! The Rust installation that runs this pipeline: its location, target and version. It owns finding
+//! it and installs nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Context, Error, Result};
 
-/// What `rustc` says of itself.
+/// What `rustc` reports about itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     /// Directory of the toolchain, as `rustc --print sysroot` names it.

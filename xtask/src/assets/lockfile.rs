@@ -1,6 +1,6 @@
-//! Which part of Cargo's world a Rust program of the pipeline depends on, as a fingerprint: so that
-//! a new version of a crate that only another program uses rebuilds nothing. Pure functions over
-//! the texts of `Cargo.lock` and `Cargo.toml`.
+//! The dependencies of a Rust program of the pipeline, as inputs of a fingerprint: a new version of
+//! a crate that only another program uses rebuilds nothing. Pure functions over the texts of
+//! `Cargo.lock` and `Cargo.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

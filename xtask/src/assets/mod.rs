@@ -1,5 +1,5 @@
-//! `cargo xtask assets`: builds the payload of the internal crates from the locked sources, checks
-//! it and says what is there. It owns the verbs; each step's work is in a file of its own.
+//! `cargo xtask assets`: builds the payloads of the internal crates from the locked sources, checks
+//! and describes them. It owns the verbs; each step is in a file of its own.
 
 mod aot;
 mod extension;
@@ -47,7 +47,7 @@ pub(crate) enum Verb {
     Build(BuildOptions),
     /// Check every hash of what is stored and staged
     Verify,
-    /// Say what is built, for which target, and what is stale and why
+    /// List what is built for each target, and what is out of date and why
     Status,
 }
 
@@ -198,8 +198,8 @@ impl<'a> Run<'a> {
         pipeline::run(&self.plan, &executors.collect(), &store, run_lock, Machine::this(), &self.progress)
     }
 
-    /// An input that was edited while a step read it may be half in the output: that must not be
-    /// stored under the fingerprint of the plan.
+    /// An input that was edited while a step read it may be in the output in part. Such an output
+    /// must not be stored under the plan's fingerprint.
     fn check_unchanged(&self, id: &StepId) -> Result<()> {
         if !self.plan.step(id).is_some_and(|step| step.reads_files) {
             return Ok(());
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
         let lock = Lock::read(&paths.lock())?;
         let extensions = Extension::all(&paths.root)?;
         let now = Self::plan(paths, &lock, host, &extensions, targets, options, progress)?;
-        // What it was built on is in the store and cannot change.
+        // The outputs of earlier steps are in the store and cannot change.
         let inputs = |plan: &Plan| plan.step(id).map(|step| step.inputs.clone());
         if inputs(&now) == inputs(&self.plan) {
             return Ok(());
@@ -224,7 +224,7 @@ fn wanted_targets(options: &BuildOptions) -> Result<Vec<Target>> {
     options.targets.iter().map(|triple| targets::find(triple)).collect()
 }
 
-/// Places every payload and says what the compiler refused.
+/// Stages every payload and reports what the compiler refused.
 fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Output>, progress: &Progress) -> Result<()> {
     let output = |id: &StepId| -> Result<&Path> {
         let output = outputs.get(id).ok_or_else(|| Error::new(format!("step {id} left no output")))?;
@@ -241,8 +241,8 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
             }
         }
     }
-    // Payloads of another build would be refused when they are loaded; here is where they can be
-    // told from these.
+    // The runtime would reject payloads of another build when it loads them. Only here can they be
+    // told apart from those of this build.
     let staged = stage::verify_assets(&stage::assets_dir(&paths.root))?;
     for target in TARGETS.iter().filter(|t| !targets.contains(t)) {
         let directory = stage::target_dir(&paths.root, *target);
@@ -260,8 +260,8 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
 /// The example that opens a database.
 const SMOKE: &str = "version";
 
-/// Opens a database through the runtime crate, prints what the server says of itself, and runs what
-/// the extensions' files have as a smoke test.
+/// Opens a database through the runtime crate, prints the server's version, and runs the smoke
+/// tests of the extensions.
 fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     progress.say("opening a database with the staged payloads");
     let mut smoke = Vec::new();
@@ -281,7 +281,7 @@ fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
 }
 
-/// Why the staged payloads are not those of the present inputs, one line a reason; nothing if they
+/// Why the staged payloads are not those of the present inputs, one reason per line; empty if they
 /// are.
 pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Vec<String>> {
     let targets: Vec<Target> = staged.targets.iter().map(|(target, _)| *target).collect();
@@ -296,8 +296,7 @@ pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Ve
     let store = Store::new(paths);
     let forecast = store.forecast(&plan)?;
     let mut reasons = Vec::new();
-    // Every step that led here, so that the input that changed is named and not only what follows
-    // from it.
+    // Every earlier step, so that the input that changed is named, not only its consequences.
     for step in &plan.steps {
         if let StepState::ToBuild(why) = forecast.state(step) {
             reasons.extend(why.into_iter().map(|why| format!("{}: {why}", step.id)));
@@ -321,7 +320,7 @@ pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     Ok(stale.map(|step| step.id.to_string()).collect())
 }
 
-/// What PostgreSQL's own tests need of the build.
+/// The outputs of the build that PostgreSQL's own tests need.
 #[derive(Debug)]
 pub(crate) struct TestOutputs {
     /// The suites, with the programs that run them.
@@ -332,7 +331,7 @@ pub(crate) struct TestOutputs {
     pub(crate) rootfs: PathBuf,
 }
 
-/// Finds what PostgreSQL's own tests need, of the build that is staged.
+/// Finds the outputs of the staged build that PostgreSQL's own tests need.
 pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
@@ -372,7 +371,7 @@ fn verify(paths: &Paths) -> Result<()> {
     let mut damaged = Vec::new();
     let mut outputs = BTreeMap::new();
     for step in &run.plan.steps {
-        // What was made from an output that is gone cannot be told from something else.
+        // The origin of an output whose inputs are gone cannot be determined.
         if step.before().into_iter().any(|id| !outputs.contains_key(id)) {
             println!("absent   {}", step.id);
             continue;
@@ -431,14 +430,14 @@ fn status(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Names the build that a plan makes, if its modules and programs are there.
+/// Identifies the build of a plan, if its modules and programs exist.
 fn build_id(forecast: &Forecast) -> Result<Option<Fingerprint>> {
     let digest = |need: Need| forecast.outputs.get(&need.step)?.contents.digest(need.part.as_deref());
     let (modules, programs) = (digest(needs::shipped()?), digest(Need::all(id::programs()?)));
     Ok(modules.zip(programs).map(|(modules, programs)| payload::build_id(&modules, &programs)))
 }
 
-/// The version of the border between guest and host, from the header that defines it.
+/// The version of the host ABI, from the header that defines it.
 fn abi_version(paths: &Paths) -> Result<u32> {
     let path = paths.root.join("assets/guest/overlay/src/include/pgl_host.h");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;

@@ -81,7 +81,7 @@ struct Sides {
 }
 
 impl Sides {
-    /// Those of all trees, each where its owner's file says that it is.
+    /// The modules of all trees, each at the place that its owner's file names.
     fn find(context: &StepContext<'_>, extensions: &[Extension]) -> Result<Self> {
         let mut sides = Self::default();
         let server: Vec<&str> =
@@ -112,7 +112,7 @@ impl Sides {
     }
 }
 
-/// The modules that an install made, which must be the expected ones.
+/// The modules of an installation, which must be the expected ones.
 fn modules(owner: &str, directory: &Path, expected: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let found = installed(directory)?;
     let mut problems: Vec<String> =
@@ -126,7 +126,7 @@ fn modules(owner: &str, directory: &Path, expected: &[&str]) -> Result<BTreeMap<
         .repair("correct `modules` in its file in assets/extensions"))
 }
 
-/// Modules in a directory of an install, by name; none where there is no such directory.
+/// Modules in a directory of an installation, by name; none if the directory does not exist.
 fn installed(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     if !directory.exists() {
         return Ok(BTreeMap::new());

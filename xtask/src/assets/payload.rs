@@ -25,20 +25,20 @@ use crate::sources::Lock;
 
 /// The payload in the step's output and in the crate.
 pub(crate) const PAYLOAD: &str = "payload.tar";
-/// The manifest: first member of a payload, and beside it for people.
+/// The manifest: the first member of a payload, and a copy beside it for readers.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// zstd level: the highest that decompresses with the default window.
 pub(crate) const LEVEL: i32 = 19;
 /// Directories of an install whose files belong to an extension's archive, by their path below it.
 const SHARE: &str = "usr/share/postgresql";
-/// Directories of an install that users do not get: what other code is compiled against, and
+/// Directories of an installation that are not shipped: what other code is compiled against, and
 /// documentation.
 const DROPPED: &[&str] =
     &["usr/include", "usr/lib/postgresql/bitcode", "usr/lib/postgresql/pgxs", "usr/share/doc", "usr/share/man"];
 /// Directory of modules, which are shipped compiled.
 const MODULES: &str = "usr/lib/postgresql";
 
-/// Names a build by everything that is compiled: the modules and the programs.
+/// Identifies a build by everything that is compiled: the modules and the programs.
 pub(crate) fn build_id(modules: &Fingerprint, programs: &Fingerprint) -> Fingerprint {
     Fingerprint::of_bytes(format!("{modules}{programs}").as_bytes())
 }
@@ -170,7 +170,7 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
     write(context, &manifest, &members)
 }
 
-/// What the AOT compiler says of an artifact.
+/// What the AOT compiler records about an artifact.
 #[derive(Debug, serde::Deserialize)]
 struct Record {
     wasm_sha256: String,
@@ -237,9 +237,9 @@ fn walk(directory: &Path, prefix: &str, files: &mut Files) -> Result<()> {
     Ok(())
 }
 
-/// The share files of an extension, by their path below the server's share directory: all that its
-/// install made in an empty directory, whatever it is called, without the modules and what users do
-/// not get.
+/// The share files of an extension, by their path below the server's share directory: everything
+/// that its installation created in an empty directory, without the modules and what is not
+/// shipped.
 fn owned(install: &Path) -> Result<Files> {
     let mut all = Files::new();
     walk(install, "", &mut all)?;
@@ -274,7 +274,7 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> Resu
     archive.append_data(&mut header, path, bytes).context(|| format!("cannot pack {path}"))
 }
 
-/// What is shipped of some bytes.
+/// The shipped form of some bytes.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(bytes, LEVEL).context(|| "cannot compress".into())
 }

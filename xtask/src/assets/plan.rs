@@ -1,5 +1,5 @@
-//! What `assets build` consists of: the steps, what each one depends on, and in which order they
-//! come. It reads the inputs to fingerprint them and runs nothing.
+//! The plan of `assets build`: the steps, their dependencies and their order. It reads the inputs
+//! to fingerprint them and runs nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::pipeline::plan::{Need, Plan, Step, StepId};
 use crate::pipeline::schedule::{Cores, Cost};
 use crate::sources::Lock;
 
-/// Raised when the pipeline itself begins to give other results from the same inputs.
+/// Incremented when the pipeline itself gives other results for the same inputs.
 const PIPELINE_VERSION: u64 = 2;
 
 /// The client programs that `assets/build/programs.sh` links.
 pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
 
-/// What a plan is for.
+/// What a plan is made for.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) lock: &'a Lock,
-    /// Names what the image is made from.
+    /// Identifies the inputs of the image.
     pub(crate) image_inputs: String,
     pub(crate) host: &'a Host,
     pub(crate) extensions: &'a [Extension],
@@ -85,7 +85,7 @@ pub(crate) mod id {
     }
 }
 
-/// What steps read of others, where it is less than everything.
+/// Parts of outputs that steps read, where they do not read all of it.
 pub(crate) mod needs {
     use super::{Need, Result, id};
 
@@ -123,7 +123,7 @@ pub(crate) mod needs {
     pub(crate) fn share() -> Result<Need> {
         Ok(Need::part(id::postgresql()?, "install/usr/share/postgresql"))
     }
-    /// Modules that are shipped: one of them, or all.
+    /// Shipped modules: one, or all.
     pub(crate) fn module(name: &str) -> Result<Need> {
         Ok(Need::part(id::modules()?, format!("{}/{name}.wasm", super::SHIPPED)))
     }
@@ -147,7 +147,7 @@ pub(crate) fn units(extensions: &[Extension]) -> BTreeMap<String, Vec<String>> {
     sides.filter(|(_, modules)| !modules.is_empty()).chain([(MAIN.to_owned(), vec![MAIN.to_owned()])]).collect()
 }
 
-/// What the template is made with: the main module and the server's own.
+/// The modules for making the template: the main module and the server's own.
 pub(crate) fn server_units(extensions: &[Extension]) -> Vec<String> {
     let own = extensions.iter().filter(|e| e.is_server() && !e.modules.is_empty()).map(|e| e.name.clone());
     own.chain([MAIN.to_owned()]).collect()
@@ -165,7 +165,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         })
     };
     let image = || -> Result<Need> { Ok(Need::all(id::image()?)) };
-    // Taken on two quiet cores; where a step has run before, that run's time is what counts.
+    // Measured on two quiet cores; if a step has run before, the time of that run is used.
     let cost = |cores, memory, seconds| Cost { cores, memory, seconds };
     let mut steps = Vec::new();
 
@@ -377,7 +377,7 @@ fn packing(root: &Path) -> Result<Inputs> {
     Inputs::new().rust("step", root, [MANIFEST_FORMAT, "xtask/src/assets/payload.rs"])
 }
 
-/// The form of the manifests, which the runtime reads.
+/// The format of the manifests, which the runtime reads.
 const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
 
 /// What a Rust program of the pipeline is built from: the sources of the workspace's members that

@@ -1,4 +1,4 @@
-//! What an edit re-makes, for the files of this checkout.
+//! Tests which steps an edit repeats, for the files of this checkout.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The step `guest/programs`: links the client programs and makes them loadable as the main module
-//! is, each a main module with no side modules, and proves that every import is satisfied.
+//! The step `guest/programs`: links the client programs, makes each loadable like a main module
+//! without side modules, and proves that every import is satisfied.
 
 use std::fs;
 

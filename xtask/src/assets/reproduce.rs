@@ -1,6 +1,6 @@
-//! Builds a second time, elsewhere, and compares: another cache directory, another checkout,
-//! another backend. It owns the second run's surroundings and how a difference is described; the
-//! steps are those of every build.
+//! Builds a second time and compares: with another cache directory, another checkout, another
+//! backend. It owns the environment of the second run and the description of differences; the steps
+//! are those of every build.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +23,12 @@ use crate::pipeline::store::{Lookup, Store};
 struct Shared {
     /// Directories of the cache, by name.
     directories: &'static [&'static str],
-    /// Steps whose output is taken over.
+    /// Steps whose output is copied from the first run.
     steps: Vec<StepId>,
 }
 
-/// Builds everything but the pipeline's own programs again, from a copy of the checkout and an
-/// image of its own, and compares every output.
+/// Builds everything but the pipeline's own programs again, from a copy of the checkout and with a
+/// separate image, and compares every output.
 pub(crate) fn verify(
     paths: &Paths,
     options: &BuildOptions,
@@ -39,7 +39,7 @@ pub(crate) fn verify(
     let checkout = second.join("checkout");
     start_afresh(&second)?;
     copy_checkout(&paths.root, &checkout)?;
-    // The programs are tools, not results, and take longer than all the rest.
+    // The programs are tools, not results, and take longer than everything else.
     let tools = vec![id::compiler()?, id::template_program()?];
     let shared = Shared { directories: &["downloads", "cargo-target"], steps: tools };
     let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, None, options, progress)?;
@@ -51,7 +51,7 @@ pub(crate) fn verify(
 /// Builds an extension and links the main module and the client programs in a backend, on top of
 /// what is in the store, and compares the outputs with the stored ones.
 pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) -> Result<()> {
-    // Held to the end: the second cache is one directory for everybody.
+    // Held to the end: all runs share one second cache directory.
     let lock = RunLock::acquire(&paths.cache, "backend check", |message| progress.say(message))?;
     let second = paths.cache.join("second-backend");
     start_afresh(&second)?;
@@ -131,7 +131,7 @@ fn start_afresh(directory: &Path) -> Result<()> {
     }
 }
 
-/// Copies what git tracks or would track; outputs stay behind.
+/// Copies the files that git tracks or would track, without outputs.
 pub(super) fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
     let shell = Shell::new().context(|| "cannot start commands".into())?;
     shell.change_dir(from);

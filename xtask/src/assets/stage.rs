@@ -1,4 +1,4 @@
-//! Staging: puts finished payloads where the internal crates pick them up, and checks what lies
+//! Staging: puts finished payloads where the internal crates include them, and checks what is
 //! there. It owns the `payload` directories in the checkout.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::manifest::{AotManifest, AssetsManifest, FORMAT};
 use crate::paths::Paths;
 
-/// What makes every payload.
+/// The command that makes every payload.
 pub(crate) const REPAIR: &str = "run `cargo xtask assets build`";
 
 /// Directory of the portable crate's payload.
@@ -36,7 +36,7 @@ pub(crate) fn place(output: &Path, directory: &Path) -> Result<bool> {
             continue;
         }
         fs::create_dir_all(directory).map_err(|e| Error::io("make the directory", directory, e))?;
-        // A build of the crate sees the old payload or the new one, never a part.
+        // A build of the crate sees the old payload or the new one, never a partial one.
         let readable = fs::Permissions::from_mode(0o644);
         let mut file = tempfile::Builder::new()
             .permissions(readable)

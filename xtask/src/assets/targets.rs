@@ -1,5 +1,5 @@
-//! The targets that AOT artifacts are made for, and what the code may use there. The one place
-//! where a CPU feature is named.
+//! The targets of AOT artifacts and the CPU features their code may use. CPU features are named
+//! only here.
 
 use crate::error::{Error, Result};
 

@@ -1,5 +1,5 @@
-//! Steps `template/…`: builds the program that does `initdb`'s work with the guest, natively, and
-//! runs it on this machine's artifacts.
+//! Steps `template/…`: build the native program that does the work of `initdb` on the guest, and
+//! run it on this machine's artifacts.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -20,14 +20,14 @@ use crate::sources::Lock;
 
 /// The archive in the step's output.
 pub(crate) const TEMPLATE: &str = "template.tar";
-/// The same as it is shipped.
+/// The shipped form of the same.
 pub(crate) const PACKED: &str = "template.tar.zst";
 /// The program in the output of its step.
 const PROGRAM: &str = "initdb";
 
 /// Builds the program.
 pub(crate) fn program(paths: &Paths, host: &Host, context: &mut StepContext<'_>) -> Result<()> {
-    // Held until the program is copied, so that it is the one that was built.
+    // Held until the program is copied, so that the copy is the program built here.
     let target = SharedTarget::acquire(paths)?;
     context.run(&mut target.build(&["--bin", PROGRAM]))?;
     let (built, wanted) = (target.release().join(PROGRAM), context.out.join(PROGRAM));
@@ -38,7 +38,7 @@ pub(crate) fn program(paths: &Paths, host: &Host, context: &mut StepContext<'_>)
 
 /// Makes the template.
 pub(crate) fn run(lock: &Lock, host: &Host, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
-    // The artifacts are outputs of several steps; the program wants them in one directory.
+    // The artifacts are outputs of several steps; the program needs them in one directory.
     let modules = context.work.join("modules");
     make_dir(&modules)?;
     for unit in server_units(extensions) {

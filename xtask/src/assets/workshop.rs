@@ -1,6 +1,6 @@
-//! Where the steps that need the image get it: fetches the locked files, builds the image and
-//! chooses the backend, once, and only when a step has to run. It owns the layout that jobs see
-//! below `/pgl`; what a job does is the step's business.
+//! Provides the image to the steps: fetches the locked files, builds the image and selects the
+//! backend, once, when a step first needs it. It owns the layout that jobs see below `/pgl`; what a
+//! job does belongs to its step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) struct Workshop<'a> {
     mirrors: Vec<String>,
     progress: Progress,
     ready: OnceLock<(Image, Box<dyn Backend>)>,
-    /// Held while that is made: steps that run side by side wait for the first.
+    /// Held while it is made: parallel steps wait for the first one.
     making: Mutex<()>,
 }
 
@@ -46,8 +46,8 @@ pub(crate) struct JobFiles {
 }
 
 impl JobFiles {
-    /// What a step reads of another one's output, at the same path below `/pgl` and `place` as in
-    /// that output.
+    /// The part of another step's output that a step reads, at the same path below `/pgl` and
+    /// `place` as in that output.
     pub(crate) fn add_need(&mut self, context: &StepContext<'_>, place: &str, need: &Need) -> Result<()> {
         let name = need.part.as_ref().map_or_else(|| place.to_owned(), |part| format!("{place}/{part}"));
         self.read_only.insert(name, context.part(need)?);
@@ -56,7 +56,7 @@ impl JobFiles {
 }
 
 impl<'a> Workshop<'a> {
-    /// Nothing happens before a step asks.
+    /// Does nothing until a step asks for the image.
     pub(crate) fn new(
         paths: &'a Paths,
         lock: &'a Lock,
@@ -68,7 +68,7 @@ impl<'a> Workshop<'a> {
         Ok(Self { paths, lock, recipe, choice, mirrors, progress, ready: OnceLock::new(), making: Mutex::new(()) })
     }
 
-    /// Names everything the image is made from, without making it.
+    /// Identifies all inputs of the image, without building it.
     pub(crate) fn image_inputs(&self) -> String {
         image::input_hash(&self.spec())
     }
@@ -100,7 +100,7 @@ impl<'a> Workshop<'a> {
         self.run_in(&context.out, &context.work, &context.log, argv, files)
     }
 
-    /// Runs a command in the image that makes nothing.
+    /// Runs a command without output files in the image.
     pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<()> {
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
         let [out, work] = ["out", "work"].map(|name| scratch.path().join(name));
@@ -154,8 +154,7 @@ impl<'a> Workshop<'a> {
             &image.digest[..12.min(image.digest.len())],
             backend.name()
         ));
-        // What a backend does with an image it has not seen, it does here, once, before jobs run
-        // side by side.
+        // Prepares the backend for a new image, once, before jobs run in parallel.
         let log = tempfile::NamedTempFile::new().map_err(|e| Error::new("cannot create a temporary file").cause(e))?;
         backend.run(&Job {
             image: &image,

@@ -1,6 +1,6 @@
-//! Jobs as containers of a Docker daemon. It owns the image's import, the containers and their
-//! removal, also of those that a killed run left behind. A daemon on this machine is needed, since
-//! jobs mount host directories.
+//! Runs jobs as containers of a Docker daemon. It owns the import of the image, the containers and
+//! their removal, including containers that a killed run left behind. The daemon must be on this
+//! machine, because jobs mount host directories.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -33,11 +33,11 @@ const REPOSITORY: &str = "pglite-oxide-build";
 const DIGEST_LABEL: &str = "pglite-oxide.digest";
 /// Label of a container: its job's log, which the running job keeps locked.
 const LOG_LABEL: &str = "pglite-oxide.log";
-/// A daemon that is there answers a ping in milliseconds.
+/// A running daemon answers a ping in milliseconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Import answers when more than a gigabyte has been unpacked.
+/// Import responds after unpacking more than a gigabyte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1800);
-/// Bytes of an image under way to the daemon: this many chunks of this size.
+/// Limit on the bytes of an image in flight to the daemon: this many chunks of this size.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_WAITING: usize = 16;
 /// `/dev/shm`; Docker's own 64 MiB are less than a parallel compiler run may take.
@@ -78,7 +78,7 @@ impl Backend for Docker {
                         Err(Error::new(format!("the job `{}` was ended by {signal}", job.argv.join(" "))))
                     }
                 };
-            // Removed whatever happened; a container that was never made is as good as removed.
+            // Removed in every case; a container that was never created needs no removal.
             match (outcome, remove(&client, &name).await) {
                 (Ok(_), Err(error)) => Err(error),
                 (outcome, _) => outcome,
@@ -111,8 +111,8 @@ async fn run_container(client: &bollard::Docker, job: &Job<'_>, name: &str, mut 
     }
 }
 
-/// What Docker is asked for. The job's environment and directory are part of its command line,
-/// since Docker would add to them.
+/// The container's configuration. The job's environment and directory are part of its command line,
+/// because Docker would add variables to them.
 fn container(job: &Job<'_>, image: &str) -> Result<ContainerCreateBody> {
     let log = fs::canonicalize(&job.log).map_err(|e| Error::io("find", &job.log, e))?;
     let mounts = job.mounts_in_order().into_iter().map(|mount| DockerMount {
@@ -123,7 +123,7 @@ fn container(job: &Job<'_>, image: &str) -> Result<ContainerCreateBody> {
         bind_options: Some(MountBindOptions { create_mountpoint: Some(false), ..Default::default() }),
         ..Default::default()
     });
-    // Docker carries stdout and stderr in two pipes and loses their order; a log has to keep it.
+    // Docker transfers stdout and stderr in two pipes and loses their order, which a log must keep.
     let mut command: Vec<String> = ["/bin/sh", "-c", "exec \"$@\" 2>&1", "sh"].map(String::from).into();
     command.extend(job.command());
     Ok(ContainerCreateBody {
@@ -139,7 +139,7 @@ fn container(job: &Job<'_>, image: &str) -> Result<ContainerCreateBody> {
             readonly_rootfs: Some(true),
             tmpfs: Some(HashMap::from([("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())])),
             shm_size: Some(SHM_BYTES),
-            // The output is attached to; the daemon need not keep a copy of it.
+            // The output is attached; the daemon need not keep a copy.
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
             // Relabelling host directories for SELinux would outlive the job.
             security_opt: Some(vec!["label=disable".into()]),
@@ -189,8 +189,8 @@ fn tar_stream(rootfs: &Path) -> Result<impl futures_util::Stream<Item = io::Resu
                 .and_then(|entries| image::write_tar(&rootfs, &entries, SOURCE_DATE_EPOCH, &mut out))
                 .and_then(|()| out.flush().context(|| "cannot send the image".into()));
             if let Err(error) = packed {
-                // An error in the stream is what keeps the daemon from taking a part for the whole.
-                // Nobody may be listening any more.
+                // An error in the stream keeps the daemon from importing an incomplete tree. The
+                // receiver may be gone already.
                 let _ = sender.blocking_send(Err(io::Error::other(error)));
             }
         })
@@ -215,7 +215,7 @@ impl Write for ChunkWriter {
     }
 }
 
-/// Removes containers whose job no process runs any more: nobody holds the lock on their log.
+/// Removes containers of jobs whose process has ended: the lock on their log is free.
 async fn remove_stale(client: &bollard::Docker) -> Result<()> {
     let filters = HashMap::from([("label", vec![LOG_LABEL])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -246,11 +246,11 @@ async fn remove(client: &bollard::Docker, name: &str) -> Result<()> {
     }
 }
 
-/// A client whose daemon has just answered, at the protocol version that both know.
+/// A client for a daemon that has just answered, at the protocol version that both support.
 async fn client() -> Result<bollard::Docker, Unavailable> {
     let unreachable = |cause: bollard::errors::Error| {
         let named = std::env::var("DOCKER_HOST");
-        // A daemon that is named is expected to be there.
+        // A daemon that was named explicitly is expected to run.
         let absent = named.is_err() && nothing_listens(&cause);
         let host = named.unwrap_or_else(|_| "its default socket".into());
         let error = Error::new(format!("no Docker daemon answers at {host}"))
@@ -266,7 +266,7 @@ async fn client() -> Result<bollard::Docker, Unavailable> {
     Ok(client.with_timeout(REQUEST_TIMEOUT))
 }
 
-/// Whether there is no socket, or no daemon behind it, rather than one that fails.
+/// Whether the socket or the daemon is absent, rather than failing.
 fn nothing_listens(error: &bollard::errors::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, NotFound};
     if matches!(error, bollard::errors::Error::SocketNotFoundError(_)) {
@@ -300,7 +300,7 @@ mod tests {
     use super::super::tests::{described_image, full_job};
     use super::*;
 
-    /// What a client at a socket in an empty directory is told, `listen` deciding what is there.
+    /// The error of a client at a socket in an empty directory; `listen` determines what is there.
     fn told(listen: impl FnOnce(&Path)) -> bool {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("docker.sock");

@@ -1,6 +1,6 @@
-//! Ctrl-C while a container runs: the daemon, not this process, is the container's parent, so that
-//! it has to be removed before this process goes. At any other time the signals keep their usual
-//! effect.
+//! Handles Ctrl-C while a container runs. The container's parent is the daemon, not this process,
+//! so the container must be removed before this process ends. At any other time the signals keep
+//! their usual effect.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,19 +12,20 @@ use crate::error::{Context, Result};
 /// Signals that end a run, with their names in messages.
 const SIGNALS: [(i32, &str); 3] = [(1, "SIGHUP"), (2, "SIGINT (Ctrl-C)"), (15, "SIGTERM")];
 
-/// Whether nobody listens. A signal's own effect, the end of the process, takes place only then.
+/// Whether there is no listener. Only then does a signal have its own effect, the end of the
+/// process.
 static IDLE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 /// Number of listeners, and whether the signals' conditional own effect is installed.
 static LISTENERS: Mutex<(usize, bool)> = Mutex::new((0, false));
 
-/// Takes the ending signals over for as long as it lives.
+/// Intercepts the terminating signals while it exists.
 #[derive(Debug)]
 pub(super) struct Interrupt {
     signals: Vec<(Signal, &'static str)>,
 }
 
 impl Interrupt {
-    /// Begins to listen. Called inside the runtime that waits.
+    /// Starts listening. Called inside the runtime that waits.
     pub(super) fn listen() -> Result<Self> {
         let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut signals = Vec::new();

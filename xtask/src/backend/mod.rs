@@ -1,6 +1,6 @@
-//! Where a job runs: the one description of a job, and the choice between the two ways to run it,
-//! which give the same bytes. It owns the environment a job sees and how a failed one is reported;
-//! what jobs there are is the pipeline's business.
+//! Running jobs: the description of a job, and the selection of one of the two backends, which give
+//! the same bytes. It owns the environment that a job sees and the report of a failed job; which
+//! jobs exist belongs to the pipeline.
 
 mod docker;
 mod interrupt;
@@ -59,7 +59,7 @@ pub(crate) trait Backend: Send + Sync {
     fn run(&self, job: &Job<'_>) -> Result<()>;
 }
 
-/// What `--backend` says.
+/// The value of `--backend`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Choice {
     /// Docker where a daemon answers, else the sandbox.
@@ -74,10 +74,9 @@ pub(crate) enum Choice {
 /// Why a backend cannot be used.
 #[derive(Debug)]
 enum Unavailable {
-    /// This machine does not have it: a program or a daemon is missing, or what it needs is not
-    /// allowed here.
+    /// It is absent: a program or a daemon is missing, or a required operation is not allowed.
     Absent(Error),
-    /// It is here and does not work.
+    /// It is present and does not work.
     Failing(Error),
 }
 
@@ -94,8 +93,8 @@ pub(crate) fn select(choice: Choice) -> Result<Box<dyn Backend>> {
     Ok(find(choice)?)
 }
 
-/// Why this machine does not have a backend; nothing if it has it. One that is here and does not
-/// work is an error.
+/// Why a backend is absent on this machine; `None` if it is present. A backend that is present and
+/// does not work is an error.
 pub(crate) fn absence(choice: Choice) -> Result<Option<Error>> {
     match find(choice) {
         Ok(_) => Ok(None),
@@ -157,7 +156,7 @@ impl Job<'_> {
         mounts
     }
 
-    /// Refuses what the backends could not do, or would do differently.
+    /// Rejects a job that the backends cannot run, or would run differently.
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::new(format!("the job {:?} cannot run: {what}", self.argv)));
         match self.argv.first() {
@@ -204,8 +203,8 @@ impl Job<'_> {
         Ok(Log(log))
     }
 
-    /// The error of a job that ended with this status, in the shell's way of counting: 128 and the
-    /// signal for a killed one.
+    /// The error of a job that ended with this status, as shells count: 128 plus the signal for a
+    /// killed job.
     fn failed(&self, backend: &str, status: i64) -> Error {
         let tail = tail(&self.log).unwrap_or_else(|e| format!("(the log cannot be read: {e})"));
         let tail = tail.lines().map(|line| format!("\n    {line}")).collect::<String>();
@@ -251,7 +250,7 @@ fn check_mount(mount: &Mount, rootfs: &Path, outer: &[&Mount]) -> Result<(), Str
     if mount.target == Path::new("/tmp") {
         return Err("the target /tmp is the job's own scratch space".into());
     }
-    // The two backends would differ here: one follows the link, the other one covers it.
+    // The backends differ here: one follows the link, the other mounts over it.
     let mut inside = PathBuf::new();
     for name in names {
         inside.push(name);
@@ -280,7 +279,7 @@ fn indented(error: &Error) -> String {
     error.to_string().replace('\n', "\n  ")
 }
 
-/// The last lines of a log, however long it or they are.
+/// The last lines of a log, with a limit on their length.
 fn tail(log: &Path) -> std::io::Result<String> {
     let mut file = File::open(log)?;
     let length = file.metadata()?.len();

@@ -1,6 +1,6 @@
-//! Jobs in namespaces of this Linux machine, with nothing but util-linux: `unshare` makes the
-//! namespaces, a short shell prologue the mounts. It isolates builds from the machine's state, for
-//! equal results. It is no defence against a hostile job.
+//! Runs jobs in namespaces of this Linux machine, with util-linux alone: `unshare` creates the
+//! namespaces, and a short shell prologue the mounts. It isolates builds from the machine's state,
+//! so that results are equal. It is not a defence against a hostile job.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::{Backend, HOSTNAME, Job, Mount, Unavailable};
 use crate::error::{Error, Result};
 use crate::native::HOST_PATH;
 
-/// Head of the prologue. A user namespace may not drop flags that the host's own mount has, hence
-/// the three attempts at a read-only bind.
+/// Head of the prologue. A user namespace cannot drop flags of the host's mount, hence the three
+/// attempts at a read-only bind.
 const FUNCTIONS: &str = r#"set -eu
 umask 022
 trap 'echo "sandbox: setting it up failed, see above" >&2' EXIT
@@ -26,8 +26,8 @@ bind() {
         mount -o remount,bind,ro,nosuid,nodev,noatime "$2"
 }"#;
 
-/// The root: the image below a layer with the mount points it lacks, so that nothing is ever
-/// written to the image.
+/// The root: an overlay with the missing mount points above the image, so that nothing is written
+/// to the image.
 const ROOT_MOUNTS: &str = "\
 mount -t overlay -o ro,lowerdir=points:image overlay root
 mount -t proc -o nosuid,nodev,noexec proc root/proc
@@ -44,7 +44,7 @@ mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs root/tmp";
 /// The namespace sandbox.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    /// Root needs no user namespace; anybody else becomes root in one.
+    /// Root needs no user namespace; other users become root in one.
     user_namespace: bool,
 }
 
@@ -83,8 +83,8 @@ impl Sandbox {
 
     /// A shell script as the first process of new namespaces.
     fn command(&self, script: &str) -> Command {
-        // setpriv ties unshare's life to this process, unshare ties the job's to its own: killing
-        // any of them, even with -9, leaves nothing.
+        // setpriv ends unshare with this process, and unshare ends the job with itself: killing any
+        // of them, even with SIGKILL, leaves no process behind.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--net"]);
         if self.user_namespace {
@@ -92,7 +92,7 @@ impl Sandbox {
         }
         command.args(["--propagation", "private", "--fork", "--kill-child=KILL", "/bin/sh", "-c", script]);
         command.env_clear().env("PATH", HOST_PATH).env("LC_ALL", "C").stdin(Stdio::null());
-        // A group of its own: Ctrl-C reaches this process, whose end is the job's end.
+        // A process group of its own: Ctrl-C reaches this process, and its end ends the job.
         command.process_group(0);
         command
     }
@@ -118,7 +118,7 @@ impl Backend for Sandbox {
 }
 
 /// Whether the probe failed because this machine lacks a program or a kind of file system, or does
-/// not allow namespaces, and not for a reason of the sandbox's own.
+/// not allow namespaces, and not because of a fault of the sandbox.
 fn is_not_to_be_had(said: &str) -> bool {
     ["Operation not permitted", "failed to execute", "not found", "unknown filesystem type"]
         .iter()
@@ -136,7 +136,7 @@ fn job_script(job: &Job<'_>) -> String {
             "mount -t tmpfs -o mode=0755 tmpfs {stage}\ncd {stage}\nmkdir image points root\nmount --rbind {image} image"
         ),
     ];
-    // What lies inside another mount has its mount point there; what lies in /tmp has it on a fresh
+    // A target inside another mount has its mount point there; a target in /tmp has it on a fresh
     // tmpfs.
     let in_tmp = |mount: &&&Mount| mount.target.starts_with("/tmp");
     let outermost: Vec<_> = mounts
@@ -172,8 +172,8 @@ fn probe_script(directory: &Path) -> String {
     )
 }
 
-/// In a user namespace the file is not writable, so the system call is tried first; not every
-/// machine has the program for it.
+/// In a user namespace the file is not writable, so the system call is tried first; its program is
+/// not on every machine.
 fn set_hostname() -> String {
     format!("hostname {HOSTNAME} 2>/dev/null || echo {HOSTNAME} > /proc/sys/kernel/hostname")
 }

@@ -1,12 +1,12 @@
-//! Jobs: their command lines, what is refused, how failures are reported, and what a job sees in
-//! each backend.
+//! Tests of jobs: command lines, rejected jobs, reports of failures, and what a job sees in each
+//! backend.
 
 use std::fs;
 use std::io::Write as _;
 
 use super::*;
 
-/// An image that is only described; the tests that use it start nothing.
+/// A description of an image; the tests that use it start nothing.
 pub(super) fn described_image() -> Image {
     Image {
         digest: "0123456789abcdef".into(),

@@ -1,7 +1,6 @@
-//! The directory in which a user's program is put together: a directory source with every crate it
-//! needs, the program, and Cargo's target directory, all kept so that a second run is quick. It
-//! owns those directories and runs Cargo in them; what is looked for in the results is not its
-//! business.
+//! The directory in which a user's program is built: a directory source with every crate it needs,
+//! the program, and Cargo's target directory, all kept so that a second run is fast. It owns those
+//! directories and runs Cargo in them; the checks of the results are elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +17,7 @@ use crate::release::{self, Kind, Package};
 
 /// Name of the program.
 const PROGRAM: &str = "consumer";
-/// Begins the names of directories that are being put together.
+/// Prefix of directories under construction.
 const SCRATCH: &str = "scratch-";
 /// A program that is only resolved.
 const NOTHING: &str = "fn main() {}\n";
@@ -32,11 +31,11 @@ pub(super) struct Lab<'a> {
     packages: &'a [Package],
 }
 
-/// What asking the registry gave.
+/// The result of a query to the registry.
 #[derive(Debug)]
 pub(super) enum Resolved {
     Resolution(Resolution),
-    /// With what Cargo said.
+    /// With Cargo's output.
     Unreachable(String),
 }
 
@@ -85,7 +84,7 @@ impl<'a> Lab<'a> {
         release::run_cargo(&mut cargo)
     }
 
-    /// What `pglite-oxide-runtime` demands of its dependencies, by crate.
+    /// The version requirements of `pglite-oxide-runtime`, by crate.
     pub(super) fn pins(&self) -> Result<BTreeMap<String, String>> {
         let manifest = self
             .runtime()?
@@ -114,8 +113,8 @@ impl<'a> Lab<'a> {
         Ok(target.join("release").join(PROGRAM))
     }
 
-    /// Removes what was compiled from other crates of ours: Cargo takes a crate of one version for
-    /// the same crate for ever, and these change without one.
+    /// Removes what was compiled from earlier crates of this project: Cargo takes crates of equal
+    /// versions for equal, and these change without a new version.
     fn clean(&self, target: &Path) -> Result<()> {
         let stamp = target.join("crates.txt");
         let crates: String =
@@ -178,8 +177,8 @@ impl<'a> Lab<'a> {
             .map_err(|e| Error::io("create a directory in", &self.directory, e))
     }
 
-    /// Puts a crate of ours into the source, unless it is there: new times would make Cargo build
-    /// it again.
+    /// Puts a crate of this project into the source, unless it is there: new file times would make
+    /// Cargo rebuild it.
     fn unpack(&self, package: &Package) -> Result<()> {
         const CHECKSUMS: &str = ".cargo-checksum.json";
         let place = self.unpacked(package);
@@ -194,7 +193,7 @@ impl<'a> Lab<'a> {
         fs::rename(scratch.keep(), &place).map_err(|e| Error::io("create", &place, e))
     }
 
-    /// Removes what runs that died have left. The lock says that none of them is alive.
+    /// Removes what killed runs have left. The lock proves that none of them is running.
     fn remove_leftovers(&self) -> Result<()> {
         for entry in fs::read_dir(&self.directory).map_err(|e| Error::io("list", &self.directory, e))? {
             let entry = entry.map_err(|e| Error::io("list", &self.directory, e))?;
@@ -212,7 +211,8 @@ impl<'a> Lab<'a> {
             .ok_or_else(|| Error::new("there is no crate pglite-oxide-runtime"))
     }
 
-    /// A project whose dependencies come from the registry, except ours: those are not there yet.
+    /// A project whose dependencies come from the registry, except this project's crates, which are
+    /// not published yet.
     fn prepare_resolution(&self, cargo_lock: Option<&str>) -> Result<()> {
         let patches = self.packages.iter().map(|p| {
             let path = self.unpacked(p).display().to_string();
@@ -240,7 +240,7 @@ impl<'a> Lab<'a> {
         .collect();
         make(&program.join(".cargo"))?;
         write(&program.join(".cargo/config.toml"), &config.to_string())?;
-        // Our own crates come into the lock from the directory; everything else must stay as it was
+        // This project's crates enter the lock from the directory; everything else must stay as
         // resolved.
         release::run_cargo(Command::new("cargo").args(["update", "--workspace", "--offline"]).current_dir(&program))?;
         let used = Resolution::read(&program.join("Cargo.lock"))?;
@@ -275,7 +275,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Brings a lock into being, and leaves what is locked as it is.
+    /// Creates a lock file, and leaves what is locked unchanged.
     fn update(&self) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.args(["update", "--workspace", "--color", "never"]).current_dir(self.resolver());
@@ -306,8 +306,8 @@ impl<'a> Lab<'a> {
         Ok(resolution)
     }
 
-    /// Names what a build is made from, payloads aside: a payload does not decide whether something
-    /// builds.
+    /// Identifies the inputs of a build without payloads: a payload does not decide whether a crate
+    /// compiles.
     fn key(&self, resolution: &Resolution) -> Result<Fingerprint> {
         let mut hasher = Hasher::new("consumer build");
         for package in self.packages {
@@ -328,8 +328,8 @@ fn manifest(version: &str) -> toml::Table {
         ("publish", false.into()),
     ]);
     let dependencies = table([("pglite-oxide", format!("={version}").into())]);
-    // What is shown is that it builds and runs, not how fast it is: unoptimized, but for what reads
-    // the payload.
+    // The check is whether it builds and runs, not its speed: it is not optimized, except for what
+    // reads the payload.
     let level = |level: i64| table([("opt-level", level.into())]);
     let mut release = toml::Table::from_iter([("opt-level".to_owned(), 0.into())]);
     release.insert("package".into(), table([("sha2", level(3)), ("zstd-sys", level(3))]));

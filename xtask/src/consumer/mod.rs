@@ -1,6 +1,6 @@
-//! What a user gets: a program outside the workspace that knows only the crates of a release
-//! builds, runs, and carries nothing it should not. It owns these checks and their directory in the
-//! cache; how the crates are made is `release`'s.
+//! Consumer checks: a program outside the workspace that depends on the crates of a release builds,
+//! runs, and contains nothing it should not. It owns these checks and their directory in the cache;
+//! `release` makes the crates.
 
 mod family;
 mod lab;
@@ -43,9 +43,8 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Builds the program with the newest versions that Cargo finds, as it does for someone who has no
-/// Cargo.lock. Needs no payload. Where the registry cannot be reached it is skipped: nothing then
-/// says that a newcomer can build this.
+/// Builds the program with the newest versions that Cargo finds, as for a user without a
+/// Cargo.lock. Needs no payload. Reported as skipped where the registry cannot be reached.
 pub(crate) fn fresh_resolution(paths: &Paths) -> Result<Outcome> {
     let progress = Progress::stderr();
     let lock = RunLock::acquire(&paths.cache, "fresh resolution", |message| progress.say(message))?;
@@ -72,7 +71,7 @@ pub(crate) fn fresh_resolution(paths: &Paths) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// What can be said of a resolution without building it.
+/// Checks of a resolution that need no build.
 fn audit(lab: &Lab<'_>, resolution: &Resolution, policy: &Policy) -> Result<()> {
     let crates = tree::parse(&lab.tree(resolution)?)?;
     policy.check(&crates)?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::{Context, Error, Result};
 use crate::pipeline::fingerprint::Hasher;
 
-/// The crates of a `Cargo.lock` that are not ours.
+/// The crates of a `Cargo.lock`, without those of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolution {
     /// The file's text.
@@ -60,7 +60,7 @@ impl Resolution {
         self.crates.iter().map(|c| format!("{}-{}", c.name, c.version))
     }
 
-    /// What another resolution has instead, one line a crate.
+    /// The differences from another resolution, one line per crate.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let mut changed: BTreeMap<&str, [Vec<&str>; 2]> = BTreeMap::new();
         for (side, ours, theirs) in [(0, &self.crates, &other.crates), (1, &other.crates, &self.crates)] {
@@ -82,10 +82,10 @@ impl Resolution {
     }
 }
 
-/// Whether Cargo failed because it could not reach the registry, from what it said.
+/// Whether Cargo's output says that it could not reach the registry.
 pub(super) fn is_unreachable(complaint: &str) -> bool {
-    // What Cargo's HTTP library says of names, connections and time, and what Cargo says of itself
-    // when it is kept offline.
+    // Messages of Cargo's HTTP library about names, connections and timeouts, and of Cargo when it
+    // is offline.
     let signs = [
         "Could not resolve host",
         "Couldn't resolve host",

@@ -1,5 +1,5 @@
-//! The crates of a program as `cargo tree` prints them. Pure functions over text; which crates a
-//! user's program must not have is `dependencies`'s.
+//! The crates of a program as `cargo tree` prints them. Pure functions over text; `dependencies`
+//! owns the list of forbidden crates.
 
 use crate::error::{Error, Result};
 

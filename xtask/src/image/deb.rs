@@ -1,6 +1,5 @@
-//! One Debian package: its content, checked against the lock, written into a tree. It runs no
-//! maintainer script and keeps no package database. Which packages there are, and in which order
-//! they come, is not its business.
+//! Unpacks one Debian package, checked against the lock, into a tree. It runs no maintainer script
+//! and keeps no package database. The set of packages and their order are decided elsewhere.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -17,13 +16,12 @@ use crate::error::{Context, Error, Result};
 pub(super) const OMITTED: [&str; 6] =
     ["usr/share/bug", "usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man"];
 
-/// Bytes handed from the decompressing thread to the writing one at a time, and how many of those
-/// may wait.
+/// Size of a chunk from the decompressing to the writing thread, and the number of chunks that may
+/// wait.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_WAITING: usize = 16;
 
-/// Writes the content of a package into the tree, after its file has been found to have the locked
-/// hash.
+/// Writes the content of a package into the tree, after checking the hash of its file.
 pub(super) fn unpack(package: &Package, tree: &mut TreeWriter) -> Result<()> {
     let mut file = open_verified(package)?;
     file.rewind().map_err(|e| Error::io("rewind", &package.path, e))?;
@@ -52,7 +50,7 @@ pub(super) fn unpack(package: &Package, tree: &mut TreeWriter) -> Result<()> {
     Err(Error::new(format!("{} has no data.tar member", package.path.display()))).context(in_package)
 }
 
-/// Opens the package file if its bytes are the locked ones.
+/// Opens the package file if its hash is the locked one.
 fn open_verified(package: &Package) -> Result<File> {
     let repair = "run `cargo xtask sources fetch`";
     let mut file = File::open(&package.path)
@@ -70,7 +68,7 @@ fn open_verified(package: &Package) -> Result<File> {
     Ok(file)
 }
 
-/// Reads the first member, which says that this is a package, and of which format.
+/// Reads the first member, which identifies a package and its format.
 fn expect_format(archive: &mut ar::Archive<BufReader<File>>) -> Result<()> {
     let mut first = match archive.next_entry() {
         Some(member) => member.context(|| "it is no ar archive".into())?,
@@ -98,7 +96,7 @@ fn write_entries<R: Read>(decompressor: impl FnOnce() -> R + Send, tree: &mut Tr
                 let mut chunk = Vec::with_capacity(CHUNK_BYTES);
                 let read = (&mut reader).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
                 let last = chunk.is_empty() || read.is_err();
-                // Sending fails when the writing side has given up; it reports why.
+                // Sending fails when the writing side has stopped; that side reports the reason.
                 if sender.send(read.map(|_| chunk)).is_err() || last {
                     return;
                 }
@@ -108,8 +106,8 @@ fn write_entries<R: Read>(decompressor: impl FnOnce() -> R + Send, tree: &mut Tr
         for entry in archive.entries().context(|| "cannot read its data.tar".into())? {
             write_entry(&mut entry.context(|| "cannot read its data.tar".into())?, tree)?;
         }
-        // What follows the last entry is read too, so that the compressed stream's own checksum is
-        // looked at.
+        // The rest after the last entry is read too, so that the checksum of the compressed stream
+        // is verified.
         io::copy(&mut archive.into_inner(), &mut io::sink())
             .context(|| "cannot read the end of its data.tar".into())?;
         Ok(())

@@ -56,7 +56,7 @@ pub(super) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     out.into_inner().unwrap()
 }
 
-/// A package file below `directory` and what the lock would say of it.
+/// A package file below `directory` and its entry in the lock.
 pub(super) fn package(directory: &Path, name: &str, bytes: &[u8]) -> Package {
     let path = directory.join(format!("{name}.deb"));
     fs::write(&path, bytes).unwrap();

@@ -1,6 +1,5 @@
-//! The build image: a root file system that is a pure function of the lock. It owns where an image
-//! is, what makes it valid and its digest. Fetching packages comes before it, running jobs in it
-//! after it.
+//! The build image: a root file system that is a pure function of the lock. It owns the place, the
+//! validity and the digest of an image. It neither fetches packages nor runs jobs.
 
 mod deb;
 #[cfg(test)]
@@ -17,15 +16,15 @@ use sha2::{Digest, Sha256};
 use crate::error::{Context, Error, Result};
 pub(crate) use tree::{scan, write_tar};
 
-/// The one time everything made by the pipeline carries: 2026-01-01 00:00:00 UTC, in seconds since
-/// 1970.
+/// The modification time of everything that the pipeline makes: 2026-01-01 00:00:00 UTC, in seconds
+/// since 1970.
 pub(crate) const SOURCE_DATE_EPOCH: u64 = 1_767_225_600;
 
-/// Raised when the same inputs begin to give another tree.
+/// Incremented when the same inputs give another tree.
 const FORMAT: u32 = 1;
 /// Directories every job needs in the image, whether a package ships them or not.
 const DIRECTORIES: [(&str, u32); 4] = [("dev", 0o755), ("pgl", 0o755), ("proc", 0o755), ("tmp", 0o1777)];
-/// Prefix of directories under construction; whoever holds the lock may remove them.
+/// Prefix of directories under construction; the holder of the lock may remove them.
 const UNFINISHED: &str = ".unfinished-";
 
 /// What an image is made of, in order.
@@ -76,13 +75,13 @@ pub(crate) struct TextFile {
 pub(crate) struct Image {
     /// SHA-256 of the tree's canonical listing.
     pub(crate) digest: String,
-    /// The tree. Nobody writes to it.
+    /// The tree. It is never written to.
     pub(crate) rootfs: PathBuf,
     /// An empty directory beside it, over which a job may mount in its own namespace.
     pub(crate) mount_point: PathBuf,
 }
 
-/// What a build is about to do.
+/// The next action of a build.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     /// Hashes an image that is there.
@@ -118,14 +117,14 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
         .tempdir_in(images)
         .map_err(|e| Error::io("make a directory in", images, e))?;
     write_image(spec, unfinished.path(), report)?;
-    // One flush for all the files, before the name says that they are there.
+    // One sync for all files, before the rename makes them visible.
     rustix::fs::syncfs(&lock).map_err(|e| Error::io("flush", images, e.into()))?;
     if home.exists() {
         let broken = unfinished.path().with_extension("broken");
         fs::rename(&home, &broken).map_err(|e| Error::io("move away", &home, e))?;
     }
     fs::rename(unfinished.path(), &home).map_err(|e| Error::io("move into place", &home, e))?;
-    // The directory has another name now, which the guard must not look for.
+    // The directory was renamed; the guard must not remove it.
     let _ = unfinished.keep();
     File::open(images).and_then(|d| d.sync_all()).map_err(|e| Error::io("flush", images, e))?;
     remove_unfinished(images)?;
@@ -133,7 +132,7 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
     Ok(image_at(&home, record.digest))
 }
 
-/// The image of the spec, if it was built and every byte of it is still as it was.
+/// The image of the spec, if it was built and every byte is unchanged.
 pub(crate) fn open(spec: &Spec, images: &Path) -> Result<Image> {
     open_at(&absolute(images)?.join(input_hash(spec)))
 }
@@ -165,7 +164,7 @@ pub(crate) fn input_hash(spec: &Spec) -> String {
     tree::hex(hasher.finalize())
 }
 
-/// What a finished image says of itself: `image.toml` beside its tree.
+/// The description of a finished image: `image.toml` beside its tree.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     digest: String,
@@ -214,8 +213,8 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
     Ok(())
 }
 
-/// A link or file of ours never hides what a package ships: an update of the package may have made
-/// it needless, or wrong.
+/// A link or file of the recipe never hides a file of a package: an update of the package may have
+/// made it unnecessary or wrong.
 fn expect_free(tree: &mut tree::TreeWriter, path: &str) -> Result<()> {
     if tree.holds(Path::new(path))? {
         return Err(Error::new(format!("a package of the image ships {path}, which the image's recipe adds too"))
@@ -248,7 +247,7 @@ fn image_at(home: &Path, digest: String) -> Image {
     Image { digest, rootfs: home.join("rootfs"), mount_point: home.join("mnt") }
 }
 
-/// Jobs are given the image's place from another directory than this process works in.
+/// Jobs resolve the path of the image from another working directory than this process.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::io("find", path, e))
 }
@@ -280,7 +279,7 @@ fn first_difference(expected: &str, found: &str) -> String {
     }
 }
 
-/// Removes what a build that was killed left behind. Only called under the lock.
+/// Removes what a killed build left behind. Called under the lock only.
 fn remove_unfinished(images: &Path) -> Result<()> {
     let read = |e| Error::io("read the directory", images, e);
     for item in fs::read_dir(images).map_err(read)? {

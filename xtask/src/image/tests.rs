@@ -1,4 +1,4 @@
-//! Images built from small packages: what is written, what is refused, what is verified.
+//! Tests of images built from small packages: what is written, rejected and verified.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -170,7 +170,7 @@ fn an_image_is_built_once_and_again_when_it_has_changed() {
     assert_eq!(open(&spec, &images).unwrap().digest, image.digest);
     assert_eq!(build().1, ["verify"]);
 
-    // A build that was killed: its directory goes away.
+    // A killed build: its directory is removed.
     fs::create_dir(images.join(".unfinished-killed")).unwrap();
     assert_eq!(build().1, ["verify"]);
     assert!(!images.join(".unfinished-killed").exists());

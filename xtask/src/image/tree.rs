@@ -1,6 +1,6 @@
-//! A root file system as a directory: written so that nothing leaves its root, listed and hashed so
-//! that equal trees have equal digests. It owns paths, modes, times and the canonical listing; it
-//! knows nothing of packages, nor of who mounts the tree.
+//! A root file system as a directory: written so that no path leaves the root, and listed and
+//! hashed so that equal trees have equal digests. It owns paths, modes, times and the canonical
+//! listing; it knows nothing about packages or mounts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -19,8 +19,8 @@ use crate::error::{Context, Error, Result};
 
 /// Symbolic links followed for one path before it counts as a loop: Linux's own limit.
 const LINKS_MAX: usize = 40;
-/// What of a mode is kept. Set-user-id programs have no work in a build and no place in a user's
-/// cache directory.
+/// The mode bits that are kept. Set-user-ID programs are of no use in a build and do not belong
+/// into a user's cache directory.
 const MODE_MASK: u32 = 0o1777;
 
 /// Writes a tree. Paths are relative to the root; symbolic links met on the way are followed as a
@@ -44,7 +44,7 @@ impl TreeWriter {
     /// Makes a directory. One that exists, also through a symbolic link, stays and takes the mode.
     pub(crate) fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
         let real = self.resolve(components(path)?, path)?;
-        // A directory that its owner cannot enter could not be hashed, exported or removed again.
+        // A directory that its owner cannot enter could not be hashed, exported or removed.
         self.directories.insert(real, mode & MODE_MASK | 0o700);
         Ok(())
     }
@@ -109,7 +109,7 @@ impl TreeWriter {
             .map_err(|e| Error::io("set the time of", &self.root, e))
     }
 
-    /// Where a path that is no directory is on the host: its real parent and its own name.
+    /// The place on the host of a path that is not a directory: its real parent and its name.
     fn place(&mut self, path: &Path) -> Result<PathBuf> {
         let mut names = components(path)?;
         let Some(name) = names.pop_back() else {
@@ -119,7 +119,7 @@ impl TreeWriter {
         Ok(self.root.join(parent).join(name))
     }
 
-    /// The place of a path, with what an earlier entry put there taken away.
+    /// The place of a path, after removing what an earlier entry put there.
     fn vacate(&mut self, path: &Path) -> Result<PathBuf> {
         let place = self.place(path)?;
         match fs::symlink_metadata(&place) {
@@ -134,7 +134,7 @@ impl TreeWriter {
         Ok(place)
     }
 
-    /// The real path, below the root, of a directory; what does not exist of it is made.
+    /// The real path of a directory below the root; missing parts are created.
     fn resolve(&mut self, mut names: VecDeque<OsString>, entry: &Path) -> Result<PathBuf> {
         let mut real = PathBuf::new();
         let mut links = 0;

@@ -1,6 +1,6 @@
-//! The native PostgreSQL that ours is compared with: Debian's packages of the lock, unpacked to a
-//! root file system in the cache. It owns fetching and unpacking; running it is `server`'s. No step
-//! of the build knows it.
+//! The native PostgreSQL for comparisons: Debian's packages of the lock, unpacked to a root file
+//! system in the cache. It owns fetching and unpacking; `server` runs it. No step of the build uses
+//! it.
 
 mod server;
 #[cfg(test)]

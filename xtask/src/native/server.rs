@@ -1,9 +1,9 @@
-//! Running a native PostgreSQL from a root file system: its programs, a data directory, a server.
-//! It owns how a program gets into that root and that nothing of it outlives the caller. It needs
-//! no Docker; root changes to an ordinary user, since PostgreSQL refuses root, anybody else enters
-//! user namespaces.
+//! Runs a native PostgreSQL from a root file system: its programs, a data directory, a server. It
+//! owns how a program enters that root, and that no process outlives the caller. It needs no
+//! Docker. Root changes to an ordinary user, because PostgreSQL refuses to run as root; other users
+//! enter user namespaces.
 //!
-//! The benchmark program includes this file too: it uses nothing of the pipeline but the error
+//! The benchmark program includes this file too, so it uses nothing of the pipeline but the error
 //! type.
 
 use std::fs::{self, File};
@@ -18,15 +18,15 @@ use crate::error::{Error, Result};
 
 /// Programs of the server package, inside the root.
 const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
-/// The user PostgreSQL runs as: for root a number of its own, for anybody else what their own
-/// number looks like in there. The root file system's `/etc/passwd` names it, since initdb asks.
+/// The user that PostgreSQL runs as: for root a user ID of its own, for other users their own ID as
+/// mapped in the namespace. `/etc/passwd` of the root file system names it, because initdb looks it
+/// up.
 const USER: u32 = 999;
 /// Where a program sees the caller's directory. Every image has this directory, empty.
 const WORK: &str = "/pgl";
-/// The port names the socket; unless a setting says so, there is no TCP.
+/// The port is part of the socket's name. Without a setting for it there is no TCP listener.
 const PORT: u16 = 5432;
-/// A server that is not ready, or not gone, after this time has a problem that waiting does not
-/// solve.
+/// Limit for a server to start and to stop.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// `PATH` of the host's own programs that enter a root file system; `chroot` is not in every user's
 /// own.
@@ -48,10 +48,10 @@ pub(crate) struct Native {
     pub(crate) rootfs: PathBuf,
 }
 
-/// What a server is started with.
+/// Options of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Options<'a> {
-    /// Settings by name, over those of the data directory.
+    /// Settings by name; they override those of the data directory.
     pub(crate) settings: &'a [(&'a str, &'a str)],
     /// Its TCP port, if a setting has it listen, and the number in its socket's name.
     pub(crate) port: Option<u16>,
@@ -64,8 +64,7 @@ pub(crate) struct Cluster {
     directory: tempfile::TempDir,
 }
 
-/// A running server. Dropping it stops it; if this process is killed, the server shuts down by
-/// itself.
+/// A running server. Dropping it stops the server, and so does the end of this process.
 #[derive(Debug)]
 pub(crate) struct Server<'a> {
     cluster: &'a Cluster,
@@ -74,13 +73,13 @@ pub(crate) struct Server<'a> {
 }
 
 impl Native {
-    /// The programs in a root file system that is there already.
+    /// The programs in an existing root file system.
     pub(crate) fn at(rootfs: &Path) -> Self {
         Self { rootfs: rootfs.to_path_buf() }
     }
 
-    /// A program like `psql`. It sees `work` as `/pgl`, and of the host nothing else. It dies with
-    /// the thread that starts it.
+    /// A command for a program like `psql`. It sees `work` as `/pgl` and nothing else of the host.
+    /// It ends with the thread that starts it.
     pub(crate) fn command(&self, work: &Path, program: &str) -> Command {
         self.enter(work, program, "KILL")
     }
@@ -116,8 +115,8 @@ impl Native {
     fn enter(&self, work: &Path, program: &str, signal: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
-        // Every line of these ends in `exec`: the process keeps its number, so that the caller's
-        // child is the program itself.
+        // Each script ends in `exec`: the process ID stays the same, so the caller's child is the
+        // program itself.
         let user = if is_root() {
             format!(
                 "exec chroot \"$root\" setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig {signal} -- \"$@\""
@@ -142,8 +141,7 @@ impl Cluster {
         let log_path = self.directory.path().join("log");
         let log = File::create(&log_path).map_err(|e| Error::io("create", &log_path, e))?;
         let errors = log.try_clone().map_err(|e| Error::io("open once more", &log_path, e))?;
-        // Fast shutdown: nothing is left behind if the caller is killed, System V shared memory
-        // included.
+        // Fast shutdown: nothing remains if the caller is killed, not even System V shared memory.
         let mut postgres = self.native.enter(self.directory.path(), "postgres", "INT");
         let port = options.port.unwrap_or(PORT);
         postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &port.to_string()]);
@@ -173,12 +171,12 @@ impl Server<'_> {
         self.child.id()
     }
 
-    /// Shuts it down and waits until it is gone.
+    /// Shuts the server down and waits for its end.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.shut_down()
     }
 
-    /// The server itself writes into `postmaster.pid` that it is ready.
+    /// The server writes its readiness into `postmaster.pid`.
     fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
         let status = self.cluster.directory.path().join("data/postmaster.pid");
         let start = Instant::now();
@@ -229,7 +227,7 @@ impl Drop for Server<'_> {
     }
 }
 
-/// Runs a program to its end; what it said is in the error.
+/// Runs a program to its end; an error contains its output.
 pub(crate) fn run(command: &mut Command, name: &str) -> Result<Output> {
     let output = command.output().map_err(|e| cannot_enter(name, &e))?;
     if output.status.success() {
@@ -244,8 +242,8 @@ pub(crate) fn run(command: &mut Command, name: &str) -> Result<Output> {
 }
 
 fn signal(child: &Child, signal: Signal) {
-    // The child has not been waited for: the number is still its own. One that is gone needs no
-    // signal.
+    // The child has not been reaped, so its process ID is still its own. A process that has ended
+    // needs no signal.
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }

@@ -1,4 +1,4 @@
-//! What a directory holds, as data: every file with size, hash and executable bit, every link,
+//! The contents of a directory as data: every file with size, hash and executable bit, every link,
 //! every directory. It reads and compares; it changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::{Fingerprint, Hasher, children, is_executable, not_a_file};
 use crate::error::{Error, Result};
 
-/// Threads that hash. Hashing is bound by the processor, and two is what the smallest supported
-/// machine has.
+/// Threads that hash. Hashing is CPU-bound, and the smallest supported machine has two cores.
 const THREADS: usize = 2;
 
 /// Everything below a directory, by path relative to it with `/` between names.
@@ -37,7 +36,7 @@ pub(crate) struct FileContent {
 }
 
 impl Contents {
-    /// Reads and hashes a directory and puts every file and directory in it on disk.
+    /// Reads and hashes a directory and syncs every file and directory in it.
     pub(crate) fn read_and_sync(root: &Path) -> Result<Self> {
         let listing = Listing::of(root)?;
         let hashes = listing.hash(root, true)?;
@@ -46,7 +45,7 @@ impl Contents {
             (name, FileContent { size, sha256, executable })
         });
         let contents = Self { files: files.collect(), links: listing.links, directories: listing.directories };
-        // Deepest first, so that no directory is on disk before what it names.
+        // Deepest first, so that no directory is durable before its entries.
         for directory in contents.directories.iter().rev().map(|name| root.join(name)).chain([root.to_path_buf()]) {
             File::open(&directory).and_then(|file| file.sync_all()).map_err(|e| Error::io("sync", &directory, e))?;
         }
@@ -79,8 +78,8 @@ impl Contents {
         found.then(|| hasher.finish())
     }
 
-    /// The first difference between this and what a directory holds now. Contents are read only if
-    /// names, sizes and modes agree.
+    /// The first difference between this and the present contents of a directory. Contents are read
+    /// only if names, sizes and modes agree.
     pub(crate) fn difference(&self, root: &Path) -> Result<Option<String>> {
         if !root.is_dir() {
             return Ok(Some(format!("the directory {} is missing", root.display())));
@@ -106,7 +105,7 @@ impl Contents {
     }
 }
 
-/// Names, sizes and modes of what a directory holds, without the contents.
+/// Names, sizes and modes of the entries of a directory, without contents.
 #[derive(Default)]
 struct Listing {
     files: BTreeMap<String, (u64, bool)>,

@@ -1,5 +1,5 @@
-//! Hashing of named, typed inputs. A fingerprint changes exactly when a name, a kind or a content
-//! changes, and never with a time, an owner or the place of the checkout. It does not decide what
+//! Hashes named, typed inputs. A fingerprint changes exactly when a name, a kind or a content
+//! changes, and never with a time, an owner or the path of the checkout. It does not decide what
 //! the inputs of a step are.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ impl Fingerprint {
         Self::of_open_file(&mut file, path)
     }
 
-    /// Plain SHA-256 of what is left to read of an open file. `path` is for errors.
+    /// Plain SHA-256 of the rest of an open file. `path` is for errors.
     pub(crate) fn of_open_file(file: &mut File, path: &Path) -> Result<Self> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 * 1024];
@@ -46,7 +46,7 @@ impl Fingerprint {
         }
     }
 
-    /// The first 12 digits, for people.
+    /// The first 12 digits, for messages.
     pub(crate) fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(12);
@@ -158,7 +158,7 @@ impl Hasher {
         }
         if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-            // A source that is no Rust is for the compiler to complain about.
+            // The compiler reports a source that is not valid Rust.
             if let Ok(tokens) = TokenStream::from_str(&text) {
                 self.value(Kind::Tokens, name, &[]);
                 self.tokens(tokens);
@@ -216,8 +216,8 @@ impl Hasher {
     }
 }
 
-/// Whether a token is the group of an attribute `#[doc …]`, which is what comments of documentation
-/// are to the compiler.
+/// Whether a token is the group of an attribute `#[doc …]`, the compiler's form of documentation
+/// comments.
 fn is_documentation(token: &TokenTree) -> bool {
     let TokenTree::Group(group) = token else { return false };
     let first = group.stream().into_iter().next();
@@ -275,8 +275,8 @@ impl Inputs {
         self.with(name, |hasher| sorted.iter().try_for_each(|(name, path)| hasher.entry(path, name)))
     }
 
-    /// Files and directories below a root like [`Self::files`], but of Rust sources only what the
-    /// compiler sees: comments, documentation and layout do not count.
+    /// Like [`Self::files`], but only the tokens of Rust sources count: comments, documentation and
+    /// layout do not.
     pub(crate) fn rust<P: AsRef<Path>>(
         mut self,
         name: &str,

@@ -1,6 +1,6 @@
-//! The engine of the pipeline: takes a plan, runs the steps whose output is not in the store yet,
-//! side by side where the machine has room, and says where every output is. What the steps are and
-//! what they do belongs to the verbs; the engine knows names, fingerprints and directories.
+//! The engine of the pipeline: runs the steps of a plan whose outputs are not in the store, in
+//! parallel where the machine has cores and memory, and returns the place of every output. The
+//! verbs own the steps; the engine knows names, fingerprints and directories.
 
 pub(crate) mod contents;
 pub(crate) mod fingerprint;
@@ -35,16 +35,16 @@ use store::{Lookup, Store};
 /// [`StepContext::work`].
 pub(crate) type Executor<'a> = Box<dyn Fn(&mut StepContext<'_>) -> Result<()> + Send + Sync + 'a>;
 
-/// What a running step gets from the engine.
+/// What the engine gives a running step.
 #[derive(Debug)]
 pub(crate) struct StepContext<'a> {
     /// Empty directory for the result.
     pub(crate) out: PathBuf,
     /// Empty directory for everything else; it is removed afterwards.
     pub(crate) work: PathBuf,
-    /// File that collects what the step's tools print; its end is shown when the step fails.
+    /// Log of the step's tools; its end is shown when the step fails.
     pub(crate) log: PathBuf,
-    /// Versions of what the step was made with, for the record.
+    /// Versions of the tools that the step used, for the record.
     pub(crate) tools: BTreeMap<String, String>,
     step: &'a KeyedStep<'a>,
     outputs: &'a BTreeMap<StepId, Output>,
@@ -56,8 +56,8 @@ impl StepContext<'_> {
         self.part(&Need::all(id.clone()))
     }
 
-    /// Path of what this step reads of another one's output. Only what the plan names can be read,
-    /// since nothing else is part of the fingerprint.
+    /// Path of a part of another step's output. Only parts that the plan names can be read, because
+    /// nothing else is part of the fingerprint.
     pub(crate) fn part(&self, need: &Need) -> Result<PathBuf> {
         let output = self.outputs.get(&need.step).filter(|_| self.step.after.contains_key(need));
         let output = output.ok_or_else(|| {
@@ -67,13 +67,13 @@ impl StepContext<'_> {
         Ok(need.part.as_ref().map_or_else(|| output.path.clone(), |part| output.path.join(part)))
     }
 
-    /// Hash of what this step reads of another one's output.
+    /// Hash of the part of another step's output that this step reads.
     pub(crate) fn digest(&self, need: &Need) -> Result<Fingerprint> {
         self.part(need)?;
         self.step.after.get(need).copied().ok_or_else(|| Error::new(format!("{need} has no hash")))
     }
 
-    /// The log, open at its end.
+    /// The log, opened for appending.
     pub(crate) fn open_log(&self) -> Result<File> {
         File::options().append(true).create(true).open(&self.log).map_err(|e| Error::io("open", &self.log, e))
     }
@@ -98,9 +98,9 @@ impl StepContext<'_> {
     }
 }
 
-/// Runs a plan. Steps whose verified output is in the store are not run; the others run side by
-/// side as far as the machine has cores and memory. After a failure no further step starts, and the
-/// outputs of those that were running are kept. Returns the output of every step.
+/// Runs a plan. Steps whose verified output is in the store are not run; the others run in parallel
+/// as far as the machine has cores and memory. After a failure no further step starts, and the
+/// outputs of running steps are kept. Returns the output of every step.
 pub(crate) fn run(
     plan: &Plan,
     executors: &BTreeMap<StepId, Executor<'_>>,
@@ -121,7 +121,7 @@ pub(crate) fn run(
     Ok(run.outputs)
 }
 
-/// A run under way.
+/// A running plan.
 struct Running<'env> {
     plan: &'env Plan,
     executors: &'env BTreeMap<StepId, Executor<'env>>,
@@ -146,7 +146,8 @@ impl<'env> Running<'env> {
         machine: Machine,
         progress: &'env Progress,
     ) -> Self {
-        // What a step took here is the better estimate; where it never ran, what it took elsewhere.
+        // The time that a step took on this machine is the better estimate; if it never ran here, a
+        // measured default is used.
         let seconds = |id: &StepId| {
             let usual = plan.step(id).map_or(0, |step| step.cost.seconds);
             store.latest(id).map_or(usual, |record| record.seconds)
@@ -187,7 +188,7 @@ impl<'env> Running<'env> {
         }
     }
 
-    /// Ends every step whose turn has come and whose output is in the store.
+    /// Completes every ready step whose output is in the store.
     fn take_what_is_stored(&mut self) -> Result<()> {
         loop {
             let mut found = false;
@@ -247,8 +248,7 @@ impl<'env> Running<'env> {
         let outputs: BTreeMap<StepId, Output> =
             before.filter_map(|id| Some((id.clone(), self.outputs.get(id)?.clone()))).collect();
         let elapsed_of = |id: &StepId| self.began.get(id).map_or(0, |at| at.elapsed().as_secs());
-        // Steps whose turn has not come may be in the store: that is known only when what they read
-        // is there.
+        // Steps that are not ready may be in the store: this is known only when their inputs exist.
         let title = match worth_saying(self.schedule.remaining(elapsed_of)) {
             None => step.title.clone(),
             Some(left) => format!("{} (at most about {} left in all)", step.title, elapsed(left)),
@@ -274,7 +274,7 @@ impl<'env> Running<'env> {
     }
 }
 
-/// An estimate, if it is long enough to be one.
+/// An estimate, if it is long enough to show.
 fn worth_saying(seconds: u64) -> Option<Duration> {
     (seconds >= 10).then(|| Duration::from_secs(seconds))
 }

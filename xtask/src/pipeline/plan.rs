@@ -1,6 +1,5 @@
-//! The plan: which steps there are, what each reads of others, and how the fingerprint of each
-//! comes about. A value that is printed by `--dry-run` and compared in tests; it touches no file
-//! and runs nothing.
+//! The plan: the steps, what each reads of others, and how fingerprints are computed. A value that
+//! `--dry-run` prints and tests compare; it accesses no file and runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -81,7 +80,7 @@ impl fmt::Display for Need {
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) id: StepId,
-    /// What it does, for people: "building PostgreSQL".
+    /// What it does, for messages: "building PostgreSQL".
     pub(crate) title: String,
     pub(crate) inputs: Inputs,
     /// What it reads of other steps' outputs.
@@ -104,16 +103,15 @@ pub(crate) struct PlannedStep {
     pub(crate) cost: Cost,
 }
 
-/// A step whose fingerprint is known, because the outputs that it reads are there.
+/// A step whose fingerprint is known, because the outputs that it reads exist.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyedStep<'a> {
     pub(crate) step: &'a PlannedStep,
-    /// Names the output: the same fingerprint, the same bytes.
+    /// Identifies the output: equal fingerprints mean equal bytes.
     pub(crate) fingerprint: Fingerprint,
     /// Hashes of the contents that it reads.
     pub(crate) after: BTreeMap<Need, Fingerprint>,
-    /// Fingerprints of the steps whose outputs these contents are: where they come from, which does
-    /// not count.
+    /// Fingerprints of the steps that made these contents. Not part of the fingerprint.
     pub(crate) from: BTreeMap<StepId, Fingerprint>,
 }
 
@@ -162,11 +160,11 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<PlannedStep>,
 }
 
-/// Whether a step has to run, as far as that can be said before any step runs.
+/// Whether a step has to run, as far as this is known before any step runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StepState {
     Cached,
-    /// With the reasons, for people.
+    /// With the reasons, for messages.
     ToBuild(Vec<String>),
     /// It has to run if one of these steps, which have to run first, gives other bytes than before.
     Open(Vec<StepId>),
@@ -228,7 +226,7 @@ impl Plan {
         self.steps.iter().find(|step| step.id == *id)
     }
 
-    /// The plan as text: one line a step, and why it has to run if it has to.
+    /// The plan as text: one line per step, with the reason if it has to run.
     pub(crate) fn render(&self, state: impl Fn(&PlannedStep) -> StepState) -> String {
         let width = self.steps.iter().map(|step| step.id.0.len()).max().unwrap_or(0);
         let total = self.steps.len();

@@ -1,6 +1,6 @@
-//! What a maintainer sees of a run: which step of how many, how long, the last line of its log. On
-//! a terminal a live line for each running step, elsewhere plain lines. It reads logs and prints;
-//! it neither runs nor decides anything.
+//! Progress of a run: the number of each step, its time, the last line of its log. On a terminal it
+//! is an updated line for each running step, elsewhere plain lines. It reads logs and prints; it
+//! runs and decides nothing.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Between two signs of life where no terminal is.
+/// Interval between two lines without a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Between two looks at the log on a terminal.
+/// Interval between two updates on a terminal.
 const REFRESH: Duration = Duration::from_millis(200);
 /// Lines of the log in the error of a failed step.
 const TAIL_LINES: usize = 40;
-/// Bytes at the end of a log that are looked at.
+/// Bytes at the end of a log that are read.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// How much of a log's last line a plain line shows, in characters.
+/// Characters of a log's last line in a plain line.
 const LINE_CHARS: usize = 120;
 
 /// Where progress goes.
@@ -32,7 +32,7 @@ pub(crate) struct Progress {
 
 #[derive(Clone)]
 enum Mode {
-    /// A live line for each step that runs.
+    /// An updated line for each running step.
     Terminal(MultiProgress),
     Lines {
         sink: Arc<Mutex<dyn Write + Send>>,
@@ -41,7 +41,7 @@ enum Mode {
 }
 
 impl Progress {
-    /// Standard error: a live line for each running step on a terminal, plain lines otherwise.
+    /// Standard error: an updated line for each running step on a terminal, plain lines otherwise.
     pub(crate) fn stderr() -> Self {
         if std::io::stderr().is_terminal() {
             Self { mode: Mode::Terminal(MultiProgress::new()) }
@@ -50,12 +50,12 @@ impl Progress {
         }
     }
 
-    /// Plain lines into a sink of the caller's.
+    /// Plain lines into the caller's sink.
     pub(crate) fn lines(sink: Arc<Mutex<dyn Write + Send>>, heartbeat: Duration) -> Self {
         Self { mode: Mode::Lines { sink, heartbeat } }
     }
 
-    /// One line outside of any step.
+    /// Prints one line outside of a step.
     pub(crate) fn say(&self, line: &str) {
         match &self.mode {
             Mode::Terminal(lines) => lines.suspend(|| eprintln!("{line}")),
@@ -63,8 +63,8 @@ impl Progress {
         }
     }
 
-    /// Announces a step that begins to run. `label` is its place and name: `[3/11]
-    /// guest/postgresql`; `expected` is how long it is likely to take.
+    /// Announces the start of a step. `label` is its place and name: `[3/11] guest/postgresql`;
+    /// `expected` is its estimated time.
     pub(crate) fn begin(&self, label: &str, title: &str, expected: Option<Duration>, log: &Path) -> Running {
         let began = Instant::now();
         let of = expected.map_or_else(String::new, |expected| format!(" of about {}", elapsed(expected)));
@@ -134,7 +134,7 @@ impl Running {
         self.progress.say(&format!("{}: done in {}", self.label, elapsed(self.began.elapsed())));
     }
 
-    /// Ends the step as a failed one. Returns the end of its log.
+    /// Ends the step as failed. Returns the end of its log.
     pub(crate) fn failed(mut self) -> String {
         self.stop();
         self.progress.say(&format!("{}: failed after {}", self.label, elapsed(self.began.elapsed())));
@@ -144,7 +144,7 @@ impl Running {
     fn stop(&mut self) {
         if let Some((stop, thread)) = self.ticker.take() {
             drop(stop);
-            // A ticker that panicked has nothing to say that matters to the step.
+            // A panic of the ticker does not matter to the step.
             let _ = thread.join();
         }
     }
@@ -156,7 +156,7 @@ impl Drop for Running {
     }
 }
 
-/// A duration as people say it: `45s`, `1m12s`, `2h05m`.
+/// A duration in short form: `45s`, `1m12s`, `2h05m`.
 pub(crate) fn elapsed(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -184,7 +184,7 @@ fn tail(log: &Path, lines: usize) -> Vec<String> {
     found
 }
 
-/// A log line as it may be shown: what a carriage return left standing, without control characters.
+/// A log line for display: the part after the last carriage return, without control characters.
 fn printable(line: &str) -> String {
     let line = line.trim_end();
     let last = line.rsplit('\r').next().unwrap_or(line);
@@ -205,7 +205,7 @@ fn printable(line: &str) -> String {
 
 fn write_line(sink: &Mutex<dyn Write + Send>, line: &str) {
     let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-    // Nobody may be reading any more; the run goes on.
+    // The reader may be gone; the run goes on.
     let _ = writeln!(sink, "{line}");
     let _ = sink.flush();
 }

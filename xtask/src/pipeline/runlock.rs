@@ -1,6 +1,5 @@
-//! One pipeline run at a time per cache directory. The lock is the operating system's, on an open
-//! file: it ends with the process that holds it, however that ends. What is written into the file
-//! is for people.
+//! Allows one pipeline run at a time per cache directory. The lock is the operating system's, on an
+//! open file, and ends with the process that holds it. The text in the file is for messages only.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -15,8 +14,8 @@ pub(crate) struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock of a cache directory for a verb such as `assets build`. While another run
-    /// holds it, `waiting` is told once who does, and this waits.
+    /// Acquires the lock of a cache directory for a verb such as `assets build`. If another run
+    /// holds it, calls `waiting` once with the holder, and waits.
     pub(crate) fn acquire(cache: &Path, verb: &str, waiting: impl FnOnce(&str)) -> Result<Self> {
         fs::create_dir_all(cache).map_err(|e| Error::io("create", cache, e))?;
         let path = cache.join("run.lock");
@@ -31,8 +30,8 @@ impl RunLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // The holder may be writing its name this very moment: an empty one is said as
-                // such, and it is the lock that counts.
+                // The holder may be writing its name at this moment, so an empty name is possible.
+                // Only the lock counts.
                 if file.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
                     holder = "another run".to_owned();
                 }
@@ -56,8 +55,8 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // The next holder writes its own name; a stale one misleads nobody, since only a held lock
-        // is ever read.
+        // The next holder writes its own name. A stale name does no harm, because the name is read
+        // only while the lock is held.
         let _ = self.file.set_len(0);
     }
 }

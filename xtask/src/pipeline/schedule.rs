@@ -1,11 +1,11 @@
-//! Which steps run side by side, in which order, and how long a run is likely to take. Pure
-//! functions over a plan and numbers; it starts nothing and knows no clock.
+//! Scheduling: which steps run in parallel, in which order, and the estimated time of a run. Pure
+//! functions over a plan and numbers; it starts nothing and reads no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{Plan, StepId};
 
-/// What a step is likely to take, from runs of the past. It changes no byte of any output.
+/// The estimated cost of a step, from earlier runs. It changes no byte of any output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cost {
     pub(crate) cores: Cores,
@@ -20,21 +20,21 @@ pub(crate) struct Cost {
 pub(crate) enum Cores {
     #[default]
     One,
-    /// It has phases that use one core and phases that use all.
+    /// It has phases on one core and phases on all cores.
     Half,
     All,
 }
 
-/// What steps share.
+/// The resources that steps share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) cores: usize,
-    /// Memory that steps may take together, in MiB.
+    /// Memory that steps may use together, in MiB.
     pub(crate) memory: u64,
 }
 
 impl Machine {
-    /// This machine, with the memory that is free now; 4 GiB where the system does not say.
+    /// This machine, with the memory that is free now; 4 GiB where the system does not report it.
     pub(crate) fn this() -> Self {
         let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_mib(&text));
         Self {
@@ -71,19 +71,19 @@ fn available_mib(meminfo: &str) -> Option<u64> {
 pub(crate) struct Schedule {
     machine: Machine,
     waiting: BTreeSet<StepId>,
-    /// Of those that wait, the ones that are known to have to run.
+    /// The waiting steps that are known to have to run.
     must_run: BTreeSet<StepId>,
     running: BTreeMap<StepId, Cost>,
     before: BTreeMap<StepId, BTreeSet<StepId>>,
     costs: BTreeMap<StepId, Cost>,
     /// Place in the plan, by which equally urgent steps are ordered.
     places: BTreeMap<StepId, usize>,
-    /// Seconds from a step's start to the end of all that can only come after it.
+    /// Seconds from a step's start to the end of all steps that depend on it.
     urgency: BTreeMap<StepId, u64>,
 }
 
 impl Schedule {
-    /// All steps waiting. `seconds` is how long each is likely to take here.
+    /// All steps waiting. `seconds` is the estimated time of each.
     pub(crate) fn new(plan: &Plan, machine: Machine, seconds: impl Fn(&StepId) -> u64) -> Self {
         let mut costs = BTreeMap::new();
         let mut before = BTreeMap::new();
@@ -110,7 +110,7 @@ impl Schedule {
         }
     }
 
-    /// Steps that come next, in the order of the plan: all before them have ended.
+    /// Ready steps, in the order of the plan: their dependencies have ended.
     pub(crate) fn ready(&self) -> Vec<StepId> {
         let open = |id: &StepId| self.waiting.contains(id) || self.running.contains_key(id);
         let mut ready: Vec<StepId> = self
@@ -123,18 +123,18 @@ impl Schedule {
         ready
     }
 
-    /// A step that comes next is not in the store.
+    /// Records that a ready step is not in the store.
     pub(crate) fn must_run(&mut self, id: &StepId) {
         self.must_run.insert(id.clone());
     }
 
-    /// Whether that has been said of a step.
+    /// Whether this was recorded for a step.
     pub(crate) fn has_to_run(&self, id: &StepId) -> bool {
         self.must_run.contains(id)
     }
 
-    /// The most urgent step that comes next, if it may start now; it counts as running from here
-    /// on. A less urgent one starts first only where that one lacks memory.
+    /// The most urgent ready step, if it may start now; it counts as running from here on. A less
+    /// urgent step starts first only if there is not enough memory for the most urgent one.
     pub(crate) fn start(&mut self) -> Option<StepId> {
         let mut ready = self.ready();
         ready.sort_by_key(|id| std::cmp::Reverse(self.urgency.get(id).copied()));
@@ -146,7 +146,7 @@ impl Schedule {
         Some(next)
     }
 
-    /// A step has ended, or needs not run.
+    /// Records that a step has ended or need not run.
     pub(crate) fn end(&mut self, id: &StepId) {
         self.waiting.remove(id);
         self.running.remove(id);
@@ -157,13 +157,13 @@ impl Schedule {
         self.running.is_empty()
     }
 
-    /// Seconds that a step is likely to take.
+    /// Estimated time of a step, in seconds.
     pub(crate) fn expected(&self, id: &StepId) -> u64 {
         self.costs.get(id).map_or(0, |cost| cost.seconds)
     }
 
-    /// Seconds until all have ended, when those that run have run for so long. Cores that steps
-    /// share are taken to serve them equally well.
+    /// Seconds until all steps have ended, given how long the running ones have run. Shared cores
+    /// are assumed to serve steps equally.
     pub(crate) fn remaining(&self, elapsed: impl Fn(&StepId) -> u64) -> u64 {
         let mut copy = self.clone();
         let mut left: BTreeMap<StepId, u64> =
@@ -209,7 +209,7 @@ mod tests {
         Schedule::new(plan, Machine { cores, memory }, |id| plan.step(id).unwrap().cost.seconds)
     }
 
-    /// What runs when, as text: starts in their order, and the end of the shortest step whenever no
+    /// The schedule as text: starts in their order, and the end of the shortest step whenever no
     /// other can start.
     fn course(mut schedule: Schedule) -> String {
         let mut text = String::new();

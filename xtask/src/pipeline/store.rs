@@ -1,15 +1,14 @@
-//! Finished outputs of steps, found by fingerprint and never trusted unread.
+//! Finished outputs of steps, found by fingerprint and verified before each use.
 //!
-//! An output has two names. Its fingerprint says what it was made from and finds it; the hash of
-//! its contents, taken from its record, says what it is, and is what the steps after it are
-//! fingerprinted by. Two entries of a step may hold the same contents: then what follows is there
-//! once.
+//! An output has two identities. Its fingerprint identifies its inputs and is used to find it. The
+//! hash of its contents, from its record, is part of the fingerprints of later steps. Two entries
+//! of a step may have equal contents; later steps then exist once.
 //!
-//! An entry is `<step>/<fingerprint>/` with the step's `out/` and a `record.json` that names every
-//! file with size and SHA-256. It comes into being by one rename of a directory that is complete
-//! and on disk; so a run that died leaves a scratch directory and never an entry. Each lookup reads
-//! and hashes the whole entry: one that differs from its record is moved aside. The store neither
-//! runs steps nor decides what their inputs are.
+//! An entry is `<step>/<fingerprint>/` with the step's `out/` and a `record.json` that lists every
+//! file with size and SHA-256. An entry is created by renaming a directory that is complete and
+//! synced, so a killed run leaves a scratch directory and never an entry. Each lookup reads and
+//! hashes the whole entry; one that differs from its record is moved aside. The store neither runs
+//! steps nor decides what their inputs are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -31,8 +30,7 @@ const FORMAT: u32 = 2;
 const RECORD: &str = "record.json";
 const OUT: &str = "out";
 const LOCK: &str = "lock";
-/// Names the fingerprint of the entry that was used last, so that a plan can say what has changed
-/// since.
+/// The fingerprint of the entry that was used last, so that a plan can tell what has changed since.
 const LATEST: &str = "latest";
 
 /// The store of one cache directory.
@@ -51,7 +49,7 @@ pub(crate) struct Record {
     pub(crate) inputs: BTreeMap<String, Fingerprint>,
     /// Contents of other steps' outputs that it read, by [`super::plan::Need`] as text.
     pub(crate) after: BTreeMap<String, Fingerprint>,
-    /// The entries that those contents were in. Others may hold the same.
+    /// The entries that contained them. Other entries may have the same contents.
     pub(crate) from: BTreeMap<StepId, Fingerprint>,
     /// Versions of what it was built with, as the step reported them.
     pub(crate) tools: BTreeMap<String, String>,
@@ -67,15 +65,15 @@ pub(crate) enum Lookup {
     /// The verified output.
     Hit(Output),
     Missing,
-    /// Something was there, but not what its record says; it has been moved aside.
+    /// The entry differed from its record; it has been moved aside.
     Damaged(String),
 }
 
-/// What can be said of a plan before it runs.
+/// What is known about a plan before it runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Forecast {
     states: BTreeMap<StepId, StepState>,
-    /// Outputs that are there, unverified.
+    /// Existing outputs, unverified.
     pub(crate) outputs: BTreeMap<StepId, Output>,
 }
 
@@ -88,12 +86,11 @@ impl Forecast {
 
 impl Store {
     pub(crate) fn new(paths: &Paths) -> Self {
-        // A directory of its own inside the scratch directory: everything in it is the store's to
-        // remove.
+        // A subdirectory of the scratch directory: the store may remove everything in it.
         Self { entries: paths.store(), scratch: paths.scratch().join("steps") }
     }
 
-    /// Verifies the entry of a step, every byte of it.
+    /// Verifies every byte of a step's entry.
     pub(crate) fn lookup(&self, step: &KeyedStep<'_>, _lock: &RunLock) -> Result<Lookup> {
         let entry = self.entry(step);
         if !exists(&entry)? {
@@ -112,8 +109,8 @@ impl Store {
         Ok(Lookup::Damaged(reason))
     }
 
-    /// What can be said of each step of a plan before any runs. Reads records only; a damaged
-    /// output shows at the lookup.
+    /// What is known about each step of a plan before any runs. Reads records only; the lookup
+    /// detects a damaged output.
     pub(crate) fn forecast(&self, plan: &Plan) -> Result<Forecast> {
         let mut forecast = Forecast::default();
         for step in &plan.steps {
@@ -136,7 +133,7 @@ impl Store {
                     }),
                 }
             } else {
-                // Which bytes it will read is not known yet, but its own inputs are.
+                // The contents that it will read are not known yet, but its own inputs are.
                 match self.latest(&step.id) {
                     None => StepState::ToBuild(vec!["never built".to_owned()]),
                     Some(last) => match changed_inputs(&last, step) {
@@ -157,14 +154,14 @@ impl Store {
         read_record(&directory.join(latest.to_string())).ok()
     }
 
-    /// Where a step's log goes: beside its entries, so that it outlives a failure.
+    /// Path of a step's log: beside its entries, so that it remains after a failure.
     pub(crate) fn log(&self, id: &StepId) -> Result<PathBuf> {
         let directory = self.step_directory(id);
         fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
         Ok(directory.join("build.log"))
     }
 
-    /// Removes scratch directories of runs that have died. Returns how many.
+    /// Removes scratch directories of killed runs. Returns their number.
     pub(crate) fn clean_scratch(&self, _lock: &RunLock) -> Result<usize> {
         let mut removed = 0;
         if !exists(&self.scratch)? {
@@ -204,7 +201,7 @@ impl Store {
         Ok(scratch)
     }
 
-    /// Makes the output of a step an entry: hashes it, writes the record, puts all on disk,
+    /// Makes the output of a step an entry: hashes it, writes the record, syncs everything,
     /// renames.
     pub(crate) fn commit(
         &self,
@@ -305,7 +302,7 @@ pub(crate) struct Scratch {
     directory: tempfile::TempDir,
     work: PathBuf,
     entry: PathBuf,
-    /// Held as long as the run lives.
+    /// Held as long as the run exists.
     _lock: File,
 }
 
@@ -375,7 +372,7 @@ fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|e| Error::io("read", path, e))
 }
 
-/// Removes a directory with all below it; none there is fine.
+/// Removes a directory recursively; a missing one is not an error.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => fs::remove_file(path),
@@ -385,7 +382,7 @@ fn remove(path: &Path) -> Result<()> {
     .map_err(|e| Error::io("remove", path, e))
 }
 
-/// Puts a file or directory on disk.
+/// Syncs a file or directory.
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|e| Error::io("sync", path, e))
 }

@@ -1,4 +1,4 @@
-//! The engine as a whole: what is kept, what is run again, and what a run that dies leaves behind.
+//! Tests of the whole engine: what is kept, what runs again, and what a killed run leaves behind.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -65,7 +65,7 @@ impl Bench {
         Ok(self.ran.lock().unwrap().clone())
     }
 
-    /// What progress was shown since the last call, without times.
+    /// The progress shown since the last call, without times.
     fn said(&self) -> String {
         let said = String::from_utf8(std::mem::take(&mut *self.said.lock().unwrap())).unwrap();
         said.lines().map(|line| format!("{}\n", line.split(": done in ").next().unwrap())).collect()
@@ -159,7 +159,7 @@ fn the_second_run_runs_nothing_and_a_change_runs_what_depends_on_it() {
             unless the output of guest/main stays the same
     1 of 3 steps to build, 1 more if what they read changes
     ");
-    // The same bytes come out, so that what reads them is left alone.
+    // The output has the same bytes, so the steps that read it do not run.
     assert_eq!(bench.run(&changed), ["guest/main"]);
     insta::assert_snapshot!(bench.said(), @"
     [1/3] image: cached
@@ -210,7 +210,7 @@ fn a_step_that_reads_a_part_runs_again_only_for_that_part() {
             if context.step.step.id == id("aot/a") {
                 let read = |need: Need| context.part(&need).map(|path| fs::read_to_string(path).unwrap());
                 assert_eq!(read(Need::part(id("modules"), "shipped/a.wasm")).unwrap(), "a");
-                // What is not planned cannot be read, not even of a step that comes before.
+                // Parts that are not planned cannot be read, even of an earlier step.
                 let error = read(Need::part(id("modules"), "shipped/b.wasm")).unwrap_err();
                 assert!(error.to_string().contains("reads modules:shipped/b.wasm, but is not planned after it"));
             }
@@ -236,7 +236,7 @@ fn steps_run_side_by_side_and_after_a_failure_no_other_starts() {
     };
     let steps = vec![step("a", &[], 9), step("b", &[], 8), step("c", &[], 1), step("d", &["a"], 1)];
     let plan = Plan::new(1, steps).unwrap();
-    // Each of the two waits for the other: they pass only when both are there.
+    // Each of the two waits for the other: they pass only if both run at the same time.
     let both = std::sync::Barrier::new(2);
     let (ended, has_ended) = mpsc::channel();
     let (ended, has_ended) = (Mutex::new(ended), Mutex::new(has_ended));
@@ -440,8 +440,8 @@ fn the_record_says_what_the_output_was_made_of() {
     "#);
 }
 
-/// Where [`a_killed_run_is_never_taken_for_a_finished_one`] reaches the process it starts and
-/// kills.
+/// Variable with the address at which [`a_killed_run_is_never_taken_for_a_finished_one`] waits for
+/// the process that it starts and kills.
 const CHILD_CACHE: &str = "PGLITE_OXIDE_TEST_KILLED_RUN_CACHE";
 const CHILD_POINT: &str = "PGLITE_OXIDE_TEST_KILLED_RUN_POINT";
 
@@ -460,13 +460,14 @@ fn a_killed_run_is_never_taken_for_a_finished_one() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // The child connects when it is at the point and then waits for an answer that never comes.
+        // The child connects when it reaches the point, and then waits for an answer that never
+        // comes.
         let (mut connection, _) = listener.accept().unwrap();
         let mut ready = [0];
         connection.read_exact(&mut ready).unwrap();
         assert_eq!(bench.scratch_directories(), 1, "{point}");
-        // Kill -9: no destructor runs. The operating system releases the run lock, or the next run
-        // would wait for ever.
+        // SIGKILL: no destructor runs. The operating system releases the run lock; otherwise the
+        // next run would wait for ever.
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(bench.store().latest(&id("image")).is_none(), "{point}");
@@ -477,7 +478,7 @@ fn a_killed_run_is_never_taken_for_a_finished_one() {
     }
 }
 
-/// The process that is killed. Without its environment it does nothing.
+/// The process that is killed. Without the environment variable it does nothing.
 #[cfg(unix)]
 #[test]
 fn killed_run_child() {

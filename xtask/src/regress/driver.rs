@@ -1,6 +1,6 @@
-//! Running tests: our server as a process of its own, and PostgreSQL's `pg_regress` in the build
-//! image's root file system, one test at a time. It owns the processes, the patience with them and
-//! the files they leave; what a result means is `report`'s.
+//! Runs tests: the server as a separate process, and PostgreSQL's `pg_regress` in the root file
+//! system of the build image, one test at a time. It owns the processes, their time limits and the
+//! files they leave; `report` owns the meaning of a result.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -16,15 +16,15 @@ use super::suite::Suite;
 use crate::error::{Context as _, Error, Result};
 use crate::native::HOST_PATH;
 
-/// Where both sides, the server and the tests, see the directory of the run.
+/// Where the server and the tests see the directory of the run.
 const MOUNT: &str = "/pgl";
-/// A test that takes longer hangs. The longest one takes a tenth of it.
+/// Time limit of a test. The longest test takes a tenth of it.
 const TEST_MAX: Duration = Duration::from_secs(300);
-/// A server that is not ready after this time has a problem that waiting does not solve.
+/// Limit for the server to start.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// Enters the root, in a mount namespace of its own: $1 is the root, $2 the directory of the run.
-/// What follows is the command. It runs as the caller, who reads files that the server has written.
+/// Enters the root in a separate mount namespace: $1 is the root, $2 the directory of the run, the
+/// rest is the command. It runs as the caller, who reads files that the server has written.
 const ENTER: &str = r#"set -eu
 root=$1 work=$2
 shift 2
@@ -34,10 +34,10 @@ mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"
 exec chroot "$root" "$@"
 "#;
 
-/// What a run needs.
+/// Parameters of a run.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    /// The program that serves.
+    /// The server program.
     pub(crate) program: PathBuf,
     /// Compiled modules that only tests load.
     pub(crate) modules: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) struct Driver {
 pub(crate) struct Server {
     child: Child,
     log: PathBuf,
-    /// How much of the log belongs to tests that are over.
+    /// Length of the log that belongs to finished tests.
     seen: u64,
 }
 
@@ -98,7 +98,7 @@ impl Driver {
         Err(Error::new("the server did not start").repair(format!("see {}", server.log.display())))
     }
 
-    /// Runs a test. The first one of a suite makes its database.
+    /// Runs a test. The first test of a suite creates its database.
     pub(crate) fn test(&self, suite: &Suite, test: &str, first: bool, server: &mut Server) -> Result<Outcome> {
         let out = self.results(suite);
         fs::create_dir_all(&out).map_err(|e| Error::io("make the directory", &out, e))?;
@@ -155,8 +155,8 @@ impl Driver {
         Ok(parse_tap(&said, test, &difference, variant))
     }
 
-    /// Number of the variant of the expected output that a test's own is equal to; nothing if that
-    /// is the first one, or none.
+    /// Number of the variant of the expected output that equals a test's output; `None` for the
+    /// first one, or without a match.
     fn variant(&self, suite: &Suite, test: &str) -> Result<Option<u8>> {
         let result = self.results(suite).join("results").join(format!("{test}.out"));
         let found = fs::read(&result).unwrap_or_default();
@@ -177,8 +177,8 @@ impl Driver {
         Ok(None)
     }
 
-    /// A command in the root and there in the directory of a suite, as tests name files relative to
-    /// it. It dies with the thread that starts it.
+    /// A command in the root, with the directory of a suite as its working directory, because tests
+    /// name files relative to it. It ends with the thread that starts it.
     fn enter(&self, suite: &Suite) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
@@ -194,20 +194,19 @@ impl Driver {
             ("HOME", "/tmp".to_owned()),
             ("LC_ALL", "C".to_owned()),
         ]);
-        // A group of its own, so that all of it can be ended.
+        // A process group of its own, so that all of it can be terminated.
         command.current_dir("/").stdin(Stdio::null()).process_group(0);
         command
     }
 }
 
 impl Server {
-    /// Whether the process is there.
+    /// Whether the process is running.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What the log says about a session that ended otherwise than PostgreSQL ends one, since this
-    /// was asked last.
+    /// The log's report of a session that crashed, since the last call.
     fn crash(&mut self) -> Result<Option<String>> {
         let bytes = fs::read(&self.log).map_err(|e| Error::io("read", &self.log, e))?;
         let new = bytes.get(usize::try_from(self.seen).unwrap_or(usize::MAX)..).unwrap_or_default();
@@ -217,7 +216,7 @@ impl Server {
         Ok(line.map(str::to_owned))
     }
 
-    /// Asks it to stop and waits for that.
+    /// Requests the stop and waits for it.
     pub(crate) fn stop(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let start = Instant::now();
@@ -243,7 +242,7 @@ impl Drop for Server {
 }
 
 fn kill_group(child: &mut Child) {
-    // It has not been waited for: the number is still its own.
+    // The child has not been reaped, so its process ID is still its own.
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(pid, Signal::KILL);
     }

@@ -1,6 +1,6 @@
-//! `cargo xtask regress`: PostgreSQL's own tests against a server of ours. It makes ready what they
-//! need, runs them one after the other, whatever becomes of one, and compares how they end with the
-//! committed table.
+//! `cargo xtask regress`: runs PostgreSQL's own tests against the server. It prepares what they
+//! need, runs them one after the other, continues after a failure, and compares the results with
+//! the committed table.
 
 mod driver;
 mod report;
@@ -20,14 +20,14 @@ use driver::{Driver, Server};
 use report::{Outcome, REASONS, Reasons, Results, TABLE};
 use suite::{Choice, Suite};
 
-/// What pg_regress gives a server of its own, and PostgreSQL's default where ours is another one,
-/// as far as tests depend on it.
+/// Settings that pg_regress gives a server that it starts, and PostgreSQL's defaults where this
+/// server has others and tests depend on them.
 const SETTINGS: &[(&str, &str)] = &[("max_prepared_transactions", "2"), ("max_parallel_workers_per_gather", "2")];
 
 /// Options of `regress`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Only these tests, and what they need to run before them
+    /// Only these tests, and the tests that they depend on
     tests: Vec<String>,
     /// A schedule instead of the main suite's parallel_schedule
     #[arg(long, value_name = "FILE")]
@@ -38,10 +38,10 @@ pub(crate) struct Options {
     /// Write the results into the table (docs/regression.md)
     #[arg(long, conflicts_with_all = ["tests", "suites", "schedule"])]
     update: bool,
-    /// Keep the server's database in this directory, which must not be there yet
+    /// Keep the server's database in this directory, which must not exist yet
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// A server program that is built already
+    /// A server program that is already built
     #[arg(long, value_name = "FILE", hide = true)]
     server: Option<PathBuf>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 /// Runs the tests.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let outputs = assets::test_outputs(paths)?;
-    // Held until the program has run, so that it is the one that was built.
+    // Held until the program has run, so that the program that runs is the one built here.
     let target = if options.server.is_none() { Some(SharedTarget::acquire(paths)?) } else { None };
     let program = match (&options.server, &target) {
         (Some(program), _) => std::path::absolute(program).map_err(|e| Error::io("find", program, e))?,
@@ -85,7 +85,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     judge(paths, options, &results)
 }
 
-/// Compares results with the table, or makes them the table.
+/// Compares results with the table, or writes them as the table.
 fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
     let read = |name: &str| {
         let path = paths.root.join(name);
@@ -109,7 +109,7 @@ fn build(target: &SharedTarget) -> Result<PathBuf> {
     Ok(target.release().join("regress"))
 }
 
-/// The suites with the named tests only; all, if none is named.
+/// The suites with the named tests only, or with all if none is named.
 fn restrict(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
     if names.is_empty() {
         return Ok(suites);
@@ -135,7 +135,7 @@ fn run_suites(driver: &Driver, suites: &[Suite]) -> Result<Results> {
             let outcome = driver.test(suite, test, tests.is_empty(), &mut running)?;
             println!("{:<10} {test:<28} {:>7}  {outcome}", suite.name, elapsed(start.elapsed()));
             match &outcome {
-                // The rest has a server again, on the same data.
+                // The remaining tests get a new server on the same data.
                 Outcome::Hung | Outcome::Died => drop(running),
                 _ => server = Some(running),
             }

@@ -1,5 +1,5 @@
-//! What results mean: how a test ended, the reasons on record for those that do not pass, the table
-//! of both, and what in a run is worse than the table. It owns their forms; it reads and writes no
+//! Results: how a test ended, the recorded reasons for tests that do not pass, the table of both,
+//! and what is worse in a run than in the table. It owns their formats; it reads and writes no
 //! file.
 
 use std::collections::BTreeMap;
@@ -12,20 +12,20 @@ use crate::error::{Context as _, Error, Result};
 /// How a test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Its output is as expected, by pg_regress's own rules: that of `expected/TEST.out`, or of the
+    /// Its output is as expected, by pg_regress's rules: that of `expected/TEST.out`, or of the
     /// variant with this number, `expected/TEST_N.out`.
     Passed(Option<u8>),
-    /// So many lines of its output are not.
+    /// This many lines of its output differ.
     Differs(usize),
-    /// psql ended early, with this status: it lost its connection, or could not make one.
+    /// psql ended early with this status: it lost its connection or could not connect.
     Exit(i32),
-    /// It did not end.
+    /// It exceeded the time limit.
     Hung,
-    /// The session ended in a trap or a panic; the log's word on it.
+    /// The session ended with a trap or a panic; with the log's message.
     Crashed(String),
-    /// The server is gone.
+    /// The server has ended.
     Died,
-    /// pg_regress could not run it and said this.
+    /// pg_regress could not run it, with its message.
     NotRun(String),
 }
 
@@ -45,8 +45,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Reads what pg_regress said about one test: lines of the Test Anything Protocol. `variant` is the
-/// expected output that the test's own is equal to.
+/// Parses pg_regress's output for one test: lines of the Test Anything Protocol.
 pub(crate) fn parse_tap(said: &str, test: &str, difference: &str, variant: Option<u8>) -> Outcome {
     let named = |line: &str| line.split_whitespace().any(|word| word == test);
     let bailed = said.lines().find_map(|line| line.strip_prefix("Bail out!"));
@@ -65,23 +64,23 @@ pub(crate) fn parse_tap(said: &str, test: &str, difference: &str, variant: Optio
     Outcome::NotRun(bailed.unwrap_or(last).trim().to_owned())
 }
 
-/// Lines of a unified diff that are on one side only.
+/// Number of lines of a unified diff that are on one side only.
 fn differing_lines(difference: &str) -> usize {
     let heading = |line: &str| line.starts_with("--- ") || line.starts_with("+++ ");
     difference.lines().filter(|line| line.starts_with(['+', '-']) && !heading(line)).count()
 }
 
-/// What people write about results, by suite and test: why a test does not pass, and why one has
-/// the output of a variant.
+/// Explanations of results, by suite and test, written by hand: why a test does not pass, and why
+/// one has the output of a variant.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Reasons {
     /// The output differs from every one that PostgreSQL expects.
     differs: BySuite,
-    /// The variant is what PostgreSQL expects of a build or a database without what is tested: the
-    /// test ends early, or its statements fail.
+    /// PostgreSQL expects the variant of a build or a database without the tested feature: the test
+    /// ends early, or its statements fail.
     not_supported: BySuite,
-    /// The variant is of equal worth: the same things are tested.
+    /// The variant is equivalent: it tests the same things.
     variant: BySuite,
 }
 
@@ -109,8 +108,8 @@ impl Reasons {
         Ok(reasons)
     }
 
-    /// How a result counts, what the table says of it, and the reason. The error says what is wrong
-    /// with the reasons.
+    /// How a result counts, its entry in the table, and the reason. The error is about wrong
+    /// reasons.
     fn judge(&self, suite: &str, test: &str, outcome: &Outcome) -> Result<(Kind, String, &str), String> {
         let differs = Self::find(&self.differs, suite, test);
         let not_supported = Self::find(&self.not_supported, suite, test);
@@ -135,7 +134,8 @@ impl Reasons {
     }
 }
 
-/// What the table says of a test whose accepted output is that of a build without what it tests.
+/// Entry in the table of a test whose accepted output is that of a build without the tested
+/// feature.
 const NOT_SUPPORTED: &str = "not supported";
 
 /// Results of a run, in its order.
@@ -217,8 +217,8 @@ fn parse_table(text: &str) -> Known {
     known
 }
 
-/// What in some results is not as the table says, one line a test; better counts too, since the
-/// table is then out of date.
+/// Differences between results and the table, one line per test. Better results count too, because
+/// the table is out of date then.
 pub(crate) fn changes(results: &Results, reasons: &Reasons, table: &str) -> Vec<String> {
     let known = parse_table(table);
     let mut changes = Vec::new();
@@ -264,7 +264,7 @@ mod tests {
         let bailed = "# (using postmaster on x)\nBail out!command failed: psql\n";
         assert_eq!(parse_tap(bailed, "int8", "", None), Outcome::NotRun("command failed: psql".into()));
         assert_eq!(parse_tap("", "int8", "", None), Outcome::NotRun("it said nothing".into()));
-        // The name of another test that begins alike is not this one's.
+        // Another test's name may begin with this one's.
         assert_eq!(parse_tap(PASSED, "bool", "", None), Outcome::NotRun("# All 1 tests passed.".into()));
     }
 

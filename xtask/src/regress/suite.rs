@@ -1,5 +1,5 @@
-//! What there is to run: PostgreSQL's suites, their tests in order, and what a test needs to have
-//! run before it. It reads the suites' own schedules and runs nothing.
+//! PostgreSQL's suites, their tests in order, and the tests that each test depends on. It reads the
+//! suites' schedules and runs nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,15 +36,15 @@ const SUITES: &[(&str, &str, Choice)] = &[
     ("amcheck", "contrib_regression_amcheck", Choice::Contrib),
 ];
 
-/// The schedule of a suite that has one. A suite without has its tests' names in `TESTS`.
+/// The schedule of a suite that has one. Other suites have the names of their tests in `TESTS`.
 const SCHEDULE: &str = "parallel_schedule";
 const NAMES: &str = "TESTS";
 
-/// What makes the tables that most tests of the main suite use.
+/// The tests that create the tables used by most tests of the main suite.
 const SETUP: &str = "test_setup";
-/// Most tests after it in the schedule use its indexes.
+/// Most later tests in the schedule use its indexes.
 const INDEXES: &str = "create_index";
-/// What the comments of the schedule and the tests' own say they need besides.
+/// Further dependencies, from the comments of the schedule and of the tests.
 const NEEDS: &[(&str, &[&str])] = &[
     ("aggregates", &["create_aggregate"]),
     ("amutils", &["geometry", "create_index_spgist", "hash_index", "brin"]),
@@ -83,7 +83,7 @@ impl Suite {
         Ok(found)
     }
 
-    /// The suite with these tests only, and what they need, in the order of the suite.
+    /// The suite with these tests and their dependencies only, in the order of the suite.
     pub(crate) fn restricted_to(&self, names: &[String]) -> Self {
         let mut wanted = BTreeSet::new();
         let mut pending: Vec<&str> =
@@ -97,11 +97,11 @@ impl Suite {
         Self { tests, ..self.clone() }
     }
 
-    /// Tests that a test needs at once.
+    /// Direct dependencies of a test.
     fn needs(&self, test: &str) -> Vec<&str> {
         let place = |name: &str| self.tests.iter().position(|test| test == name);
         let own = NEEDS.iter().filter(|(name, _)| *name == test).flat_map(|(_, needs)| needs.iter().copied());
-        // A schedule need not have all of them.
+        // A schedule need not contain all of them.
         [SETUP, INDEXES]
             .into_iter()
             .chain(own)
@@ -110,7 +110,7 @@ impl Suite {
     }
 }
 
-/// Tests of a schedule, in their order; what could run side by side runs one after the other here.
+/// Tests of a schedule in their order. Parallel groups run one test after the other here.
 fn parse_schedule(text: &str) -> std::result::Result<Vec<String>, String> {
     let mut tests = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

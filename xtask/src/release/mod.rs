@@ -1,6 +1,6 @@
-//! `cargo xtask release`: turns the checkout into the crates to publish, checks each and says how
-//! large it is. It owns `target/release-stage`; what lies in a payload is `assets`' business, and
-//! what a user's program makes of the crates is `consumer`'s. Nothing is uploaded here.
+//! `cargo xtask release`: makes the crates to publish from the checkout, checks each and reports
+//! its size. It owns `target/release-stage`; `assets` owns the payloads, and `consumer` the check
+//! of a user's program. Nothing is uploaded here.
 
 mod package;
 mod report;
@@ -36,7 +36,7 @@ pub(crate) enum Verb {
     /// Stage, then build and run a program outside the workspace with nothing but the staged crates
     Check {
         /// Build it with the newest versions of all dependencies instead, as Cargo resolves them
-        /// for a newcomer; needs no payload
+        /// for a new user; needs no payload
         #[arg(long)]
         newest: bool,
     },
@@ -76,8 +76,8 @@ pub(crate) struct Release {
     report: Report,
 }
 
-/// Writes `target/release-stage`: every crate, its checksum, and where it all came from. A
-/// directory that is there is complete.
+/// Writes `target/release-stage`: every crate, its checksum, and its origin. The directory is
+/// complete whenever it exists.
 pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Result<Release> {
     let staged = stage::verify(paths)?;
     require_current(paths, &staged)?;
@@ -115,12 +115,12 @@ pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Re
 }
 
 /// Runs `cargo package` for every crate of a release and leaves the files below a directory.
-/// Payloads are whatever lies in the checkout.
+/// Payloads are those in the checkout.
 pub(crate) fn package(paths: &Paths, into: &Path) -> Result<Vec<Package>> {
     let version = publishable(paths)?;
     let target = into.join("cargo");
     let mut cargo = Command::new("cargo");
-    // Whoever compiled this xtask has what is needed of the registry's index.
+    // Compiling this xtask has already fetched what is needed of the registry's index.
     cargo
         .args(["package", "--no-verify", "--allow-dirty", "--locked", "--offline", "--color", "never"])
         .current_dir(&paths.root);
@@ -152,8 +152,8 @@ pub(crate) enum Kind {
     Library,
 }
 
-/// Every crate of a release, each after those it depends on. A target without artifacts has its
-/// crate too: Cargo resolves the dependencies of all targets.
+/// Every crate of a release, each after its dependencies. A target without artifacts has a crate
+/// too, because Cargo resolves the dependencies of all targets.
 pub(crate) fn crates() -> Vec<Crate> {
     let mut crates = vec![Crate { name: "pglite-oxide-assets".into(), kind: Kind::Assets }];
     crates
@@ -191,7 +191,7 @@ pub(crate) fn run_cargo(command: &mut Command) -> Result<String> {
     Err(Error::new(format!("`cargo {arguments}` failed: {}", output.status)).cause(complaint))
 }
 
-/// Runs a Cargo command and returns its arguments as text with what it said.
+/// Runs a Cargo command and returns its arguments as text with its output.
 pub(crate) fn cargo_output(command: &mut Command) -> Result<(String, Output)> {
     let arguments = command.get_args().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let output = command.output().map_err(|e| Error::new("cannot start cargo").cause(e))?;
@@ -209,10 +209,10 @@ fn scratch_in(parent: &Path) -> Result<tempfile::TempDir> {
         .map_err(|e| Error::io("create a directory in", parent, e))
 }
 
-/// Begins the names of the directories that a stage is put together in.
+/// Prefix of the directories in which a stage is built.
 const SCRATCH: &str = "release-stage.";
 
-/// Removes what runs that died have left. The lock says that none of them is alive.
+/// Removes what killed runs have left. The lock proves that none of them is running.
 fn remove_leftovers(parent: &Path, _lock: &RunLock) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(|e| Error::io("list", parent, e))? {
         let entry = entry.map_err(|e| Error::io("list", parent, e))?;
@@ -255,8 +255,8 @@ fn require_small(packages: &[Package], limit: u64) -> Result<()> {
         .repair("make the payload smaller, or divide the crate"))
 }
 
-/// The version of the release, after a look that the workspace publishes exactly the crates that
-/// are staged.
+/// The version of the release, after checking that the workspace publishes exactly the staged
+/// crates.
 fn publishable(paths: &Paths) -> Result<String> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -296,7 +296,7 @@ fn publishable(paths: &Paths) -> Result<String> {
     }
 }
 
-/// The commit that is checked out, and whether tracked files differ from it. Nothing outside of a
+/// The commit that is checked out, and whether tracked files differ from it. `None` outside of a
 /// git checkout.
 fn commit(paths: &Paths) -> Option<report::Commit> {
     let git = |arguments: &[&str]| {

@@ -1,5 +1,5 @@
-//! One `.crate` file: reading it and checking that what users will download is what it should be.
-//! It builds nothing and moves only its own file.
+//! One `.crate` file: reads it and checks its contents before publication. It builds nothing and
+//! moves only its own file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,7 +56,7 @@ impl Package {
         self.files.values().map(|bytes| bytes.len() as u64).sum()
     }
 
-    /// Whether it is of a kind that carries a payload, and then whether it does.
+    /// Whether its kind has a payload, and then whether the payload is present.
     pub(crate) fn payload(&self) -> Option<bool> {
         self.krate.kind.has_payload().then(|| self.files.contains_key(&in_crate(PAYLOAD)))
     }
@@ -72,8 +72,8 @@ impl Package {
         self.files.iter().map(|(name, bytes)| (name.as_str(), sha256(bytes))).collect()
     }
 
-    /// Names what a build of it is made from: all files, or all but the payload. The commit it was
-    /// packaged at is not part of it.
+    /// Identifies the inputs of its build: all files, or all but the payload. The commit is not
+    /// part of it.
     pub(crate) fn content(&self, with_payload: bool) -> Fingerprint {
         let mut hasher = Hasher::new("crate");
         for (name, bytes) in &self.files {
@@ -117,7 +117,7 @@ impl Package {
         Ok(())
     }
 
-    /// Moves the file into another directory and puts it on disk.
+    /// Moves the file into another directory and syncs it.
     pub(super) fn move_to(&mut self, directory: &Path) -> Result<()> {
         let path = directory.join(self.file_name());
         fs::rename(&self.path, &path).map_err(|e| Error::io("move", &self.path, e))?;

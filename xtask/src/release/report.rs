@@ -1,5 +1,5 @@
-//! What a stage says of itself: the table for people, the checksums, and `STAGE.json`. Pure
-//! functions over the packages.
+//! The description of a stage: the table, the checksums, and `STAGE.json`. Pure functions over the
+//! packages.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use super::{Kind, Package};
 use crate::assets::stage::Staged;
 use crate::error::{Context, Result};
 
-/// Everything about a stage but the crates themselves.
+/// The properties of a stage, without the crates.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: String,
@@ -23,7 +23,7 @@ pub(super) struct Report {
     crates: Vec<Line>,
 }
 
-/// What was checked out.
+/// The commit that was checked out.
 #[derive(Debug, Serialize)]
 pub(super) struct Commit {
     pub(super) id: String,
@@ -151,7 +151,7 @@ mod tests {
             Some(Commit { id: "c0ffee".into(), dirty }),
             1000,
         );
-        // How well the compressor does is not the subject here.
+        // The test does not depend on the compression ratio.
         for (index, line) in report.crates.iter_mut().enumerate() {
             line.compressed_bytes = 100 * (index as u64 + 1);
             line.sha256 = format!("hash{index}");

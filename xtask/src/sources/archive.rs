@@ -1,5 +1,5 @@
-//! Fetches a suite's Release file and its indexes from a mirror and proves them: the signature
-//! where gpgv and Debian's keyring are present, every index by the hash its Release file states. It
+//! Fetches a suite's Release file and its indexes from a mirror and verifies them: the signature
+//! where gpgv and Debian's keyring are present, every index by the hash in its Release file. It
 //! does not interpret packages.
 
 use std::io::Read as _;
@@ -21,7 +21,7 @@ pub(crate) const SOURCES: &str = "main/source/Sources.xz";
 /// A Release file is some hundred kilobytes; more is not read.
 const RELEASE_LIMIT: u64 = 16 << 20;
 
-/// A suite with a proven Release file.
+/// A suite with a verified Release file.
 #[derive(Debug)]
 pub(crate) struct Suite<'a> {
     name: String,
@@ -31,9 +31,9 @@ pub(crate) struct Suite<'a> {
 }
 
 impl<'a> Suite<'a> {
-    /// Fetches and proves the Release file of a suite. Says its date and any lack of proof on
-    /// stderr. Valid-Until is not enforced: a snapshot mirror serves expired Release files, and the
-    /// difference that is shown tells what would change.
+    /// Fetches and verifies the Release file of a suite. Prints its date, and a missing signature
+    /// check, to stderr. Valid-Until is not enforced: a snapshot mirror serves expired Release
+    /// files, and the printed difference shows what would change.
     pub(crate) fn open(paths: &'a Paths, mirrors: &'a Mirrors, name: &str) -> Result<Self> {
         let signed = fetch_release(mirrors, &format!("dists/{name}/InRelease"))?;
         let keyring = KEYRINGS.iter().map(Path::new).find(|k| k.is_file());
@@ -111,7 +111,7 @@ fn fetch_release(mirrors: &Mirrors, path: &str) -> Result<Vec<u8>> {
         .repair("check the suite's name and the network, or name another mirror with `--debian-mirror`"))
 }
 
-/// Lets gpgv check a clear-signed text and returns the part that is signed, as gpgv wrote it.
+/// Has gpgv check a clear-signed text and returns the signed part as gpgv wrote it.
 fn verify(gpgv: &Path, keyring: &Path, suite: &str, signed: &[u8]) -> Result<String> {
     let directory = tempfile::tempdir().context(|| "cannot make a temporary directory".to_owned())?;
     let (input, output) = (directory.path().join("InRelease"), directory.path().join("Release"));

@@ -1,5 +1,5 @@
-//! `sources check`: the lock against everything else in the checkout that states a version, and, on
-//! request, against a mirror. Reading the lock has already validated its form.
+//! `sources check`: compares the lock with everything else in the checkout that states a version
+//! and, on request, with a mirror. Reading the lock has already validated its form.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -75,8 +75,9 @@ pub(crate) fn online(lock: &Lock, mirrors: &Mirrors) -> Result<()> {
     .repair("pin them again, or name a mirror that still has them with `--debian-mirror`"))
 }
 
-/// What the suites' indexes have that is newer than the pinned source archives, of the same major
-/// version, and whether the mirrors serve it. An index may name an archive that no mirror has yet.
+/// Newer releases than the pinned source archives in the suites' indexes, of the same major
+/// version, and whether the mirrors serve them. An index may name an archive that no mirror has
+/// yet.
 pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec<String>> {
     let client = fetch::client();
     let mut indexes: BTreeMap<&str, String> = BTreeMap::new();
@@ -101,8 +102,7 @@ pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec
     Ok(lines)
 }
 
-/// The newest of the archives whose version is larger than the pinned one and has the same first
-/// number.
+/// The newest archive with a version larger than the pinned one and the same major version.
 fn newest_of_major<'a>(pinned: &str, originals: &'a [Original]) -> Option<&'a Original> {
     let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
     originals

@@ -1,5 +1,5 @@
-//! Stanzas of `Field: value` lines, the form of Debian's control files, indexes and apt sources.
-//! It splits text; what the fields mean is the caller's business.
+//! Stanzas of `Field: value` lines, the format of Debian's control files, indexes and apt sources.
+//! It splits text; the caller interprets the fields.
 
 /// One stanza: fields in the order of the text.
 #[derive(Debug, Default, Clone)]

@@ -1,6 +1,6 @@
-//! Downloads by hash: what is wanted goes to `<downloads>/<sha256>`, whole and verified, or not at
-//! all. A broken-off transfer is continued. It knows no package and no index: it moves bytes whose
-//! size and hash the caller names.
+//! Downloads by hash: a file is stored as `<downloads>/<sha256>`, complete and verified, or not at
+//! all. An interrupted transfer is continued. It knows no packages and no indexes, only files with
+//! a size and a hash.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
@@ -17,15 +17,15 @@ use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 
-/// Transfers at the same time. More does not help a mirror and the hash of one saturates a core.
+/// Parallel transfers. More do not help a mirror, and hashing one saturates a core.
 const PARALLEL: usize = 4;
 
 /// Attempts per mirror that may end without one new byte; an attempt that made progress is not
 /// counted.
 const FRUITLESS_ATTEMPTS: u32 = 3;
 
-/// A body that takes longer is broken off and continued by the next attempt: that is what ends a
-/// stalled connection.
+/// Time limit for a body. A longer transfer is interrupted and continued by the next attempt, which
+/// ends stalled connections.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ const CHUNK: usize = 128 * 1024;
 /// A file to download.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
-    /// What to call it in messages.
+    /// Its name in messages.
     pub(crate) name: String,
     /// Path below a mirror.
     pub(crate) path: String,
@@ -62,15 +62,14 @@ impl From<&Artifact> for Wanted {
     }
 }
 
-/// Makes everything of the lock with one of these roles present and verified. `mirrors` are the
-/// values of `--debian-mirror`; without a missing file no mirror is looked for.
+/// Makes every file of the lock with one of these roles present and verified. `mirrors` are the
+/// values of `--debian-mirror`; mirrors are looked up only if a file is missing.
 pub(crate) fn ensure(paths: &Paths, lock: &Lock, roles: &[Role], mirrors: &[String]) -> Result<()> {
     let wanted: Vec<_> = lock.artifacts(roles).map(Wanted::from).collect();
     ensure_files(&paths.downloads(), &wanted, || Mirrors::discover(mirrors))
 }
 
-/// The path of a downloaded entry, after its bytes were hashed. Other bytes are deleted: they are
-/// never used.
+/// The path of a downloaded entry, after hashing it. A file with another hash is deleted.
 pub(crate) fn verified(paths: &Paths, artifact: &Artifact) -> Result<PathBuf> {
     let path = paths.downloads().join(&artifact.sha256);
     let repair = "`cargo xtask sources fetch` downloads it";
@@ -91,7 +90,7 @@ pub(crate) fn verified(paths: &Paths, artifact: &Artifact) -> Result<PathBuf> {
     }
 }
 
-/// As [`ensure`], for files named one by one.
+/// As [`ensure`], for single files.
 pub(crate) fn ensure_files(
     downloads: &Path,
     wanted: &[Wanted],
@@ -213,11 +212,11 @@ fn guard(downloads: &Path) -> Result<File> {
 
 /// Why one mirror did not give a file.
 enum Failure {
-    /// The transfer broke off; what arrived is kept and another attempt may continue.
+    /// The transfer was interrupted. What arrived is kept, and another attempt may continue.
     Interrupted(String),
-    /// The mirror has no such file, or other bytes: asking it again is of no use.
+    /// The mirror does not have the file, or has another one. Another attempt is useless.
     Refused(String),
-    /// Nothing to do with the mirror, for example a full disk.
+    /// A local error, for example a full disk.
     Local(Error),
 }
 
@@ -243,8 +242,7 @@ fn download(
                     return std::fs::rename(&part, &target).map_err(|e| Error::io("rename to", &target, e));
                 }
                 Err(Failure::Local(error)) => return Err(error),
-                // The beginning may be what was wrong: it came from an earlier run or another
-                // mirror.
+                // The first part may be wrong: it came from an earlier run or another mirror.
                 Err(Failure::Refused(_)) if resumed && !restarted && !part.exists() => restarted = true,
                 Err(Failure::Refused(reason)) => {
                     answered = true;
@@ -276,8 +274,7 @@ fn download(
     }))
 }
 
-/// Completes the unfinished file from one address. On success it has the right bytes and is on the
-/// disk.
+/// Completes the unfinished file from one address. On success its hash is right and it is synced.
 fn transfer(
     client: &ureq::Agent,
     url: &str,
@@ -307,8 +304,8 @@ fn transfer(
             200 if have > 0 => have = restart(&mut output, &mut hasher).map_err(local("truncate"))?,
             200 => {}
             206 if continues_at(&response, have) => {}
-            // The rest cannot be had: forget the beginning, so that the next attempt asks for the
-            // whole file.
+            // The rest is not available: discard the first part, so that the next attempt requests
+            // the whole file.
             206 | 416 if have > 0 => {
                 restart(&mut output, &mut hasher).map_err(local("truncate"))?;
                 return Err(Failure::Interrupted(

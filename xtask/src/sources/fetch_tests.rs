@@ -13,7 +13,7 @@ enum Manner {
     Plain,
     /// Answers the first request for a file with this many bytes of it, then closes the connection.
     CutFirst(usize),
-    /// Sends the whole file whatever was asked for.
+    /// Sends the whole file for every request.
     IgnoresRanges,
     /// Refuses every request for a part.
     RefusesRanges,
@@ -41,7 +41,7 @@ impl Server {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                // A client that has seen enough may close first; that is no failure of the server.
+                // The client may close the connection first, which is not an error of the server.
                 _ = answer(stream.unwrap(), manner, &files, &log);
             }
         });
@@ -120,7 +120,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex(hasher)
 }
 
-/// Bytes without a period that a chunk or a prefix could hide.
+/// Bytes without a period, so that misplaced chunks are detected.
 fn content(length: usize) -> Vec<u8> {
     (0..length as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }

@@ -5,14 +5,14 @@ use super::deb822::{self, Stanza};
 use super::lock::is_hex;
 use crate::error::{Error, Result};
 
-/// One file that a Release file vouches for.
+/// A file with its hash in a Release file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IndexFile {
     pub(crate) size: u64,
     pub(crate) sha256: String,
 }
 
-/// The fields of a Release file that say what it is.
+/// The fields that identify a Release file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Release<'a> {
     pub(crate) codename: &'a str,
@@ -32,7 +32,7 @@ impl<'a> Release<'a> {
         Ok(Self { codename: field("Codename")?, date: field("Date")?, hashes: field("SHA256")? })
     }
 
-    /// What the Release file says about an index, named relative to the suite.
+    /// The Release file's entry for an index, named relative to the suite.
     pub(crate) fn file(&self, path: &str) -> Option<IndexFile> {
         checksums(self.hashes).find(|(_, _, name)| *name == path).map(|(sha256, size, _)| IndexFile { size, sha256 })
     }

@@ -1,7 +1,6 @@
-//! The licenses of a Debian package, read from the copyright file it ships. The result is an
-//! inventory for people and notices (the short names of every license that file names), not an
-//! expression: which file is under which of them stands in the copyright file, which the image
-//! keeps.
+//! The licenses of a Debian package, read from its copyright file. The result is an inventory (the
+//! short names of every license in the file), not an expression: which file is under which license
+//! is in the copyright file, which the image keeps.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,7 +13,7 @@ use crate::error::{Context as _, Error, Result};
 /// A copyright file is some kilobytes; more is not read.
 const COPYRIGHT_LIMIT: u64 = 4 << 20;
 
-/// What a package says about its copyright.
+/// A package's statement about its copyright.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Copyright {
     /// The short names, joined.

@@ -1,6 +1,5 @@
-//! `sources.lock`: the typed model, reading with validation, and the one way it is written. It does
-//! not know mirrors, does not download and does not resolve: it says which bytes are meant, nothing
-//! more.
+//! `sources.lock`: the typed model, reading with validation, and writing. It knows no mirrors,
+//! downloads nothing and resolves nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,12 +26,11 @@ pub(crate) enum Role {
     Image,
     /// A Debian package of the build image that carries the WASIX headers and libc.
     Sysroot,
-    /// A Debian package of the native PostgreSQL, which is compared with and never an input of the
-    /// build.
+    /// A Debian package of the native PostgreSQL for comparisons, never an input of the build.
     Native,
     /// A source archive that is built for the guest.
     Guest,
-    /// An upstream that is compared with, never built.
+    /// An upstream for audits, never built.
     Audit,
     /// A toolchain of the host.
     Host,
@@ -69,8 +67,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A file of a Debian mirror: enough to fetch it from any mirror and to know that it is the one
-/// meant.
+/// A file of a Debian mirror, with what is needed to fetch it from any mirror and to verify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) name: String,
@@ -124,7 +121,7 @@ pub(crate) struct Toolchain {
     pub(crate) role: Role,
 }
 
-/// What an archive entry that is no longer valid says about where its bytes come from.
+/// The origin in an archive entry that is no longer valid.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Remains {
     pub(crate) suite: Option<String>,
@@ -162,16 +159,16 @@ impl Lock {
         raw.validate()
     }
 
-    /// As [`Lock::read`], for pinning `target` (a source's name, `image` or `native`) again:
-    /// entries that are about to be replaced may be wrong, since replacing them is the repair. What
-    /// a wrong archive entry still says is returned beside the lock.
+    /// As [`Lock::read`], for pinning `target` (a source's name, `image` or `native`) again: the
+    /// entries to be replaced may be invalid, because replacing them is the repair. The usable part
+    /// of an invalid archive entry is returned beside the lock.
     pub(crate) fn read_to_repin(path: &Path, target: &str) -> Result<(Self, Remains)> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let error = match Self::parse(&text) {
             Ok(lock) => return Ok((lock, Remains::default())),
             Err(error) => error,
         };
-        // Where it is not these entries that are wrong, the first error is the one to report.
+        // If other entries are invalid, the first error is reported.
         let Ok(mut raw) = toml::from_str::<RawLock>(&text) else { return Err(error) };
         let mut remains = Remains::default();
         if target == "image" {
@@ -198,7 +195,7 @@ impl Lock {
         Ok(format!("{HEADER}{body}"))
     }
 
-    /// Replaces the file as a whole: a reader sees the old or the new text, never a part.
+    /// Replaces the file atomically: a reader sees the old or the new text.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = self.render()?;
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
@@ -248,8 +245,8 @@ impl Lock {
     }
 }
 
-/// The file as it is spelled. Every field is optional here, so that a missing one is reported with
-/// the name of its entry.
+/// The raw file. Every field is optional here, so that a missing one is reported with the name of
+/// its entry.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RawLock {
@@ -383,7 +380,7 @@ impl RawEntry {
     }
 }
 
-/// Reads one entry; knows what to call it in an error.
+/// Reads one entry, with its name for errors.
 struct Reader<'a> {
     table: &'static str,
     index: usize,
@@ -483,8 +480,8 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    /// A path is joined to a mirror's address and so must not be able to leave it or to name
-    /// another host.
+    /// A path is appended to a mirror's address, so it must not leave the mirror or name another
+    /// host.
     fn path(&self) -> Result<String> {
         let path = self.text("path", &self.entry.path)?;
         let expected = "a path below the mirror, without a host";

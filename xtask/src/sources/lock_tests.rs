@@ -1,5 +1,5 @@
-//! Reading and writing sources.lock: a good one comes back unchanged, each bad one gives its own
-//! error.
+//! Tests of reading and writing sources.lock: a valid lock comes back unchanged, and each invalid
+//! one gives its own error.
 
 use super::*;
 
@@ -113,7 +113,7 @@ fn what_is_pinned_again_may_be_wrong_before() {
     assert_eq!(Lock::read_to_repin(&path, "image").unwrap(), (Lock::parse(GOOD).unwrap(), Remains::default()));
 }
 
-/// Each bad lock is the good one with one thing changed; the snapshot lists what is said about it.
+/// Each invalid lock is the valid one with one change; the snapshot lists the errors.
 #[test]
 fn every_bad_lock_is_named() {
     let sha = "dd27f2b3c59e73ed14aa3324901242bf69a032a6347805f274e6260322d42979";

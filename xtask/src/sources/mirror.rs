@@ -1,5 +1,5 @@
-//! Which Debian mirrors to ask: the ones named on the command line, else in the environment, else
-//! in the machine's own apt configuration. It reads configuration only; it opens no connection.
+//! The Debian mirrors to use: those of the command line, else of the environment, else of the
+//! machine's apt configuration. It reads configuration only; it opens no connection.
 
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,7 @@ fn read_apt(directory: &Path) -> Result<Vec<AptFile>> {
             _ => continue,
         };
         if name.is_file() {
-            // A file of another user that cannot be read is not ours to complain about: another one
-            // may name the mirror.
+            // An unreadable file is not an error: another one may name the mirror.
             if let Ok(text) = std::fs::read_to_string(&name) {
                 files.push(AptFile { deb822, text });
             }

@@ -1,5 +1,5 @@
-//! `cargo xtask sources`: what the build starts from. It owns `sources.lock`, the downloads it
-//! names and how both are brought up to date. It unpacks nothing and builds nothing.
+//! `cargo xtask sources`: the inputs of the build. It owns `sources.lock`, its downloads, and
+//! updates of both. It unpacks nothing and builds nothing.
 
 mod archive;
 mod check;
@@ -20,7 +20,7 @@ use crate::paths::Paths;
 
 pub(crate) use lock::{Lock, Role};
 
-/// Roles of what a build needs; everything else is compared or named, not fetched.
+/// Roles of the inputs of a build; other entries are not fetched for it.
 pub(crate) const BUILD_ROLES: &[Role] = &[Role::Image, Role::Sysroot, Role::Guest];
 
 /// Verbs of `cargo xtask sources`.
@@ -36,8 +36,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         mirror: MirrorOption,
     },
-    /// Pin an archive, the image's packages or those of the native PostgreSQL again and show the
-    /// difference before writing
+    /// Pin an archive, the packages of the image or those of the native PostgreSQL again, and show
+    /// the difference before writing
     Update(update::Options),
 }
 

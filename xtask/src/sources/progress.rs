@@ -1,5 +1,5 @@
-//! How far downloads are: a bar on a terminal, a plain line now and then elsewhere. It shows; it
-//! decides nothing.
+//! Progress of downloads: a bar on a terminal, a plain line at intervals elsewhere. It decides
+//! nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

@@ -1,7 +1,6 @@
-//! `assets/image.toml` and `assets/native.toml`: what the build image, and the root file system of
-//! the native PostgreSQL, shall contain, as a person states it. A recipe names packages, links and
-//! small files; which versions that means stands in `sources.lock`, and making the tree is the
-//! image module's business.
+//! `assets/image.toml` and `assets/native.toml`: the wanted contents of the build image and of the
+//! root file system of the native PostgreSQL, written by hand. A recipe names packages, links and
+//! small files; `sources.lock` has the versions, and the image module makes the tree.
 
 use std::path::Path;
 
@@ -17,7 +16,7 @@ pub(crate) enum Root {
     /// The image in which everything is built.
     #[default]
     Build,
-    /// The PostgreSQL that ours is compared with.
+    /// The native PostgreSQL for comparisons.
     Native,
 }
 
@@ -32,7 +31,7 @@ impl Root {
         }
     }
 
-    /// What `sources update` calls its packages.
+    /// The name of its packages for `sources update`.
     pub(crate) fn target(self) -> &'static str {
         match self {
             Self::Build => "image",
@@ -53,7 +52,7 @@ impl Root {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recipe {
-    /// Which one it is; the file's name says so.
+    /// Which one it is, by the file's name.
     #[serde(skip)]
     pub(crate) root: Root,
     /// Debian architecture of the image.
@@ -70,11 +69,11 @@ pub(crate) struct Recipe {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Group {
-    /// What they are there for; said when one is missing.
+    /// Their purpose, for the error if one is missing.
     #[serde(rename = "for")]
     pub(crate) purpose: String,
     pub(crate) suite: String,
-    /// Whether what they depend on is wanted too.
+    /// Whether their dependencies are wanted too.
     #[serde(default = "yes")]
     pub(crate) dependencies: bool,
     /// Whether they carry the guest's headers and libc.
@@ -148,7 +147,7 @@ impl Recipe {
         }
     }
 
-    /// What the image module makes of this recipe and the packages of the lock.
+    /// The image module's spec for this recipe and the packages of the lock.
     pub(crate) fn spec(&self, lock: &Lock, downloads: &Path) -> image::Spec {
         // A path of the recipe is absolute; the image takes it relative to its root.
         let below_root = |path: &str| path.trim_start_matches('/').to_owned();

@@ -1,6 +1,6 @@
 //! The closure of wanted packages over Depends and Pre-Depends in one suite. A pure function of the
-//! index: the same index and the same wishes give the same set, whatever their order. Recommends,
-//! Conflicts and the host's own packages play no part: the image is unpacked, not installed.
+//! index: the same index and the same wanted packages give the same set in any order. Recommends,
+//! Conflicts and the host's packages are ignored: the image is unpacked, not installed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -8,7 +8,7 @@ use super::index::Binary;
 use super::version::{self, Constraint};
 use crate::error::{Error, Result};
 
-/// A suite's packages, newest version of each, and who provides which virtual name.
+/// A suite's packages, newest version of each, and the providers of virtual names.
 #[derive(Debug)]
 pub(crate) struct Universe<'a> {
     suite: &'a str,
@@ -50,8 +50,8 @@ impl<'a> Universe<'a> {
     /// the set already; a package of the name itself goes before a provider, a more important
     /// provider before a lesser one.
     pub(crate) fn closure(&self, wanted: &[&str]) -> Result<Vec<&Binary<'a>>> {
-        // The wishes come first as a whole, so that they satisfy alternatives wherever they stand
-        // in the list.
+        // All wanted packages come first, so that they satisfy alternatives regardless of their
+        // order.
         let mut chosen: BTreeSet<&str> = BTreeSet::new();
         for name in wanted {
             chosen.insert(self.get(name)?.name);
@@ -137,7 +137,7 @@ struct Alternative<'a> {
     text: &'a str,
     name: &'a str,
     constraint: Option<Constraint<'a>>,
-    /// It has a relation that this code does not know; nothing satisfies it.
+    /// It has an unknown relation; nothing satisfies it.
     unreadable: bool,
 }
 
@@ -154,7 +154,7 @@ fn parse_alternative(text: &str) -> Alternative<'_> {
         text.split_once('(').map(|(_, rest)| rest.split_once(')').and_then(|(inner, _)| Constraint::parse(inner)));
     Alternative {
         text,
-        // `:any` and the like speak about other architectures; this image has one.
+        // `:any` and the like concern other architectures; this image has one.
         name: name.split(':').next().unwrap_or_default(),
         constraint: relation.flatten(),
         unreadable: relation == Some(None),

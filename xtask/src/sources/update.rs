@@ -1,6 +1,5 @@
-//! `sources update`: pins entries again from the mirrors' own indexes, shows the difference, and
-//! only then writes. Finding and proving indexes is `archive.rs`, choosing packages is
-//! `resolve.rs`.
+//! `sources update`: pins entries again from the mirrors' indexes, shows the difference, and then
+//! writes. `archive.rs` fetches and verifies indexes, `resolve.rs` selects packages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -60,7 +59,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         new.archives.push(archive);
     }
     new.sort();
-    // What an index says ends up in the lock only if the lock would be accepted.
+    // An index's data is written only if the resulting lock is valid.
     let new = Lock::parse(&new.render()?)?;
     let difference = difference(&old, &new);
     for line in &difference {
@@ -80,7 +79,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The lines that tell one lock from another: `+` added, `-` removed, `~` changed.
+/// The differences between two locks, by line: `+` added, `-` removed, `~` changed.
 fn difference(old: &Lock, new: &Lock) -> Vec<String> {
     let all = |lock: &Lock| -> BTreeMap<(&'static str, String), Artifact> {
         let table = |table: &'static str, list: &[Package]| {
@@ -178,7 +177,7 @@ fn fill_licenses(paths: &Paths, mirrors: &Mirrors, old: &Lock, packages: &mut [P
         .collect();
     let unknown: Vec<_> = packages.iter().filter(|p| !known.contains_key(p.artifact.sha256.as_str())).collect();
     let downloads = paths.downloads();
-    // The documentation of a package may be that of another one, which is then needed as well.
+    // A package may share the documentation of another one, which is then needed as well.
     let wanted: Vec<_> =
         if unknown.is_empty() { vec![] } else { packages.iter().map(|p| fetch::Wanted::from(&p.artifact)).collect() };
     fetch::ensure_files(&downloads, &wanted, || Ok(mirrors.clone()))?;
@@ -205,7 +204,7 @@ fn fill_licenses(paths: &Paths, mirrors: &Mirrors, old: &Lock, packages: &mut [P
 /// The licenses of a package, through the packages whose documentation it shares.
 fn follow(read: &BTreeMap<String, Copyright>, name: &str) -> String {
     let mut name = name;
-    // A chain longer than the set of packages is a circle.
+    // A chain longer than the set of packages is a cycle.
     for _ in 0..=read.len() {
         match read.get(name) {
             Some(Copyright::Licenses(license)) => return license.clone(),

@@ -1,6 +1,5 @@
-//! The `dylink.0` custom section: reading the one a module has, writing the one the main module
-//! gets. It does not decide the values; see [`super::postlink`] for the main module's and wasm-ld
-//! for those of side modules.
+//! The `dylink.0` custom section: reads a module's section and writes that of the main module. The
+//! values come from [`super::postlink`] for the main module and from wasm-ld for side modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +16,7 @@ const MEM_INFO: u8 = 1;
 const NEEDED: u8 = 2;
 const EXPORT_INFO: u8 = 3;
 
-/// What a dynamically loaded module asks of the loader.
+/// The requirements of a dynamically loaded module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Dylink {
     /// Bytes of linear memory for the module's data.

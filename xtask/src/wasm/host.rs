@@ -1,6 +1,5 @@
-//! What the host offers a main module as imports: the system interface of wasmer-wasix and
-//! `pgl_host`, the project's own functions. It says names and types; the functions themselves are
-//! the runtime's.
+//! The imports that the host provides to a main module: the system interface of wasmer-wasix, and
+//! `pgl_host`, the host ABI. It lists names and types; the runtime implements the functions.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +7,9 @@ use wasmparser::{FuncType, ValType};
 
 use super::interface::ExternType;
 
-/// Functions of module `pgl_host`: name, parameters, results. The same list as
-/// assets/guest/overlay/src/include/pgl_host.h has for the guest; a difference shows at the link
-/// check of the built guest as an import that nothing satisfies.
+/// Functions of module `pgl_host`: name, parameters, results. The same list as in
+/// assets/guest/overlay/src/include/pgl_host.h; a difference appears at the link check of the built
+/// guest as an unsatisfied import.
 const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
     use ValType::{I32, I64};
     [
@@ -29,7 +28,7 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
     ]
 };
 
-/// Functions of the same module that only client programs are given, the list of
+/// Functions of the same module for client programs only, as listed in
 /// assets/guest/programs/pgl_program.h.
 const PGL_PROGRAM: [(&str, &[ValType], &[ValType]); 5] = {
     use ValType::I32;
@@ -53,12 +52,12 @@ pub(crate) struct HostProvided {
 }
 
 impl HostProvided {
-    /// What the runtime of this project provides to the server.
+    /// The imports that the runtime provides to the server.
     pub(crate) fn pglite() -> Self {
         Self::of(PGL_HOST.iter())
     }
 
-    /// What it provides to client programs.
+    /// The imports that it provides to client programs.
     pub(crate) fn program() -> Self {
         Self::of(PGL_HOST.iter().chain(&PGL_PROGRAM))
     }

@@ -1,5 +1,4 @@
-//! What a module imports and exports, with types. It knows nothing about what a loader makes of
-//! them.
+//! Imports and exports of a module, with types. It knows nothing about loading.
 
 use std::collections::BTreeMap;
 use std::fmt;

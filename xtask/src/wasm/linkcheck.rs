@@ -1,12 +1,12 @@
-//! Proves before anything is shipped that the loader will find every import: each side module's in
-//! the main module, the main module's in the host. It checks kind and type, and only looks; nothing
-//! is changed.
+//! Proves at build time that the loader will find every import: those of each side module in the
+//! main module, and those of the main module in the host. It checks kind and type, and changes
+//! nothing.
 //!
-//! The loader itself is lenient where this is not: it turns a missing function into a stub that
-//! ends the process at its first call, and it looks in other side modules too, in the order they
-//! happened to be loaded in. Here an import of a side module is satisfied by the main module, by
-//! the side itself (wasm-ld routes the address of a symbol a side defines and exports through
-//! `GOT.*`), by a module its `dylink.0` names as needed, or by the loader; nothing else.
+//! The loader is more lenient: it replaces a missing function by a stub that ends the process at
+//! its first call, and it also searches other side modules, in the order in which they were loaded.
+//! Here an import of a side module must be satisfied by the main module, by the side module itself
+//! (wasm-ld routes the address of a symbol that a side module defines and exports through `GOT.*`),
+//! by a module that its `dylink.0` section names as needed, or by the loader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// Names of the main module in reports and errors.
 pub(crate) const MAIN: &str = "main";
 
-/// Who satisfies which import of each module, and what nobody satisfies.
+/// The provider of each import of each module, and the unsatisfied imports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LinkReport {
     /// The main module first, then the side modules by name.
@@ -36,13 +36,13 @@ pub(crate) struct ModuleReport {
     pub(crate) name: String,
     /// Number of exports.
     pub(crate) exports: usize,
-    /// Satisfied imports as `module.symbol`, by who satisfies them: `host`, `loader`, `main`, the
-    /// module itself or one it needs.
+    /// Satisfied imports as `module.symbol`, by provider: `host`, `loader`, `main`, the module
+    /// itself or one that it needs.
     pub(crate) imports: BTreeMap<String, BTreeSet<String>>,
     pub(crate) unresolved: Vec<Unresolved>,
 }
 
-/// An import that nothing satisfies.
+/// An unsatisfied import.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Unresolved {
     /// Import as `module.symbol`.
@@ -52,7 +52,7 @@ pub(crate) struct Unresolved {
 }
 
 impl LinkReport {
-    /// Refuses a set with unresolved imports, naming each with its types.
+    /// Rejects a set with unsatisfied imports, naming each with its types.
     pub(crate) fn verify(&self) -> Result<()> {
         let mut text = String::new();
         let mut count = 0;
@@ -145,7 +145,7 @@ impl Module {
     }
 }
 
-/// Who satisfies an import, or what was expected and found.
+/// The provider of an import, or what was expected and found.
 type Resolution = std::result::Result<String, (String, String)>;
 
 fn report(module: &Module, resolve: impl Fn(&Import) -> Resolution) -> ModuleReport {
@@ -198,7 +198,7 @@ fn resolve_side(import: &Import, side: &Module, main: &Module, modules: &BTreeMa
         }
         "GOT.func" | "GOT.mem" => {
             let own = side.interface.exports.get(&import.name);
-            // The loader prefers any module that is loaded already to the one that asks.
+            // The loader searches modules that are already loaded before the importing one.
             if let (Some(own), Some(export)) = (own, in_main) {
                 return Err((
                     format!("its own {own}"),
@@ -229,8 +229,8 @@ fn resolve_side(import: &Import, side: &Module, main: &Module, modules: &BTreeMa
             };
             address_of(import, export, by)
         }
-        // The host's modules are offered to side modules too, but a side that uses them has a libc
-        // of its own linked in.
+        // The loader offers the host's modules to side modules too, but a side module that imports
+        // them contains a libc of its own.
         _ => Err((import.ty.to_string(), "nothing: side modules import from main only".to_owned())),
     }
 }

@@ -1,11 +1,11 @@
-//! WebAssembly modules as data: what the pipeline does to a linked module and what it proves about
-//! a set of them before they are shipped. Everything here is a function over bytes; reading,
-//! writing and running modules belongs to the steps of the pipeline.
+//! WebAssembly modules as data: the post-link step for one module, and the link check for a set of
+//! modules. Everything here is a function over bytes; the steps of the pipeline read, write and run
+//! modules.
 //!
 //! # Where the address rules come from
 //!
-//! The loader is `src/state/linker` of the wasmer-wasix version the workspace pins. What it does
-//! with a main module decides what the module must look like:
+//! The loader is `src/state/linker` of the pinned wasmer-wasix. Its treatment of a main module
+//! determines what the module must look like:
 //!
 //! * `Linker::new`: the module is loaded at 2^alignment of its `dylink.0` section. The stack begins
 //!   at the end of its data rounded up to 1024 and is 8 MiB long. Table slot 0 stays empty, so the
@@ -33,8 +33,8 @@ mod tests;
 /// The main module's memory alignment as a power of two.
 pub(crate) const MEMORY_ALIGNMENT_LOG2: u32 = 10;
 
-/// Where the main module's data begins: wasm-ld's `--global-base`, and where the loader puts a
-/// module of that alignment.
+/// Start of the main module's data: wasm-ld's `--global-base`, and the address at which the loader
+/// places a module of that alignment.
 pub(crate) const MEMORY_BASE: u32 = 1 << MEMORY_ALIGNMENT_LOG2;
 
 /// First table slot of the main module: slot 0 is the null function pointer, in wasm-ld as in the

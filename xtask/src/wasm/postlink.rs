@@ -1,6 +1,6 @@
-//! Makes the linked main module loadable: wasm-ld links it without PIC at a fixed base, and this
-//! turns it into what the dynamic loader takes for a main module of its own kind. It changes four
-//! things and copies every other byte:
+//! Makes the linked main module loadable. wasm-ld links it without PIC at a fixed base; this step
+//! turns it into a module that the dynamic loader accepts as a main module. It changes four things
+//! and copies every other byte:
 //!
 //! 1. a [`dylink`] section is put in front: memory from the base to the stack, alignment 2^10, the
 //!    table's slots but slot 0;
@@ -11,9 +11,9 @@
 //! 4. exported thread-local symbols are flagged as such, since wasm-ld exports their offset from
 //!    `__tls_base`.
 //!
-//! The rules behind it are the loader's, see [`super`]. Because the module's addresses are
-//! constants in its code, anything that would make the loader choose others is refused here. It
-//! does not look at what the module imports otherwise; that is [`super::linkcheck`].
+//! The rules are the loader's, see [`super`]. The module's addresses are constants in its code, so
+//! everything that would make the loader choose other addresses is rejected here. Imports are
+//! checked by [`super::linkcheck`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::error::{Context, Error, Result};
 
-/// Turns wasm-ld's output into the main module the loader takes.
+/// Turns wasm-ld's output into the main module for the loader.
 pub(crate) fn postlink(wasm: &[u8]) -> Result<Vec<u8>> {
     let module = Linked::read(wasm)?;
     let layout = module.check_layout()?;
@@ -67,7 +67,7 @@ struct Addresses {
     tls: BTreeMap<String, u32>,
 }
 
-/// A linked module, cut into the pieces this step looks at.
+/// A linked module, split into the parts that this step reads.
 struct Linked<'a> {
     wasm: &'a [u8],
     /// Every section in order: its id and the range of its contents.
@@ -361,8 +361,7 @@ impl<'a> Linked<'a> {
         Ok(addresses)
     }
 
-    /// A relocated constant must be there for the export alone: code that reads it wants the
-    /// address.
+    /// A relocated constant must be used by its export only: code that reads it needs the address.
     fn refuse_reads_of(&self, addresses: &Addresses) -> Result<()> {
         let context = || "the code of the linked main module cannot be read".to_owned();
         for (index, body) in self.bodies.iter().enumerate() {

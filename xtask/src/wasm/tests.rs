@@ -7,8 +7,8 @@ use super::host::HostProvided;
 use super::linkcheck::{LinkReport, linkcheck, needed_exports};
 use super::postlink::postlink;
 
-/// What wasm-ld makes of a small program with the flags of the guest build: 4 bytes of thread-local
-/// data at 1024, data up to 1472, two table slots.
+/// The output of wasm-ld for a small program with the flags of the guest build: 4 bytes of
+/// thread-local data at 1024, data up to 1472, two table slots.
 const MAIN: &str = r#"(module
     (type $unary (func (param i32) (result i32)))
     (import "env" "memory" (memory 130 65536 shared))
@@ -43,7 +43,7 @@ const MAIN: &str = r#"(module
     (@custom "producers" (after data) "\00")
 )"#;
 
-/// What wasm-ld makes of a side module that uses it.
+/// The output of wasm-ld for a side module that uses it.
 const SIDE: &str = r#"(module
     (@dylink.0 (mem-info (memory 24 2) (table 1 0)))
     (import "env" "memory" (memory 0 65536 shared))
