@@ -1,5 +1,5 @@
-//! Sets `cfg(payload)` where the built PostgreSQL for the target is in the checkout. Tests that need
-//! it are ignored, by name, where it is not. The published crate does not contain this script.
+//! Sets `cfg(payload)` where the built PostgreSQL for the target is in the checkout. Tests that
+//! need it are ignored, by name, where it is not. The published crate does not contain this script.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Opens a temporary database, prints what the server says of itself, and runs the statements that it is given.
+//! Opens a temporary database, prints what the server says of itself, and runs the statements that
+//! it is given.
 
 fn main() -> Result<(), pglite_oxide::Error> {
     let mut db = pglite_oxide::Pglite::temporary()?;

@@ -24,9 +24,6 @@ const WIDTH_NOT_YET: &[&str] = &[
     "pglite-oxide/tests",
     "xtask/aot-compiler",
     "xtask/src/assets",
-    "xtask/src/cargo.rs",
-    "xtask/src/consumer",
-    "xtask/src/pipeline",
 ];
 
 /// Files and directories with modules that do not open with what they own.
