@@ -62,9 +62,9 @@ pub(crate) fn compiler(
         writable: [("target".to_owned(), target.clone())].into(),
         env: compiler_environment(),
     };
-    // Every checkout is mounted at the same place, so what another one left of the program itself would
-    // pass for this one's; cargo does not look for changes in a crate of the registry either. The tests
-    // run here, where the program can be linked.
+    // Every checkout is mounted at the same place, so what another one left of the program itself
+    // would pass for this one's; cargo does not look for changes in a crate of the registry either.
+    // The tests run here, where the program can be linked.
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --release --locked --offline -p aot-compiler -p wasmer-compiler-llvm
         cargo test --quiet --release --locked --offline -p aot-compiler
@@ -76,7 +76,7 @@ pub(crate) fn compiler(
     Ok(())
 }
 
-/// The crate that is patched, as cargo unpacked it: the only one of its name that Cargo.lock allows.
+/// The crate that is patched, as cargo unpacked it.
 fn unpacked(registry: &Path) -> Result<PathBuf> {
     for (_, index) in children(&registry.join("src"))? {
         let version = format!("{PATCHED}-{PATCHED_VERSION}");
