@@ -23,7 +23,6 @@ const WIDTH_NOT_YET: &[&str] = &[
     "pglite-oxide/src",
     "pglite-oxide/tests",
     "xtask/aot-compiler",
-    "xtask/src/assets",
 ];
 
 /// Files and directories with modules that do not open with what they own.
