@@ -1,5 +1,5 @@
-//! Sets `cfg(payload)` if the checkout contains the built PostgreSQL for the target. Otherwise tests
-//! that need it are ignored, by name. The published crate does not contain this script.
+//! Sets `cfg(payload)` if the checkout contains the built PostgreSQL for the target. Otherwise the
+//! tests that need it are ignored, by name. The published crate does not contain this script.
 
 use std::path::{Path, PathBuf};
 

@@ -16,9 +16,6 @@ const WIDTH_NOT_YET: &[&str] = &[
     "assets/build",
     "assets/image.toml",
     "assets/native.toml",
-    "pglite-oxide/Cargo.toml",
-    "pglite-oxide/runtime",
-    "pglite-oxide/src",
     "pglite-oxide/tests",
     "xtask/aot-compiler",
 ];

@@ -1,5 +1,5 @@
-//! The threads of connections whose handshake is in progress: their limit, and their end. A shutdown
-//! closes their connections and joins them. The handshake itself belongs to `admission`.
+//! The threads of connections whose handshake is in progress: their limit, and their end. A
+//! shutdown closes their connections and joins them. The handshake itself belongs to `admission`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
