@@ -16,8 +16,9 @@ WASM_BUILTINS=/usr/lib/llvm-22/lib/clang/22/lib/wasi/libclang_rt.builtins-wasm32
 WASM_LIBS="-L$WASM_LIBDIR -lc -lwasi-emulated-mman -lwasi-emulated-getpid $WASM_BUILTINS"
 
 # A main module, the server's and each program's: at a fixed base, with its own memory layout, made
-# loadable by the post-link step. The exception tag of longjmp comes from the loader; nothing else may
-# stay undefined. The stack is 1 KiB larger than the loader's 8 MiB, which it rounds up to: see there.
+# loadable by the post-link step. The exception tag of longjmp comes from the loader; nothing else
+# may stay undefined. The stack is 1 KiB larger than the loader's 8 MiB, which it rounds up to: see
+# the post-link step.
 echo __c_longjmp >/pgl/work/undefined.txt
 WASM_MAIN="--no-entry --allow-undefined-file=/pgl/work/undefined.txt --strip-debug \
 	--import-memory --shared-memory --max-memory=4294967296 --import-table --growable-table \
@@ -27,8 +28,8 @@ WASM_MAIN="--no-entry --allow-undefined-file=/pgl/work/undefined.txt --strip-deb
 	--export-if-defined=__tls_size --export-if-defined=__tls_align --export-if-defined=__tls_base \
 	--export-if-defined=__wasm_init_tls --export-if-defined=__wasm_signal"
 
-# apply_patches NAME: the patches of assets/patches/NAME, in the order of their names, to the tree in the
-# current directory.
+# apply_patches NAME: the patches of assets/patches/NAME, in the order of their names, to the tree
+# in the current directory.
 apply_patches() {
 	for PATCH in /pgl/assets/patches/"$1"/*.patch; do
 		[ -e "$PATCH" ] || return 0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main module: everything the server is made of, exporting what /pgl/work/exports.txt names and the
-# host ABI (whose functions name their exports themselves).
+# The main module: everything the server is made of, exporting what /pgl/work/exports.txt names and
+# the host ABI (whose functions name their exports themselves).
 set -eu
 . /pgl/assets/build/flags.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The client programs: each linked like the main module (see flags.sh), from PostgreSQL's objects and
-# ours, which take the place of what the C library has under the same names.
+# The client programs: each linked like the main module (see flags.sh), from PostgreSQL's objects
+# and ours, which take the place of what the C library has under the same names.
 set -eu
 . /pgl/assets/build/flags.sh
 

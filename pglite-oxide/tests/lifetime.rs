@@ -78,9 +78,9 @@ fn a_thousand_databases_leave_nothing_behind() {
     eprintln!("{held}");
     assert_eq!(after.threads, before.threads, "{held}");
     assert_eq!(after.descriptors, before.descriptors, "{held}");
-    // Less than one in 50 rounds; allocators of threads may have added a few.
-    assert!(after.mappings < before.mappings + ROUNDS / 50, "{held}");
-    // Less than the smallest allocation in each round.
-    assert!(after.heap < before.heap + 8 * ROUNDS, "{held}");
+    // Not one in every tenth round; allocators of threads may have added a few.
+    assert!(after.mappings < before.mappings + ROUNDS / 10, "{held}");
+    // Far less than the smallest object of a session in each round.
+    assert!(after.heap < before.heap + 1024 * ROUNDS, "{held}");
     assert!(after.resident < before.resident + (16 << 20), "{held}");
 }

@@ -152,7 +152,7 @@ fn a_panic_ends_one_database_and_no_other_and_keeps_what_was_committed() {
     assert_eq!(error.kind(), ErrorKind::Crashed, "{error}");
     assert!(error.to_string().contains("PANIC"), "{error}");
     assert!(db.is_closed());
-    assert_eq!(db.batch_execute("SELECT 1").unwrap_err().kind(), ErrorKind::Crashed);
+    assert_eq!(db.batch_execute("SELECT 1").unwrap_err().kind(), ErrorKind::Closed);
     is_well(&mut other);
     drop(db);
     // Recovery brings back what was acknowledged, and perhaps the row that was not.

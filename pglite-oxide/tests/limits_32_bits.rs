@@ -20,7 +20,7 @@ fn a_query_with_too_many_operands_is_not_ranked() -> Test {
         )
     };
     let error = db.query_one(&rank(16), &[]).unwrap_err();
-    assert!(error.as_db_error().is_some(), "{error}");
+    assert_eq!(error.code().unwrap().code(), "54000", "{error}");
     assert!(db.query_one(&rank(8), &[])?.get::<_, f32>(0) >= 0.0);
     Ok(())
 }
@@ -31,14 +31,14 @@ fn too_many_percentiles_are_an_error() -> Test {
     let mut db = Pglite::temporary()?;
     let percentiles = |function: &str, count: u32| {
         format!(
-            "SELECT {function}(array_fill(NULL::float8, ARRAY[{count}])) WITHIN GROUP (ORDER BY a)
-             FROM generate_series(1.0::float8, 3) a"
+            "SELECT {function}(array_fill(NULL::float8, ARRAY[{count}])) WITHIN GROUP (ORDER BY a::float8)
+             FROM generate_series(1, 3) a"
         )
     };
     for function in ["percentile_cont", "percentile_disc"] {
         // Of 32 bytes each, 2^27 are 2^32 bytes.
         let error = db.batch_execute(&percentiles(function, 1 << 27)).unwrap_err();
-        assert!(error.as_db_error().is_some(), "{error}");
+        assert_eq!(error.code().unwrap().code(), "54000", "{error}");
         db.batch_execute(&percentiles(function, 3))?;
     }
     Ok(())

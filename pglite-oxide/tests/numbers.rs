@@ -1,6 +1,7 @@
 //! Floating point numbers as text, in and out: the guest's conversions are its own
-//! (`pgl_strtod.c`, `pgl_dtoa.c`), and are compared with Rust's here. `xtask/tests/guest_numbers.rs`
-//! compares the same C, compiled for the build machine, with many more numbers.
+//! (`pgl_strtod.c`, `pgl_dtoa.c`), and are compared with Rust's here.
+//! `xtask/tests/guest_numbers.rs` compares the same C, compiled for the build machine, with many
+//! more numbers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

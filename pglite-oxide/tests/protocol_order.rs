@@ -223,7 +223,10 @@ fn a_client_that_has_said_goodbye_is_told_nothing() -> Test {
         let mut second = Raw::connect(&server);
         second.start(&[("user", "postgres")]);
         first.send(&[(b'X', b"")]);
-        first.0.shutdown(Shutdown::Write)?;
+        // Some clients close their side at once, and some wait for the server to.
+        if round % 2 == 0 {
+            first.0.shutdown(Shutdown::Write)?;
+        }
         let rest = first.rest();
         assert!(rest.is_empty(), "round {round}: {}", String::from_utf8_lossy(&rest));
         assert_eq!(second.until_ready().last(), Some(&('Z', "I".to_string())), "round {round}");

@@ -81,7 +81,7 @@ fn a_shutdown_tells_that_no_session_could_start() -> Test {
     assert!(connect(&server).is_err());
     let error = server.shutdown().expect_err("a shutdown without an error, though no session could start");
     assert!(error.to_string().contains("pg_wal"), "{error}");
-    assert!(errors.iter().any(|error| error.contains("pg_wal")));
+    assert!(errors.try_iter().any(|error| error.contains("pg_wal")));
 
     // It is told no more when a session has started since.
     std::fs::rename(&aside, &wal)?;

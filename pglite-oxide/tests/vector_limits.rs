@@ -1,5 +1,5 @@
-//! pgvector at its limits: builds of indexes that need more memory than there is, and half-precision
-//! numbers of every kind.
+//! pgvector at its limits: builds of indexes that need more memory than there is, and
+//! half-precision numbers of every kind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -79,7 +79,7 @@ fn half_precision_numbers_convert_exactly() {
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn distances_of_half_precision_vectors_are_those_of_single_precision() {
     let mut db = database();
-    // Numbers of all magnitudes that a square does not take out of range, subnormal ones among them.
+    // Numbers whose squares are in range, subnormal ones among them.
     db.batch_execute(
         "CREATE TABLE t AS
          SELECT g AS id, array_agg((0.5 - random()) * 10 ^ (-(d % 6)) ORDER BY d)::halfvec AS v

@@ -269,6 +269,7 @@ impl Conversation {
                     len => len,
                 };
                 *messages = self.received.split_to(len);
+                self.said_goodbye = last_tag(messages) == Some(TERMINATE);
                 return Input::Bytes;
             }
             let Some(peer) = &mut self.peer else { return Input::End };
@@ -297,7 +298,8 @@ impl Conversation {
         let closed = peer.is_abandoned() || peer.watch().is_some_and(|is_gone| is_gone());
         // The rest of the input matters only if nothing is before it.
         let ended = self.received.is_empty() && peer.wait(&mut self.received, Some(Duration::ZERO)) == Input::End;
-        ClientLeft { closed, goodbye: ended || self.received.first() == Some(&attach::TERMINATE) }
+        let said = self.left.load(Ordering::SeqCst) || self.received.first() == Some(&attach::TERMINATE);
+        ClientLeft { closed, goodbye: ended || said }
     }
 
     /// Sends the client a message of the server's own.

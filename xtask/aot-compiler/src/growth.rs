@@ -1,5 +1,6 @@
-//! How much larger the native code of a function is than its wasm. Wasmer translates some instructions
-//! into code that LLVM expands without bounds: `v128.bitselect` was a choice of 128 single bits, and
+//! How much larger the native code of a function is than its wasm. Wasmer translates some
+//! instructions into code that LLVM expands without bounds: `v128.bitselect` was a choice of 128
+//! single bits, and
 //! one function of pgvector with 50 of them had 34 times the size of its wasm and ran 2,000 times
 //! slower than natively. It owns the limit and what is said when a function exceeds it.
 
@@ -12,7 +13,8 @@ use crate::unwind::{self, UnwindError};
 /// no growth.
 const SMALL: usize = 4 * 1024;
 
-/// Bytes of native code for one byte of wasm. Measured on x86-64: 2.2 is the most in the main module,
+/// Bytes of native code for one byte of wasm. Measured on x86-64: 2.2 is the most in the main
+/// module,
 /// 3.1 in PL/pgSQL and amcheck, 4.9 in pgvector, all of native code of `SMALL` bytes or more; the
 /// functions that were translated badly had 19 and 36.
 const LIMIT: usize = 8;

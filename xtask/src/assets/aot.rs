@@ -75,8 +75,7 @@ pub(crate) fn compiler(
     Ok(())
 }
 
-/// The crate that is patched, as cargo unpacked it: the only one of its name that Cargo.lock
-/// allows.
+/// The crate that is patched, as cargo unpacked it.
 fn unpacked(registry: &Path) -> Result<PathBuf> {
     for (_, index) in children(&registry.join("src"))? {
         let version = format!("{PATCHED}-{PATCHED_VERSION}");

@@ -153,7 +153,14 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let all = Extension::all(root).unwrap();
         let lines = all.iter().map(|e| format!("{} {:?} {}\n", e.name, e.source, e.modules.len()));
-        insta::assert_snapshot!(lines.collect::<String>(), @"");
+        insta::assert_snapshot!(lines.collect::<String>(), @r#"
+        amcheck Contrib("amcheck") 1
+        conversions Server("src/backend/utils/mb/conversion_procs") 24
+        dict_snowball Server("src/backend/snowball") 1
+        pg_trgm Contrib("pg_trgm") 1
+        plpgsql Server("src/pl/plpgsql/src") 1
+        vector Archive("pgvector") 1
+        "#);
     }
 
     #[test]
@@ -171,15 +178,18 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        insta::assert_snapshot!(parse("x", "", ""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"\narchive = \"b\"", ""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"../a\"", ""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"\nmake = [\"-j\"]", ""), @"");
-        insta::assert_snapshot!(parse("x", "server = \"a\"\nmake = [\"A=b\"]", ""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"a b\""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"");
-        insta::assert_snapshot!(parse("postgres", "contrib = \"a\"", ""), @"");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"");
+        insta::assert_snapshot!(parse("x", "", ""), @"[source] must have one of `server`, `contrib` and `archive`");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"\narchive = \"b\"", ""), @"[source] must have one of `server`, `contrib` and `archive`");
+        insta::assert_snapshot!(parse("x", "contrib = \"../a\"", ""), @"`../a` is no place of a source");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"\nmake = [\"-j\"]", ""), @"`-j` in `make` is not NAME=VALUE");
+        insta::assert_snapshot!(parse("x", "server = \"a\"\nmake = [\"A=b\"]", ""), @"what is built with the server has no `make` variables of its own");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"a b\""), @"`a b` is no name of a module");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"`postgres` is no name of a module");
+        insta::assert_snapshot!(parse("postgres", "contrib = \"a\"", ""), @"
+        `postgres` is no name of an extension
+          repair: use lowercase letters, digits and `_`, as CREATE EXTENSION does
+        ");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"an extension has `smoke` statements; what is built with the server has none");
         assert!(parse("x", "contrib = \"a\"\nrecipe = \"?\"", "").contains("unknown field `recipe`"));
     }
 
@@ -193,6 +203,6 @@ mod tests {
             make: vec![],
             smoke: None,
         };
-        insta::assert_snapshot!(distinct(&[of("a"), of("b")]).unwrap_err(), @"");
+        insta::assert_snapshot!(distinct(&[of("a"), of("b")]).unwrap_err(), @"a and b both have a module same");
     }
 }

@@ -163,7 +163,10 @@ mod tests {
         }
         let found = |expected: &[&str]| modules("x", directory.path(), expected);
         assert_eq!(found(&["b", "a"]).unwrap().into_keys().collect::<Vec<_>>(), ["a", "b"]);
-        insta::assert_snapshot!(found(&["a", "c"]).unwrap_err(), @"");
+        insta::assert_snapshot!(found(&["a", "c"]).unwrap_err(), @"
+        the modules of x are not those of its file: c was not made, b is not named
+          repair: correct `modules` in its file in assets/extensions
+        ");
         assert!(modules("x", &directory.path().join("none"), &[]).unwrap().is_empty(), "SQL only");
     }
 }

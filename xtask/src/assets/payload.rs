@@ -338,9 +338,17 @@ mod tests {
         ] {
             make(name);
         }
-        insta::assert_snapshot!(owned(install.path()).unwrap().into_keys().collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(owned(install.path()).unwrap().into_keys().collect::<Vec<_>>().join("\n"), @"
+        extension/unaccent--1.1.sql
+        extension/unaccent.control
+        other/name
+        tsearch_data/unaccent.rules
+        ");
         make("usr/bin/tool");
-        insta::assert_snapshot!(owned(install.path()).unwrap_err(), @"");
+        insta::assert_snapshot!(owned(install.path()).unwrap_err(), @"
+        its install makes usr/bin/tool, which has no place in a payload
+          repair: have it installed below /usr/share/postgresql, or say in payload.rs that users do not need it
+        ");
         fs::remove_file(install.path().join("usr/bin/tool")).unwrap();
         make("usr/share/postgresql-more/x");
         assert!(owned(install.path()).unwrap_err().to_string().contains("usr/share/postgresql-more/x"));

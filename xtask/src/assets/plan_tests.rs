@@ -1,5 +1,6 @@
 //! Tests which steps an edit repeats, for the files of this checkout.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,25 @@ use super::*;
 use crate::assets::reproduce::copy_checkout;
 use crate::pipeline::fingerprint::Fingerprint;
 
+type AllInputs = BTreeMap<StepId, BTreeMap<String, Fingerprint>>;
+
 /// A copy of the checkout.
-struct Checkout(tempfile::TempDir);
+struct Checkout {
+    copy: tempfile::TempDir,
+    /// Before any edit.
+    before: OnceCell<AllInputs>,
+}
 
 impl Checkout {
     fn new() -> Self {
         let copy = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         copy_checkout(root, copy.path()).unwrap();
-        Self(copy)
+        Self { copy, before: OnceCell::new() }
     }
 
     fn plan(&self) -> Plan {
-        let root = self.0.path().to_path_buf();
+        let root = self.copy.path().to_path_buf();
         let paths = Paths { root: root.clone(), cache: PathBuf::from("cache") };
         let host = Host {
             sysroot: PathBuf::from("rust"),
@@ -35,14 +42,14 @@ impl Checkout {
         plan(&Wanted { paths, lock, image_inputs, host, extensions, targets: targets::TARGETS }).unwrap()
     }
 
-    fn inputs(&self) -> BTreeMap<StepId, BTreeMap<String, Fingerprint>> {
+    fn inputs(&self) -> AllInputs {
         self.plan().steps.into_iter().map(|step| (step.id, step.inputs)).collect()
     }
 
     /// The steps whose own inputs an edit changes; the edit is undone.
     fn steps_of(&self, file: &str, edit: impl Fn(&str) -> String) -> String {
-        let path = self.0.path().join(file);
-        let before = self.inputs();
+        let path = self.copy.path().join(file);
+        let before = self.before.get_or_init(|| self.inputs());
         let text = fs::read_to_string(&path).ok();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let edited = edit(text.as_deref().unwrap_or_default());
@@ -101,7 +108,28 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
         ("the C compiler's flags", checkout.steps_of("assets/build/flags.sh", append("\n"))),
     ];
     let lines: String = edits.into_iter().map(|(what, steps)| format!("{what}: {steps}\n")).collect();
-    insta::assert_snapshot!(lines, @"");
+    insta::assert_snapshot!(lines, @"
+    README.md: nothing
+    a comment of the runtime: nothing
+    the program of the template: template/program
+    the AOT compiler: aot/compiler
+    a comment of the AOT compiler: nothing
+    a test of the runtime: nothing
+    a benchmark: nothing
+    the list of checks: nothing
+    the post-link step: guest/modules, guest/programs
+    C of the port: guest/postgresql
+    C of the client programs: guest/programs
+    a patch of PostgreSQL: guest/postgresql
+    a patch of an extension: guest/vector
+    a patch of an extension of the tree: guest/pg_trgm
+    a comment about an extension: nothing
+    a flag of an extension: guest/vector
+    the smoke test of an extension: nothing
+    a new extension: aot/aarch64-apple-darwin/unaccent, aot/aarch64-unknown-linux-gnu/unaccent, aot/x86_64-pc-windows-msvc/unaccent, aot/x86_64-unknown-linux-gnu/unaccent, guest/modules, guest/unaccent, payload/assets
+    the link of the client programs: guest/programs
+    the C compiler's flags: guest/amcheck, guest/modules, guest/pg_trgm, guest/postgresql, guest/programs, guest/vector
+    ");
 }
 
 #[test]
@@ -111,6 +139,17 @@ fn a_module_is_compiled_by_a_step_that_reads_it_and_nothing_else() {
         let needs = plan.step(&id).unwrap().after.iter().map(|need| format!("{need}\n"));
         needs.collect::<String>()
     };
-    insta::assert_snapshot!(of(id::aot("aarch64-unknown-linux-gnu", "vector").unwrap()), @"");
-    insta::assert_snapshot!(of(id::template().unwrap()), @"");
+    insta::assert_snapshot!(of(id::aot("aarch64-unknown-linux-gnu", "vector").unwrap()), @"
+    aot/compiler
+    guest/modules:shipped/vector.wasm
+    image
+    ");
+    insta::assert_snapshot!(of(id::template().unwrap()), @"
+    aot/x86_64-unknown-linux-gnu/conversions
+    aot/x86_64-unknown-linux-gnu/dict_snowball
+    aot/x86_64-unknown-linux-gnu/plpgsql
+    aot/x86_64-unknown-linux-gnu/postgres
+    guest/postgresql:install/usr/share/postgresql
+    template/program
+    ");
 }

@@ -179,7 +179,8 @@ impl<'env> Running<'env> {
                     if failure.is_some() {
                         self.progress.say(&error.to_string());
                     } else if !self.schedule.is_idle() {
-                        self.progress.say(&format!("step {id} failed; waiting for the steps that still run"));
+                        // Said at once: what still runs may take minutes.
+                        self.progress.say(&format!("error: {error}\nwaiting for the steps that still run"));
                     }
                     failure.get_or_insert(error);
                 }
@@ -225,32 +226,44 @@ impl<'env> Running<'env> {
     ) -> Result<()> {
         while let Some(id) = self.schedule.start() {
             self.began.insert(id.clone(), Instant::now());
-            let step = self.plan.step(&id).ok_or_else(|| Error::new(format!("there is no step {id}")))?;
-            let executor = self.executors.get(&id).ok_or_else(|| Error::new(format!("step {id} has no executor")))?;
-            let keyed = step.keyed(&self.outputs)?;
-            let before = step.before().into_iter();
-            let outputs: BTreeMap<StepId, Output> =
-                before.filter_map(|id| Some((id.clone(), self.outputs.get(id)?.clone()))).collect();
-            let began = &self.began;
-            let left = self.schedule.remaining(|id| began.get(id).map_or(0, |at| at.elapsed().as_secs()));
-            // Steps that are not ready may be in the store: this is known only when their inputs
-            // exist.
-            let title = match worth_saying(left) {
-                None => step.title.clone(),
-                Some(left) => format!("{} (at most about {} left in all)", step.title, elapsed(left)),
-            };
-            let expected = worth_saying(self.schedule.expected(&id));
-            let (label, sender) = (self.label(&id), sender.clone());
-            let (store, progress) = (self.store, self.progress);
-            scope.spawn(move || {
-                let begin = |log: &Path| progress.begin(&label, &title, expected, log);
-                let build = || build(&keyed, executor, store, &outputs, begin);
-                let result = catch_unwind(AssertUnwindSafe(build))
-                    .unwrap_or_else(|_| Err(Error::new(format!("step {} panicked: see above", keyed.step.id))));
-                // The receiver lives as long as any step runs.
-                let _ = sender.send((id, result));
-            });
+            if let Err(error) = self.start(&id, scope, sender.clone()) {
+                // Nothing runs that could end it.
+                self.schedule.end(&id);
+                return Err(error);
+            }
         }
+        Ok(())
+    }
+
+    fn start<'scope>(
+        &self,
+        id: &StepId,
+        scope: &'scope thread::Scope<'scope, 'env>,
+        sender: mpsc::Sender<Ended>,
+    ) -> Result<()> {
+        let step = self.plan.step(id).ok_or_else(|| Error::new(format!("there is no step {id}")))?;
+        let executor = self.executors.get(id).ok_or_else(|| Error::new(format!("step {id} has no executor")))?;
+        let keyed = step.keyed(&self.outputs)?;
+        let before = step.before().into_iter();
+        let outputs: BTreeMap<StepId, Output> =
+            before.filter_map(|id| Some((id.clone(), self.outputs.get(id)?.clone()))).collect();
+        let elapsed_of = |id: &StepId| self.began.get(id).map_or(0, |at| at.elapsed().as_secs());
+        // Steps that are not ready may be in the store: this is known only when their inputs exist.
+        let title = match worth_saying(self.schedule.remaining(elapsed_of)) {
+            None => step.title.clone(),
+            Some(left) => format!("{} (at most about {} left in all)", step.title, elapsed(left)),
+        };
+        let expected = worth_saying(self.schedule.expected(id));
+        let label = self.label(id);
+        let (store, progress) = (self.store, self.progress);
+        scope.spawn(move || {
+            let begin = |log: &Path| progress.begin(&label, &title, expected, log);
+            let build = || build(&keyed, executor, store, &outputs, begin);
+            let result = catch_unwind(AssertUnwindSafe(build))
+                .unwrap_or_else(|_| Err(Error::new(format!("step {} panicked: see above", keyed.step.id))));
+            // The receiver lives as long as any step runs.
+            let _ = sender.send((keyed.step.id.clone(), result));
+        });
         Ok(())
     }
 

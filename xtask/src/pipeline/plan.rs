@@ -366,7 +366,16 @@ mod tests {
             "guest/main" => StepState::ToBuild(vec!["input `source` changed".to_owned()]),
             _ => StepState::Open(vec![id("guest/main")]),
         });
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        [1/4] image         cached  making image
+        [2/4] guest/main    build   making guest/main
+                input `source` changed
+        [3/4] aot/main      open    making aot/main
+                unless the output of guest/main stays the same
+        [4/4] guest/vector  open    making guest/vector
+                unless the output of guest/main stays the same
+        1 of 4 steps to build, 2 more if what they read changes
+        ");
         let part = plan.restricted_to(&[id("guest/main")]).unwrap();
         assert_eq!(part.steps.iter().map(|step| step.id.0.as_str()).collect::<Vec<_>>(), ["image", "guest/main"]);
         assert_eq!(part.steps[1].own, plan.step(&id("guest/main")).unwrap().own);

@@ -243,16 +243,16 @@ mod tests {
     #[test]
     fn the_longest_chain_goes_first_and_small_steps_fill_the_gaps() {
         let plan = plan(BUILD);
-        insta::assert_snapshot!(course(schedule(&plan, 1, 8000)), @"");
-        insta::assert_snapshot!(course(schedule(&plan, 2, 8000)), @"");
-        insta::assert_snapshot!(course(schedule(&plan, 8, 8000)), @"");
+        insta::assert_snapshot!(course(schedule(&plan, 1, 8000)), @"+image -image +guest -guest +compiler -compiler +program -program +aot/main -aot/main +suites -suites +template -template +aot/a -aot/a +aot/b -aot/b");
+        insta::assert_snapshot!(course(schedule(&plan, 2, 8000)), @"+image +program -image +guest -guest +compiler -program +suites -suites -compiler +aot/main -aot/main +template +aot/a -aot/a +aot/b -aot/b -template");
+        insta::assert_snapshot!(course(schedule(&plan, 8, 8000)), @"+image +program -image +guest -guest +compiler -program +suites -suites -compiler +aot/main -aot/main +template +aot/a +aot/b -aot/a -aot/b -template");
     }
 
     #[test]
     fn memory_bounds_what_runs_side_by_side_but_one_step_always_runs() {
         let plan = plan(BUILD);
-        insta::assert_snapshot!(course(schedule(&plan, 8, 2600)), @"");
-        insta::assert_snapshot!(course(schedule(&plan, 8, 0)), @"");
+        insta::assert_snapshot!(course(schedule(&plan, 8, 2600)), @"+image +program -image +guest -guest +suites -program +compiler -suites -compiler +aot/main -aot/main +template +aot/a +aot/b -aot/a -aot/b -template");
+        insta::assert_snapshot!(course(schedule(&plan, 8, 0)), @"+image -image +guest -guest +compiler -compiler +program -program +aot/main -aot/main +suites -suites +template -template +aot/a -aot/a +aot/b -aot/b");
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
             ("small-3", Cores::One, 0, 2, &["small-1"]),
             ("large", Cores::All, 0, 9, &["small-1"]),
         ]);
-        insta::assert_snapshot!(course(schedule(&plan, 2, 1)), @"");
+        insta::assert_snapshot!(course(schedule(&plan, 2, 1)), @"+small-1 +small-2 -small-1 +large -small-2 -large +small-3 -small-3");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and, on request, with a mirror. Reading the lock has already validated its form.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -83,8 +84,8 @@ pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec
     let mut lines = Vec::new();
     for archive in &lock.archives {
         let suite = archive.suite.as_str();
-        if !indexes.contains_key(suite) {
-            indexes.insert(suite, Suite::open(paths, mirrors, suite)?.index(SOURCES)?);
+        if let Entry::Vacant(unread) = indexes.entry(suite) {
+            unread.insert(Suite::open(paths, mirrors, suite)?.index(SOURCES)?);
         }
         let originals = index::originals(&indexes[suite], source_package(&archive.path))?;
         let Some(newest) = newest_of_major(&archive.version, &originals) else { continue };
