@@ -25,7 +25,7 @@ use crate::{Builder, CancelToken, Listen, Pglite, PgliteServer};
 /// If the connection is dropped before that, the session ends as well: a running statement is
 /// cancelled, its transaction is rolled back, and the session's thread closes the database.
 ///
-/// Notices and notifications come from [`Self::poll_message`]; the future drops them.
+/// [`Self::poll_message`] returns notices and notifications; the future discards them.
 #[must_use = "a client gets on only while its connection is polled"]
 pub struct Connection {
     /// `None` when only the session's end is left to wait for.
@@ -38,14 +38,13 @@ pub struct Connection {
 }
 
 impl Pglite {
-    /// Hands the session to a thread of its own, and returns a client of `tokio-postgres` for it
-    /// with its connection. No thread of the caller's is ever blocked by PostgreSQL, whatever the
-    /// runtime.
+    /// Moves the session to its own thread, and returns a `tokio-postgres` client for it with its
+    /// connection. PostgreSQL never blocks a thread of the caller, with any runtime.
     ///
-    /// The session goes on as it is: its settings, its temporary tables, and its transaction if one
-    /// is open. Notices and notifications that were not taken are dropped, and so is the notice
-    /// callback. The whole protocol is there: pipelining, COPY in both directions, notifications.
-    /// What a client asks for and does not read waits in PostgreSQL, so that memory stays bounded.
+    /// The session keeps its settings, its temporary tables, and its transaction if one is open.
+    /// Notices and notifications that were not taken are discarded, and so is the notice callback.
+    /// The whole protocol is available: pipelining, COPY in both directions, notifications. Results
+    /// that the client does not read wait in PostgreSQL, so memory stays bounded.
     ///
     /// [`Client::cancel_token`] does not work, because it would open a second connection. Use
     /// [`Connection::cancel_token`].
@@ -156,7 +155,7 @@ impl Builder {
     /// Opens the database and connects to it: [`Self::open_async`], then [`Pglite::connect_tokio`].
     ///
     /// # Errors
-    /// As those.
+    /// As those two.
     pub fn connect_tokio(&self) -> impl Future<Output = Result<(Client, Connection)>> + Send + use<> {
         let open = self.open_async();
         async move { open.await?.connect_tokio().await }
@@ -169,8 +168,8 @@ impl Connection {
         self.cancel.clone()
     }
 
-    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`. None once
-    /// the session has ended.
+    /// The value of a setting that PostgreSQL reports to its clients, such as `server_version`.
+    /// `None` after the session has ended.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.inner.as_ref()?.parameter(name)
     }
@@ -215,7 +214,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The client's end as tokio reads and writes.
+/// The client's end as a tokio stream.
 struct Stream(ClientEnd);
 
 impl AsyncRead for Stream {

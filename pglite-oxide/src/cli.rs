@@ -1,5 +1,5 @@
-//! For the program `pglite`, not for users of the library: PostgreSQL's client programs with this
-//! process's own streams. No promise of stability.
+//! For the program `pglite`, not for users of the library: PostgreSQL's client programs on this
+//! process's standard streams. Not stable.
 
 use std::io::IsTerminal;
 use std::net::ToSocketAddrs;

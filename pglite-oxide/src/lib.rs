@@ -1,4 +1,4 @@
-//! Embedded PostgreSQL: a real PostgreSQL, compiled ahead of time to native code, inside your process.
+//! Embedded PostgreSQL: PostgreSQL, compiled ahead of time to native code, inside your process.
 //!
 //! ```no_run
 //! let mut db = pglite_oxide::Pglite::temporary()?;
@@ -7,7 +7,7 @@
 //! # Ok::<(), pglite_oxide::Error>(())
 //! ```
 //!
-//! This crate compiles nothing and opens no network connection: PostgreSQL comes with it.
+//! This crate contains PostgreSQL. It compiles nothing and opens no network connection.
 
 #[cfg(feature = "async")]
 mod async_connection;
@@ -39,7 +39,7 @@ pub use cluster::archive::Format;
 pub use cluster::options::Durability;
 #[doc(inline)]
 pub use error::{DbError, Error, ErrorKind, ErrorPosition, Result, SqlState};
-/// Types of PostgreSQL and the conversions of Rust's from and to them: the crate `postgres-types`.
+/// PostgreSQL's types and their conversions from and to Rust types: the crate `postgres-types`.
 pub use postgres_types as types;
 pub use postgres_types::{FromSql, ToSql, Type};
 pub use programs::{DumpFormat, PgDumpOptions};

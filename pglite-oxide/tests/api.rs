@@ -176,7 +176,8 @@ fn savepoints_nest() {
         assert_eq!(code(failing.commit()), SqlState::IN_FAILED_SQL_TRANSACTION);
     }
     assert_eq!(transaction.transaction_status(), TransactionStatus::InTransaction);
-    // A function that takes a database works in a transaction, and its own transaction is a savepoint then.
+    // A function that takes a database works in a transaction, and its own transaction is a
+    // savepoint then.
     fn add(db: &mut impl GenericClient, value: i32) -> Result<()> {
         let mut transaction = db.transaction()?;
         transaction.execute("INSERT INTO t VALUES ($1)", &[&value])?;

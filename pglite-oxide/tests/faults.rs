@@ -1,5 +1,5 @@
-//! Faults of the program around a database, and of one database beside another: a panic in a host function, and a disk
-//! that does not answer.
+//! Faults of the program around a database, and of one database beside another: a panic in a host
+//! function, and a disk that does not answer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -40,7 +40,8 @@ fn a_disk_that_does_not_answer_delays_its_own_database_only() {
     gate.close();
     one.batch_execute("CREATE TABLE t (a int)").unwrap();
     gate.await_sync();
-    // The first one's flush hangs now. What the second one commits reaches its disk without another statement.
+    // The first one's flush hangs now. What the second one commits reaches its disk without another
+    // statement.
     let before = log.len();
     two.batch_execute("CREATE TABLE t (a int)").unwrap();
     let is_synced = || log.recording().operations[before..].iter().any(|o| matches!(o, Operation::Sync(Some(_))));

@@ -1,5 +1,5 @@
-//! Sizes that do not fit into 32 bits: each must be an error of its statement, not a small allocation that is written
-//! past its end.
+//! Sizes that do not fit into 32 bits: each must be an error of its statement, not a small
+//! allocation that is written past its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,7 +11,8 @@ type Test = Result<(), Box<dyn std::error::Error>>;
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_query_with_too_many_operands_is_not_ranked() -> Test {
     let mut db = Pglite::temporary()?;
-    // 65,536 operands and 65,535 operators: 131,071 items of 32,776 bytes are 1,015,800 bytes more than 2^32.
+    // 65,536 operands and 65,535 operators: 131,071 items of 32,776 bytes are 1,015,800 bytes more
+    // than 2^32.
     let rank = |levels: u32| {
         format!(
             "WITH RECURSIVE q(level, query) AS (

@@ -1,5 +1,5 @@
-//! What the system refuses to the process around a database, seen through the program `pglite`: each is an error that
-//! says what to do, and never the end of the process by a signal or a panic.
+//! What the system refuses to the process around a database, seen through the program `pglite`:
+//! each is an error that says what to do, and never the end of the process by a signal or a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 
 const PGLITE: &str = env!("CARGO_BIN_EXE_pglite");
 
-/// Runs a program of the system's that makes limits and then executes `pglite` with these arguments.
+/// Runs a program of the system's that makes limits and then executes `pglite` with these
+/// arguments.
 fn limited(limit: &str, args: &[&str]) -> Output {
     let script = format!("{limit} && exec \"$0\" \"$@\"");
     Command::new("sh").args(["-c", &script, PGLITE]).args(args).output().unwrap()

@@ -1,5 +1,5 @@
-//! What a server says to a client at which point of the protocol, and what it must not say: bytes over a socket, as no
-//! client library would send them.
+//! What a server says to a client at which point of the protocol, and what it must not say: bytes
+//! over a socket, as no client library would send them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,14 +11,15 @@ use pglite_oxide::PgliteServer;
 
 type Test = Result<(), Box<dyn std::error::Error>>;
 
-/// How long a server must be silent to count as silent. It is what is tested, and not a margin: a statement's timeout
-/// passes in this time.
+/// How long a server must be silent to count as silent. It is what is tested, and not a margin: a
+/// statement's timeout passes in this time.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A raw connection.
 struct Raw(TcpStream);
 
-/// The tag of a message and what counts of it: the SQLSTATE of an error or notice, the status of a ReadyForQuery.
+/// The tag of a message and what counts of it: the SQLSTATE of an error or notice, the status of a
+/// ReadyForQuery.
 type Heard = (char, String);
 
 impl Raw {

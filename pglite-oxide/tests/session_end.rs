@@ -1,4 +1,5 @@
-//! What the end of a session and the start of the next one cost: syncs, and WAL for what has not changed.
+//! What the end of a session and the start of the next one cost: syncs, and WAL for what has not
+//! changed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -38,7 +39,8 @@ fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
     let third = session(&disk, "SELECT count(*) FROM t, pg_class");
     println!("first {first:?}, second {second:?}, third {third:?}");
     assert_eq!(third, (1, 1));
-    // One that writes syncs what it wrote: the control file, WAL, and the files of the table and of the transaction's state.
+    // One that writes syncs what it wrote: the control file, WAL, and the files of the table and of
+    // the transaction's state.
     let writing = session(&disk, "INSERT INTO t VALUES (2)");
     assert!(writing.0 == 1 && writing.1 <= 8, "{writing:?}");
     Ok(())

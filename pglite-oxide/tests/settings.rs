@@ -1,5 +1,5 @@
-//! Settings and rights as they are under a postmaster: what a role, a database or a file says takes effect. And limits
-//! that are those of a default server.
+//! Settings and rights as they are under a postmaster: what a role, a database or a file says takes
+//! effect. And limits that are those of a default server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -110,7 +110,8 @@ fn only_the_making_of_a_template_pins_objects() -> Test {
 #[test]
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_statement_ends_when_its_client_is_gone() -> Test {
-    // The grace period is longer than anything waits for a test: without the setting, the shutdown would not end.
+    // The grace period is longer than anything waits for a test: without the setting, the shutdown
+    // would not end.
     let server = Pglite::builder().serve(&Listen::tcp().grace(Duration::from_secs(36_000)))?;
     let mut client = connect(&server);
     client.batch_execute("SET client_connection_check_interval = '20ms'")?;
@@ -147,7 +148,8 @@ fn a_transaction_takes_as_many_locks_as_natively() -> Test {
     // There still is an end, and it is an error.
     let error = db.query_one(&sql.replace("12700", "50000"), &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "53200");
-    // Six locks for each partition: table, row type, array type, key, its index and the other index.
+    // Six locks for each partition: table, row type, array type, key, its index and the other
+    // index.
     db.batch_execute("CREATE TABLE p (id int PRIMARY KEY, b int) PARTITION BY RANGE (id); CREATE INDEX ON p (b)")?;
     for number in 0..2000 {
         db.batch_execute(&format!(

@@ -1,5 +1,6 @@
-//! What a database's own settings can and cannot do to the promises of the API: settings that this crate makes are
-//! not changed by ALTER SYSTEM, and a stored setting that PostgreSQL cannot start with locks nobody out.
+//! What a database's own settings can and cannot do to the promises of the API: settings that this
+//! crate makes are not changed by ALTER SYSTEM, and a stored setting that PostgreSQL cannot start
+//! with locks nobody out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,7 +26,8 @@ fn syncs(disk: &ImageFs, durability: Durability) -> usize {
     count
 }
 
-/// Stores settings as a user would, each by a session of its own; those that PostgreSQL refuses are left out.
+/// Stores settings as a user would, each by a session of its own; those that PostgreSQL refuses are
+/// left out.
 fn store(disk: &ImageFs, settings: &[&str]) {
     for setting in settings {
         let mut db = dev::open(Arc::new(disk.clone()), Durability::None, &[]).unwrap();
@@ -78,7 +80,8 @@ fn each_stored_setting_alone_takes_no_durability_away() {
 #[test]
 fn stored_settings_that_this_crate_makes_do_not_count() {
     let disk = dev::template().unwrap();
-    // Two of them keep a PostgreSQL that obeys them from starting, and one keeps every commit waiting.
+    // Two of them keep a PostgreSQL that obeys them from starting, and one keeps every commit
+    // waiting.
     let stored = "shared_preload_libraries = 'nosuch'\ndata_directory = '/nowhere'\n\
                   synchronous_standby_names = 'nobody'\nexternal_pid_file = '/pgdata/pid'\narchive_mode = on\n\
                   zero_damaged_pages = on\nignore_system_indexes = on\nallow_system_table_mods = on\n";

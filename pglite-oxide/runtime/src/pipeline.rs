@@ -1,5 +1,5 @@
-//! For the build pipeline and for tests of this crate, not for users: PostgreSQL from a directory of artifacts, on files given one by one.
-//! No promise of stability.
+//! For the build pipeline and for tests of this crate, not for users: PostgreSQL from a directory
+//! of artifacts, on given files. Not stable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct File {
 #[derive(Debug, Clone)]
 pub struct Tree(ImageFs);
 
-/// What became of a run of PostgreSQL's `main`.
+/// The result of a run of PostgreSQL's `main`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     /// Exit code of the process it would have been.
@@ -48,7 +48,7 @@ pub struct Exit {
     pub log: String,
 }
 
-/// How to start PostgreSQL.
+/// Parameters for starting PostgreSQL.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
     /// Arguments, the program's name first.
@@ -69,7 +69,8 @@ pub struct Connection {
 }
 
 impl Modules {
-    /// Loads every `<name>.aot` with its `<name>.json` in a directory; the one named `postgres` is PostgreSQL itself.
+    /// Loads every `<name>.aot` with its `<name>.json` in a directory; the one named `postgres` is
+    /// PostgreSQL itself.
     pub fn load(directory: &Path) -> Result<Self> {
         let artifacts = artifact::from_directory(directory)?;
         let side = artifacts.iter().filter(|artifact| artifact.name != artifact::MAIN);
@@ -77,7 +78,8 @@ impl Modules {
         Ok(Self { side, loaded: Arc::new(engine::Modules::load(artifacts)?) })
     }
 
-    /// Files that stand for the side modules: `<directory>/<name>.so`, with the contents by which they are found.
+    /// Files that stand for the side modules: `<directory>/<name>.so`, with the contents by which
+    /// they are found.
     pub fn placeholders(&self, directory: &str) -> Vec<File> {
         let file = |(name, contents): &(String, Bytes)| File {
             path: format!("{directory}/{name}.so"),
@@ -93,7 +95,8 @@ pub fn placeholder(wasm_sha256: &str) -> Vec<u8> {
 }
 
 impl Tree {
-    /// A tree of these files; parents come into being as needed. Every file has the same time, in microseconds since 1970.
+    /// A tree of these files; parents come into being as needed. Every file has the same time, in
+    /// microseconds since 1970.
     pub fn new(files: impl IntoIterator<Item = File>, unix_us: u64) -> Result<Self> {
         let items =
             files.into_iter().map(|file| (file.path, file.contents.map_or(fs::Item::Directory, fs::Item::File)));
@@ -101,7 +104,8 @@ impl Tree {
         Ok(Self(ImageFs::new(Arc::new(image))))
     }
 
-    /// Everything below a directory, in the order of the names, parents first; paths begin at that directory.
+    /// Everything below a directory, in the order of the names, parents first; paths begin at that
+    /// directory.
     pub fn files(&self, directory: &str) -> Result<Vec<File>> {
         let mut files = Vec::new();
         fs::walk(&self.0, directory, &mut |path, handle| {
@@ -148,7 +152,7 @@ impl Connection {
         self.exchange(messages)
     }
 
-    /// Ends the session in good order and returns what PostgreSQL logged.
+    /// Closes the session and returns PostgreSQL's log.
     pub fn close(mut self) -> Result<String> {
         let mut messages = BytesMut::new();
         frontend::terminate(&mut messages);

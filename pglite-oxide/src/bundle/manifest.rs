@@ -1,13 +1,15 @@
-//! The manifests of the payload crates: what is inside, from which inputs, and the hashes that tie the parts together. It owns the format; the pipeline
-//! writes it, the runtime reads it (the pipeline compiles this same file).
+//! The manifests of the payload crates: contents, inputs, and the hashes that connect the parts. It
+//! owns the format; the pipeline writes it, the runtime reads it (the pipeline compiles this same
+//! file).
 //!
-//! Each payload crate carries one tar file. Its first member is `manifest.json`; the others are zstd-compressed and named by the manifest.
+//! Each payload crate carries one tar file. Its first member is `manifest.json`; the others are
+//! zstd-compressed and named by the manifest.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the two formats below. A reader refuses every other one.
+/// Version of the two formats below. A reader rejects other versions.
 pub(crate) const FORMAT: u32 = 2;
 
 /// `manifest.json` of `pglite-oxide-assets`: the portable payload.
@@ -20,7 +22,7 @@ pub(crate) struct AssetsManifest {
     pub(crate) build: String,
     /// Version of PostgreSQL, such as `17.11`.
     pub(crate) postgresql: String,
-    /// Version of the border between guest and host (`PGL_ABI_VERSION`).
+    /// Version of the host ABI (`PGL_ABI_VERSION`).
     pub(crate) abi: u32,
     /// Digest of the build image.
     pub(crate) image: String,
@@ -30,17 +32,20 @@ pub(crate) struct AssetsManifest {
     pub(crate) modules: Vec<Module>,
     /// The client programs, by name.
     pub(crate) programs: Vec<Program>,
-    /// Archives of files for the guest, by name; `share` and `template` are always there, extensions are `extension/NAME`.
+    /// Archives of files for the guest, by name; `share` and `template` are always there,
+    /// extensions are `extension/NAME`.
     pub(crate) archives: Vec<Archive>,
 }
 
-/// A WASIX module. Its wasm bytes are not shipped; the hash is what AOT artifacts are made from and looked up by.
+/// A WASIX module. Its wasm bytes are not shipped; the hash is what AOT artifacts are made from and
+/// looked up by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Module {
     /// Short name: `postgres`, `plpgsql`, `vector`.
     pub(crate) name: String,
-    /// Where the guest expects it, from its root on: `usr/lib/postgresql/plpgsql.so`; `None` for the main module.
+    /// Where the guest expects it, from its root on: `usr/lib/postgresql/plpgsql.so`; `None` for
+    /// the main module.
     pub(crate) path: Option<String>,
     /// SHA-256 of the wasm bytes, as hex.
     pub(crate) wasm_sha256: String,
@@ -84,11 +89,12 @@ pub(crate) struct AotManifest {
     pub(crate) target: String,
     /// Identity of the engine that can load the artifacts.
     pub(crate) engine: Engine,
-    /// One artifact for each module of the assets manifest and then for each of its programs, in its order.
+    /// One artifact for each module of the assets manifest and then for each of its programs, in
+    /// its order.
     pub(crate) artifacts: Vec<Artifact>,
 }
 
-/// What a loading engine must agree with, and how the code was generated.
+/// The properties that a loading engine must have, and the settings of the compiler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Engine {

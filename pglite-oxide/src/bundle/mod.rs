@@ -1,5 +1,6 @@
-//! What this build carries: PostgreSQL's compiled modules for this machine and the files a database starts from. It owns finding, checking
-//! and unpacking them, once per process; the bytes are in the internal crates, put there by the pipeline in the form of `manifest`.
+//! The payload of this build: PostgreSQL's compiled modules for this machine and the initial files
+//! of a database. It owns finding, checking and unpacking them, once per process. The bytes are in
+//! the internal crates, in the format of `manifest`.
 
 pub(crate) mod manifest;
 
@@ -20,13 +21,13 @@ use crate::wasm::engine::{self, Modules};
 /// Directory of the database inside the guest.
 pub(crate) const PGDATA: &str = "/pgdata";
 
-/// How to make a payload, for errors about its absence.
+/// The command that makes a payload, for errors.
 const REPAIR: &str = "in a checkout, `cargo xtask assets build` makes it; a published crate always carries it";
 
 /// Time of every file of an image: 2025-01-01, in nanoseconds since 1970.
 const IMAGE_TIME_NS: u64 = 1_735_689_600_000_000_000;
 
-/// Where archives belong in the guest, by name; every other one holds share files.
+/// Mount points of archives in the guest, by name; all others contain share files.
 const TEMPLATE: &str = "template";
 const SHARE_DIRECTORY: &str = "usr/share/postgresql";
 /// Where PostgreSQL looks for modules.
@@ -45,7 +46,7 @@ pub(crate) struct Payload {
     modules: Mutex<Option<Arc<Modules>>>,
     system: Mutex<Option<Arc<Image>>>,
     template: Mutex<Option<Arc<Image>>>,
-    /// Directories of the machine that guests see besides, by their absolute paths there.
+    /// Directories of the host that guests also see, by their absolute paths in the guest.
     mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
 }
 
@@ -64,8 +65,8 @@ impl Payload {
         engine::load(artifact.ok_or_else(|| damaged(&format!("there is no program {name}")))?)
     }
 
-    /// What a guest sees, with a data directory of its own. The other files come from the payload and are shared; what a guest changes
-    /// there, in `/tmp` for example, stays in memory and is its own.
+    /// A volume for a guest with this data directory. The other files come from the payload and are
+    /// shared; a guest's changes there, for example in `/tmp`, are private and in memory.
     pub(crate) fn volume(&self, data: Arc<dyn FileSystem>) -> Result<Volume> {
         let volume = Volume::new(Arc::new(ImageFs::new(self.system()?))).mount(PGDATA, data);
         Ok(self.mounts.iter().fold(volume, |volume, (point, fs)| volume.mount(point, fs.clone())))
@@ -109,7 +110,7 @@ impl Payload {
         Self::new(assets.ok_or_else(absent)?, aot.ok_or_else(absent)?)
     }
 
-    /// Takes a payload apart and checks what can be checked without unpacking.
+    /// Splits a payload and checks what can be checked without unpacking.
     fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
         let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
         let (compiled, code): (AotManifest, _) = open("compiled modules", aot)?;
@@ -138,7 +139,8 @@ impl Payload {
         })
     }
 
-    /// The same with more modules, which the manifest does not name, and with directories of the machine that guests see at these absolute paths.
+    /// The same with more modules, which the manifest does not name, and with directories of the
+    /// machine that guests see at these absolute paths.
     pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
         let mut manifest = self.manifest.clone();
         manifest.modules.extend(modules.iter().map(|module| manifest::Module {
@@ -188,7 +190,7 @@ pub(crate) fn embedded() -> Result<&'static Payload> {
     Ok(EMBEDDED.get_or_init(|| payload))
 }
 
-/// Environment of the guest. Nothing of the program's own environment gets in.
+/// The environment of the guest. It contains nothing of the program's environment.
 pub(crate) fn environment() -> Vec<(String, String)> {
     [("TZ", "UTC"), ("PGTZ", "UTC")].map(|(key, value)| (key.to_string(), value.to_string())).to_vec()
 }
@@ -235,7 +237,8 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
     Ok((serde_json::from_slice(manifest).map_err(unreadable)?, members))
 }
 
-/// Matches compiled modules with the modules they were made from, and compiled programs with the programs.
+/// Matches compiled modules with the modules they were made from, and compiled programs with the
+/// programs.
 fn describe(
     manifest: &AssetsManifest,
     compiled: AotManifest,
@@ -274,7 +277,8 @@ fn describe(
     Ok((modules, programs.collect::<Result<_>>()?))
 }
 
-/// Adds the files and directories of a tar archive, below a directory. Contents stay where they are in the archive.
+/// Adds the files and directories of a tar archive, below a directory, without copying their
+/// contents.
 fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item)>) -> Result<()> {
     let unreadable = |cause: std::io::Error| damaged(&format!("archive {name} cannot be read")).with_cause(cause);
     for entry in tar::Archive::new(Cursor::new(tar.clone())).entries().map_err(unreadable)? {
@@ -312,7 +316,8 @@ fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::Payload, format!("the PostgreSQL in this program is damaged: {what}"))
 }
 
-/// What is in the slot, or what `make` puts there. Callers at the same time wait for the first; a failure leaves the slot empty.
+/// The value of the slot, or the result of `make`, which is stored there. Concurrent callers wait
+/// for the first; a failure leaves the slot empty.
 fn once<T>(slot: &Mutex<Option<Arc<T>>>, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(value) = &*slot {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::bundle::manifest;
 
-/// A payload in the making.
+/// A payload under construction.
 #[derive(Clone)]
 struct Parts {
     assets: AssetsManifest,

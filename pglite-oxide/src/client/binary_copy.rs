@@ -1,4 +1,5 @@
-//! COPY with values in the place of bytes: PostgreSQL's binary format (PostgreSQL documentation, page of COPY, "Binary Format").
+//! COPY of typed values: PostgreSQL's binary format (PostgreSQL documentation, page of COPY,
+//! "Binary Format").
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -15,9 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Flags and the length of the header's extension, which is empty.
 const HEADER_REST: usize = 8;
-/// Stands for the number of values after the last row.
+/// Takes the place of the number of values after the last row.
 const END: i16 = -1;
-/// Rows are handed on when they come to this size, in bytes.
+/// Rows are passed on when they reach this size, in bytes.
 const BUFFER: usize = 64 * 1024;
 
 /// Writes rows to a `COPY … FROM STDIN (FORMAT binary)`.
@@ -47,7 +48,7 @@ pub struct BinaryCopyOutRow {
 }
 
 impl<'a> BinaryCopyInWriter<'a> {
-    /// Writes to `writer`, whose table has columns of these types.
+    /// Writes to `writer`, for columns of these types.
     pub fn new(writer: CopyInWriter<'a>, types: &[Type]) -> Self {
         let mut buffer = BytesMut::new();
         buffer.put_slice(SIGNATURE);
@@ -58,8 +59,8 @@ impl<'a> BinaryCopyInWriter<'a> {
     /// Writes a row.
     ///
     /// # Errors
-    /// [`ErrorKind::ToSql`] and [`ErrorKind::ParameterCount`] if the values do not fit the types, and the row is left out;
-    /// [`ErrorKind::Database`] if the statement has failed.
+    /// [`ErrorKind::ToSql`] and [`ErrorKind::ParameterCount`] if the values do not match the types;
+    /// the row is left out then. [`ErrorKind::Database`] if the statement has failed.
     pub fn write(&mut self, values: &[&(dyn ToSql + Sync)]) -> Result<()> {
         self.write_raw(values.iter().copied())
     }
@@ -123,7 +124,7 @@ impl<'a> BinaryCopyOutIter<'a> {
         self.read(&mut count)?;
         let count = i16::from_be_bytes(count);
         if count == END {
-            // The answer's end has still to come, and may be an error.
+            // The end of the answer is still to come and may be an error.
             let rest = self.reader.read(&mut [0]).map_err(unwrap_io)?;
             return if rest == 0 { Ok(None) } else { Err(unreadable("data after its end")) };
         }
@@ -168,12 +169,12 @@ impl Iterator for BinaryCopyOutIter<'_> {
 }
 
 impl BinaryCopyOutRow {
-    /// A value, by the column's number from 0.
+    /// A value, by the column's index from 0.
     ///
     /// # Panics
-    /// Where [`Self::try_get`] returns an error.
+    /// If [`Self::try_get`] returns an error.
     #[track_caller]
-    // As indexing does: for programs that know their columns.
+    // Like indexing: for programs that know their columns.
     #[allow(clippy::panic)]
     pub fn get<'a, T: FromSql<'a>>(&'a self, column: usize) -> T {
         match self.try_get(column) {
@@ -182,10 +183,11 @@ impl BinaryCopyOutRow {
         }
     }
 
-    /// A value, by the column's number from 0. A value that may be NULL is read as an `Option`.
+    /// A value, by the column's index from 0. Read a value that may be NULL as an `Option`.
     ///
     /// # Errors
-    /// [`ErrorKind::ColumnNotFound`] if there is no such column; [`ErrorKind::FromSql`] if its value is not of type `T`, or NULL.
+    /// [`ErrorKind::ColumnNotFound`] if the column does not exist; [`ErrorKind::FromSql`] if its
+    /// value is not of type `T`, or NULL.
     pub fn try_get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T> {
         let (Some(type_), Some(value)) = (self.types.get(column), self.values.get(column)) else {
             let message = format!("there is no column {column}: the row has {}", self.types.len());

@@ -1,5 +1,5 @@
-//! How a database is opened: where its files are and what its session starts with. It owns the order of the steps, from the check of what was
-//! asked for to a session that is ready.
+//! Opening a database: its place and the options of its sessions. It owns the order of the steps,
+//! from the check of the options to a ready session.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::ImageFs;
 use crate::fs::host::HostFs;
 
-/// Says how to open a database. Nothing happens before [`Self::open`].
+/// Options for opening a database. Has no effect before [`Self::open`].
 ///
 /// ```no_run
 /// use pglite_oxide::{Durability, Pglite};
@@ -35,7 +35,7 @@ pub struct Builder {
     options: Options,
     durability: Option<Durability>,
     archive: Option<PathBuf>,
-    /// Another payload than the one that this crate carries.
+    /// A payload in place of the embedded one.
     payload: Option<&'static Payload>,
 }
 
@@ -52,7 +52,8 @@ enum Place {
     },
 }
 
-/// What an open database holds on to. The root comes first: its lock goes before its directory.
+/// What an open database keeps. The root is the first field, so its lock is released before its
+/// directory is removed.
 #[derive(Debug)]
 struct Held {
     _root: Root,
@@ -60,16 +61,19 @@ struct Held {
 }
 
 impl Builder {
-    /// A database in this directory, which is made if it is not there. An empty directory will do; a directory with anything else in it is refused.
-    /// A new one is made beside its place and renamed, so the directory above must be writable, and the place cannot be a mount point.
+    /// A database in this directory, which is created if it does not exist. An existing empty
+    /// directory is accepted; one with other contents is rejected. A new database is created beside
+    /// its place and renamed, so the parent directory must be writable and the place cannot be a
+    /// mount point.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Directory(path.into());
         self
     }
 
-    /// A database in the directory that the system has for the local data of a user's applications, like `~/.local/share/shop/pglite-oxide` for
-    /// `app("org", "Example", "shop")` on Linux. The first name is a domain, turned around, the second an organization; both may be empty.
+    /// A database in the system's directory for local application data of the user, for example
+    /// `~/.local/share/shop/pglite-oxide` for `app("org", "Example", "shop")` on Linux. The first
+    /// name is a reversed domain, the second an organization; both may be empty.
     #[must_use]
     pub fn app(
         mut self,
@@ -82,15 +86,15 @@ impl Builder {
         self
     }
 
-    /// A new database in memory, gone when it is closed. The default.
+    /// A new database in memory, discarded when it is closed. The default.
     #[must_use]
     pub fn temporary(mut self) -> Self {
         self.place = Place::Memory;
         self
     }
 
-    /// A new database in a directory of its own below the system's directory for temporary files, removed when it is closed: for more data than
-    /// fits into memory.
+    /// A new database in a new directory below the system's directory for temporary files, removed
+    /// when it is closed. For more data than fits into memory.
     #[must_use]
     pub fn temporary_on_disk(mut self) -> Self {
         self.place = Place::TemporaryDirectory;
@@ -111,47 +115,51 @@ impl Builder {
         self
     }
 
-    /// A server setting for this session, like `work_mem`; of two with one name the later one counts. Values have PostgreSQL's units and defaults
-    /// (PostgreSQL documentation, chapter "Server Configuration").
+    /// A server setting for this session, such as `work_mem`. Of two settings with the same name
+    /// the later one counts. Units and defaults are PostgreSQL's (PostgreSQL documentation, chapter
+    /// "Server Configuration").
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.settings.push((name.into(), value.into()));
         self
     }
 
-    /// An extension to create, if the database does not have it yet.
+    /// An extension to create if the database does not have it.
     #[must_use]
     pub fn extension(mut self, name: impl Into<String>) -> Self {
         self.options.extensions.push(name.into());
         self
     }
 
-    /// What commits survive. Default: [`Durability::Full`] for a database with a path, [`Durability::None`] for a temporary one.
+    /// When commits are durable. Default: [`Durability::Full`] for a database with a path,
+    /// [`Durability::None`] for a temporary one.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
     }
 
-    /// Fills the new database from an archive made by [`Pglite::dump_data_dir`]. There must be no database at the path yet.
+    /// Fills the new database from an archive made by [`Pglite::dump_data_dir`]. The path must not
+    /// contain a database.
     #[must_use]
     pub fn load(mut self, archive: impl Into<PathBuf>) -> Self {
         self.archive = Some(archive.into());
         self
     }
 
-    /// Most memory that PostgreSQL may take, in bytes. A statement that needs more fails with SQLSTATE 53200. Default: 4 GiB, all that it can
-    /// address.
+    /// Maximum memory of PostgreSQL, in bytes. A statement that needs more fails with SQLSTATE
+    /// 53200. Default: 4 GiB, its whole address space.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.memory_limit = Some(bytes);
         self
     }
 
-    /// Starts without the settings that the database stores: those of ALTER SYSTEM, ALTER ROLE … SET and
-    /// ALTER DATABASE … SET, and what was changed in `postgresql.conf`. This is the way back into a database that
-    /// does not open with them any more; `ALTER SYSTEM RESET name` then removes the one that is the reason. The
-    /// stored settings stay as they are and count again at the next open.
+    /// Starts without the settings that the database stores: those of ALTER SYSTEM, ALTER ROLE …
+    /// SET and ALTER DATABASE … SET, and what was changed in `postgresql.conf`. This is the way
+    /// back into a database that does not open with them any more; `ALTER SYSTEM RESET name` then
+    /// removes the one that is the reason. The stored settings stay as they are and count again at
+    /// the next open.
     #[must_use]
     pub fn ignore_stored_settings(mut self) -> Self {
         self.options.ignore_stored_settings = true;
@@ -161,13 +169,14 @@ impl Builder {
     /// Opens the database.
     ///
     /// # Errors
-    /// - [`ErrorKind::Config`] if something was asked for that cannot be; nothing has been made then.
-    /// - [`ErrorKind::InUse`] if the database is open already, here or in another process.
-    /// - [`ErrorKind::Incompatible`] if the directory or archive is not a database, or one of another version.
-    /// - [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
-    /// - [`ErrorKind::Io`] if the system refuses something.
-    /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if PostgreSQL refuses to start, with its reason: a setting, or a database or user that does
-    ///   not exist. If the database stores settings, the message names them and [`Self::ignore_stored_settings`].
+    /// - [`ErrorKind::Config`] if an option is invalid; nothing has been created then.
+    /// - [`ErrorKind::InUse`] if the database is already open, in this process or another one.
+    /// - [`ErrorKind::Incompatible`] if the directory or archive is not a database, or one of
+    ///   another version.
+    /// - [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
+    /// - [`ErrorKind::Io`] if an operation of the system fails.
+    /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if PostgreSQL does not start, with the
+    ///   reason: a setting, or a database or user that does not exist.
     pub fn open(&self) -> Result<Pglite> {
         Pglite::start(self.cluster()?)
     }

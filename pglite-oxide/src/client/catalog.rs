@@ -1,4 +1,5 @@
-//! Types that are not built into PostgreSQL, looked up in its catalog. It owns the session's cache of them.
+//! Types that are not built into PostgreSQL, looked up in its catalog. It owns the session's cache
+//! of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::client::statement::sealed::Source;
 use crate::client::statement::{Column, RawColumn, Statement};
 use crate::error::Result;
 
-/// Everything about the given types and those they are made of, one row a type.
+/// The given types and their component types, one row per type.
 const LOOKUP: &str = "\
 WITH RECURSIVE needed(oid) AS (
     SELECT unnest($1::pg_catalog.oid[])
@@ -61,7 +62,7 @@ impl TypeCache {
         Type::from_oid(oid).or_else(|| self.types.get(&oid).cloned())
     }
 
-    /// Forgets types after a statement that may have changed some.
+    /// Clears the cache after a statement that may have changed types.
     pub(crate) fn note(&mut self, command_tag: &str) {
         if !self.types.is_empty() && (command_tag.starts_with("ALTER ") || command_tag.starts_with("DROP ")) {
             self.types.clear();
@@ -70,7 +71,8 @@ impl TypeCache {
 }
 
 impl Pglite {
-    /// Forgets what is known of types that are not built in. Needed only if a function changed a type: what `ALTER` and `DROP` statements do is noticed.
+    /// Clears the cache of types that are not built in. Needed only if a function changed a type;
+    /// the effects of `ALTER` and `DROP` statements are detected.
     pub fn clear_type_cache(&mut self) {
         self.session.types.types.clear();
     }
@@ -82,7 +84,7 @@ impl Session {
         oids.into_iter().all(|oid| self.types.get(oid).is_some())
     }
 
-    /// The types with these numbers. Asks PostgreSQL for those that are not known.
+    /// The types with these OIDs. Queries the catalog for unknown ones.
     pub(crate) fn types_of(&mut self, oids: &[Oid]) -> Result<Vec<Type>> {
         self.learn(oids.iter().copied())?;
         Ok(oids.iter().map(|oid| self.known(*oid)).collect())
@@ -101,7 +103,7 @@ impl Session {
     }
 
     fn known(&self, oid: Oid) -> Type {
-        // A type that is dropped in the meantime has no name, but its values are bytes still.
+        // A type that was dropped in the meantime has no name; its values are still bytes.
         self.types.get(oid).unwrap_or(Type::UNKNOWN)
     }
 
@@ -129,7 +131,8 @@ impl Session {
 }
 
 impl TypeCache {
-    /// Makes types of their descriptions, parts before what is made of them. No recursion: types may nest as deep as they like.
+    /// Builds types from their descriptions, components first. Not recursive, because types can be
+    /// nested to any depth.
     fn build(&mut self, mut raw: Vec<RawType>) {
         while !raw.is_empty() {
             let before = raw.len();
@@ -141,7 +144,7 @@ impl TypeCache {
                 None => true,
             });
             if raw.len() == before {
-                // Parts that are not there, which PostgreSQL does not let happen: the values are bytes.
+                // Missing components, which PostgreSQL prevents: the values are bytes.
                 for raw in raw.drain(..) {
                     self.types.insert(raw.oid, Type::new(raw.name, raw.oid, Kind::Simple, raw.schema));
                 }
@@ -182,7 +185,7 @@ impl RawType {
         })
     }
 
-    /// The type, if its parts are known.
+    /// The type, if its components are known.
     fn build(&self, known: &TypeCache) -> Option<Type> {
         let kind = match self.kind as u8 {
             b'e' => Kind::Enum(self.labels.clone()),

@@ -1,5 +1,6 @@
-//! COPY from and to the caller. PostgreSQL takes and gives data in the middle of the statement, so that it runs on a worker's thread meanwhile; memory
-//! stays flat in both directions. The data is the caller's, in the format the statement names.
+//! COPY from and to the caller. Data flows while the statement runs, so the statement runs on a
+//! worker thread; memory stays constant in both directions. The data is in the format that the
+//! statement names.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -18,12 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Size of a CopyData message, in bytes.
 const CHUNK: usize = 64 * 1024;
-/// Of its head: the tag and the length.
+/// Size of its header: the tag and the length.
 const HEAD: usize = 5;
 
-/// Writes the data of a COPY FROM STDIN. [`Self::finish`] ends it; dropped before, nothing is copied.
+/// Writes the data of a COPY FROM STDIN. [`Self::finish`] ends it; if it is dropped before, nothing
+/// is copied.
 ///
-/// An error of PostgreSQL's ends the statement: the next `write` or `finish` reports it, as an [`Error`] inside the [`io::Error`].
+/// An error of PostgreSQL ends the statement: the next `write` or `finish` reports it, as an
+/// [`Error`] inside the [`io::Error`].
 #[derive(Debug)]
 pub struct CopyInWriter<'a> {
     session: &'a mut Session,
@@ -33,9 +36,9 @@ pub struct CopyInWriter<'a> {
     open: bool,
 }
 
-/// Reads the data of a COPY TO STDOUT. Dropped before its end, the statement is cancelled.
+/// Reads the data of a COPY TO STDOUT. If it is dropped before the end, the statement is cancelled.
 ///
-/// An error of PostgreSQL's is an [`Error`] inside the [`io::Error`].
+/// An error of PostgreSQL is an [`Error`] inside the [`io::Error`].
 #[derive(Debug)]
 pub struct CopyOutReader<'a> {
     session: &'a mut Session,
@@ -44,7 +47,7 @@ pub struct CopyOutReader<'a> {
 }
 
 impl Pglite {
-    /// Runs a COPY FROM STDIN whose data is what is written to the writer.
+    /// Runs a COPY FROM STDIN and returns a writer for its data.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +61,8 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if the statement is another one, which is run all the same; otherwise as [`Self::query`].
+    /// [`ErrorKind::Usage`] if the statement is not a COPY FROM STDIN; it is executed nevertheless.
+    /// Otherwise as [`Self::query`].
     pub fn copy_in<T>(&mut self, statement: &T) -> Result<CopyInWriter<'_>>
     where
         T: ?Sized + ToStatement,
@@ -96,7 +100,7 @@ impl Pglite {
 }
 
 impl Session {
-    /// Puts in what is to be sent for a COPY, but its end.
+    /// Adds the messages for a COPY, without its end.
     fn put_copy(&mut self, source: Source<'_>) -> Result<()> {
         let name = match source {
             Source::Prepared(statement) => statement.name_in(self)?,
@@ -110,7 +114,7 @@ impl Session {
         frontend::execute("", 0, messages).map_err(invalid)
     }
 
-    /// As `next`, while a worker is at it.
+    /// As `next`, while a worker runs the statement.
     fn next_of_worker(&mut self) -> Result<Message> {
         loop {
             if let Some(message) = self.try_next()? {
@@ -127,7 +131,7 @@ impl CopyInWriter<'_> {
     /// Ends the data and returns the number of rows that were copied.
     ///
     /// # Errors
-    /// What PostgreSQL reports, as [`ErrorKind::Database`]. Nothing is copied then.
+    /// PostgreSQL's error, as [`ErrorKind::Database`]. Nothing is copied then.
     pub fn finish(mut self) -> Result<u64> {
         if !self.open {
             return Err(Error::usage("the COPY has failed already"));
@@ -141,7 +145,7 @@ impl CopyInWriter<'_> {
         self.result()
     }
 
-    /// Hands over the message being made. False: the statement has ended.
+    /// Sends the message under construction. False: the statement has ended.
     fn send_chunk(&mut self) -> bool {
         if self.chunk.len() == HEAD {
             return true;
@@ -190,7 +194,7 @@ impl Write for CopyInWriter<'_> {
 impl Drop for CopyInWriter<'_> {
     fn drop(&mut self) {
         if self.open {
-            // Should the session have ended, the next statement says so.
+            // If the session has ended, the next statement reports it.
             let _ = self.session.settle();
         }
     }
@@ -238,7 +242,7 @@ impl BufRead for CopyOutReader<'_> {
 impl Drop for CopyOutReader<'_> {
     fn drop(&mut self) {
         if self.open {
-            // Should the session have ended, the next statement says so.
+            // If the session has ended, the next statement reports it.
             let _ = self.session.settle();
         }
     }

@@ -1,8 +1,8 @@
-//! What a database, a transaction and a savepoint have in common: the functions that run statements.
-//! It owns their delegation to [`Pglite`]; what they do is in the files beside this one.
+//! The functions that a database, a transaction and a savepoint have in common: those that run
+//! statements. It owns their delegation to [`Pglite`], which implements them.
 //!
-//! A transaction never hands out the `&mut Pglite` that it holds. Whoever had one could exchange the
-//! session behind it, and `commit` would then commit another session's transaction.
+//! A transaction never returns the `&mut Pglite` that it holds: a caller could exchange the session
+//! behind it, and `commit` would commit another session's transaction.
 
 use postgres_types::{BorrowToSql, ToSql, Type};
 
@@ -17,8 +17,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Runs statements: implemented by [`Pglite`], [`Transaction`] and [`Savepoint`], for functions that work with
-/// any of them. Every method is also an inherent method of the three types.
+/// Runs statements: implemented by [`Pglite`], [`Transaction`] and [`Savepoint`], for functions
+/// that work with any of them. Every method is also an inherent method of the three types.
 ///
 /// ```no_run
 /// use pglite_oxide::{GenericClient, Pglite, Result};
@@ -186,8 +186,8 @@ macro_rules! implement_generic_client {
 
 implement_generic_client!(Pglite, Transaction<'_>, Savepoint<'_>);
 
-/// The functions of [`Pglite`] that make sense inside a transaction, as inherent methods. The type has methods
-/// `client` and `client_mut` that return the database, visible to this module alone.
+/// The functions of [`Pglite`] that make sense inside a transaction, as inherent methods. The type
+/// has methods `client` and `client_mut` that return the database, visible to this module alone.
 macro_rules! delegate_to_database {
     ($($open:ident),*) => {$(
         impl $open<'_> {
@@ -319,7 +319,7 @@ macro_rules! delegate_to_database {
                 self.client_mut().copy_out(statement)
             }
 
-            /// Makes a portal of a statement and its parameters, for [`Self::query_portal`].
+            /// Creates a portal for a statement and its parameters, for [`Self::query_portal`].
             ///
             /// # Errors
             /// As [`Pglite::query`].
@@ -330,8 +330,8 @@ macro_rules! delegate_to_database {
                 self.client_mut().session.bind(statement.source(), params)
             }
 
-            /// The next rows of a portal, at most `max_rows`; all that are left if that is 0. No row if it
-            /// has ended.
+            /// The next rows of a portal, at most `max_rows`; all that are left if that is 0. No
+            /// row if it has ended.
             ///
             /// # Errors
             /// As [`Pglite::query`].
@@ -339,11 +339,12 @@ macro_rules! delegate_to_database {
                 self.client_mut().session.query_portal(portal, max_rows)
             }
 
-            /// A savepoint inside this transaction, under a name that no other has. Its `commit` keeps its
-            /// changes in this transaction.
+            /// A savepoint inside this transaction, under a name that no other has. Its `commit`
+            /// keeps its changes in this transaction.
             ///
             /// # Errors
-            /// [`ErrorKind::Database`](crate::ErrorKind::Database) if an error has failed this transaction.
+            /// [`ErrorKind::Database`](crate::ErrorKind::Database) if an error has failed this
+            /// transaction.
             pub fn transaction(&mut self) -> Result<Transaction<'_>> {
                 self.client_mut().transaction()
             }
@@ -351,7 +352,8 @@ macro_rules! delegate_to_database {
             /// A savepoint with a name, which SQL can use as well.
             ///
             /// # Errors
-            /// [`ErrorKind::Database`](crate::ErrorKind::Database) if an error has failed this transaction.
+            /// [`ErrorKind::Database`](crate::ErrorKind::Database) if an error has failed this
+            /// transaction.
             pub fn savepoint(&mut self, name: &str) -> Result<Savepoint<'_>> {
                 self.client_mut().named_savepoint(name)
             }

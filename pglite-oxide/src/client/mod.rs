@@ -1,5 +1,6 @@
-//! The direct API on a session: statements, rows, transactions, COPY, notifications. It owns what a caller sees of them; the order of sending
-//! and reading is `session`'s. The functions are methods of [`Pglite`](crate::Pglite), one file for each concern.
+//! The direct API on a session: statements, rows, transactions, COPY, notifications. It owns their
+//! public interface; `session` owns the order of sending and reading. The functions are methods of
+//! [`Pglite`](crate::Pglite), one file for each concern.
 
 mod binary_copy;
 mod builder;

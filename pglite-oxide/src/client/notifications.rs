@@ -9,17 +9,18 @@ use crate::client::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Notification;
 
-/// The notifications of a session: those that came with answers to statements, and those that come now.
+/// The notifications of a session: those that arrived with answers to statements, and those that
+/// arrive now.
 #[derive(Debug)]
 pub struct Notifications<'a> {
     session: &'a mut Session,
 }
 
-/// Iterates over the notifications that are there.
+/// Iterates over the notifications that have arrived.
 #[derive(Debug)]
 pub struct Iter<'a>(&'a mut Session);
 
-/// Iterates over notifications and waits for more, up to a time after the last.
+/// Iterates over notifications and waits for each up to a timeout.
 #[derive(Debug)]
 pub struct TimeoutIter<'a>(&'a mut Session, Duration);
 
@@ -35,27 +36,29 @@ impl Pglite {
 }
 
 impl Notifications<'_> {
-    /// Number of notifications that came with the answers to statements and were not taken yet.
+    /// Number of notifications that arrived with answers to statements and were not taken yet.
     pub fn len(&mut self) -> usize {
         self.session.reader().notifications.len()
     }
 
-    /// Whether there is none of them.
+    /// Whether there are none.
     pub fn is_empty(&mut self) -> bool {
         self.len() == 0
     }
 
-    /// The notifications that are there now. An error of the session is the last item.
+    /// The notifications that have arrived. An error of the session is the last item.
     pub fn iter(&mut self) -> Iter<'_> {
         Iter(self.session)
     }
 
-    /// Notifications, and waits up to `timeout` for each. An error of the session is the last item.
+    /// Iterates over notifications and waits up to `timeout` for each. An error of the session is
+    /// the last item.
     pub fn timeout_iter(&mut self, timeout: Duration) -> TimeoutIter<'_> {
         TimeoutIter(self.session, timeout)
     }
 
-    /// Notifications, and waits for each as long as it takes. [`CancelToken::cancel`](crate::CancelToken::cancel) ends the waiting, with an error of kind
+    /// Iterates over notifications and waits for each without a limit.
+    /// [`CancelToken::cancel`](crate::CancelToken::cancel) ends the wait with an error of kind
     /// [`ErrorKind::Cancelled`].
     pub fn blocking_iter(&mut self) -> BlockingIter<'_> {
         BlockingIter(self.session)
@@ -86,19 +89,19 @@ impl Iterator for BlockingIter<'_> {
     }
 }
 
-/// The next notification that is there.
+/// The next notification that has arrived.
 fn poll(session: &mut Session) -> Result<Option<Notification>> {
     if let Some(notification) = session.reader().notifications.pop_front() {
         return Ok(Some(notification));
     }
-    // PostgreSQL tells of notifications when it becomes ready.
+    // PostgreSQL sends notifications when it becomes ready.
     frontend::sync(session.begin()?);
     session.send()?;
     session.finish()?;
     Ok(session.reader().notifications.pop_front())
 }
 
-/// The next notification, before the deadline if there is one.
+/// The next notification that arrives before the deadline, if any.
 fn wait(session: &mut Session, deadline: Option<Instant>) -> Result<Option<Notification>> {
     let cancellations = session.cancellations();
     loop {

@@ -1,5 +1,5 @@
-//! The public face: a database in this process. It owns what a temporary database starts from and what is known of a session; what runs in one
-//! is `client`'s.
+//! `Pglite`, a database in this process. It owns opening, copying and closing; `client` owns what
+//! runs in a session.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,11 +16,13 @@ use crate::error::Result;
 use crate::fs::FileSystem;
 use crate::protocol::TransactionStatus;
 
-/// Loads PostgreSQL into this process now: unpacks and checks its code and files, which the first open would do otherwise. Most of the time and memory that
-/// a process pays once for all its databases is paid here. Calling it again does nothing.
+/// Loads PostgreSQL into this process now: unpacks and checks its code and files, which the first
+/// open would do otherwise. This is most of the time and memory that a process needs once for all
+/// its databases. Calling it again has no effect.
 ///
 /// # Errors
-/// [`ErrorKind::Payload`](crate::ErrorKind::Payload) if this build carries no PostgreSQL for this machine.
+/// [`ErrorKind::Payload`](crate::ErrorKind::Payload) if this build contains no PostgreSQL for this
+/// machine.
 pub fn preload() -> Result<()> {
     let payload = bundle::embedded()?;
     payload.modules()?;
@@ -38,15 +40,16 @@ pub struct Pglite {
 }
 
 impl Pglite {
-    /// Opens a new, empty database that lives in memory and is gone when this value is.
+    /// Opens a new, empty database in memory, which is discarded with this value.
     ///
     /// # Errors
-    /// [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+    /// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
     pub fn temporary() -> Result<Self> {
         Self::builder().temporary().open()
     }
 
-    /// Opens the database in a directory, which is made if it is not there. Commits are durable: see [`Durability`](crate::Durability).
+    /// Opens the database in a directory, which is created if it does not exist. Commits are
+    /// durable: see [`Durability`](crate::Durability).
     ///
     /// # Errors
     /// As [`Builder::open`].
@@ -54,13 +57,14 @@ impl Pglite {
         Self::builder().path(path).open()
     }
 
-    /// Says how to open a database.
+    /// Returns the options for opening a database.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Opens a new temporary database with everything that is committed in this one. The two are independent from then on. A database in memory
-    /// shares its pages with the copy until one of them writes; one in a directory is copied into memory.
+    /// Opens a new temporary database with everything that is committed in this one. The two are
+    /// independent afterwards. A database in memory shares its pages with the copy until one of
+    /// them writes; one in a directory is copied into memory.
     ///
     /// # Errors
     /// As [`Self::checkpoint`] and [`Builder::open`].
@@ -78,7 +82,8 @@ impl Pglite {
         Self::start(Cluster::new(self.payload, Data::Image(data), options, None))
     }
 
-    /// Writes an archive of the database with everything that is committed. [`Builder::load`] makes a database of it.
+    /// Writes an archive of the database with everything that is committed. [`Builder::load`]
+    /// creates a database from it.
     ///
     /// # Errors
     /// As [`Self::checkpoint`]; [`ErrorKind::Io`] if the archive cannot be written.
@@ -91,15 +96,18 @@ impl Pglite {
         archive::dump(fs, &Layout::of(fs)?, writer, format)
     }
 
-    /// Writes everything that is committed to its place in the files, as the statement CHECKPOINT does, in a failed transaction too.
+    /// Writes all committed data to its files, as the statement CHECKPOINT does. Works in a failed
+    /// transaction too.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the files cannot be written; [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
+    /// [`ErrorKind::Io`] if the files cannot be written; [`ErrorKind::Closed`] or
+    /// [`ErrorKind::Crashed`] if the session is over.
     pub fn checkpoint(&mut self) -> Result<()> {
         self.session.checkpoint()
     }
 
-    /// Starts a session as the user and in the database of the cluster's options, and creates the extensions.
+    /// Starts a session as the user and in the database of the cluster's options, and creates the
+    /// extensions.
     pub(crate) fn start(cluster: Cluster) -> Result<Self> {
         let options = cluster.options().clone();
         let session = Session::open(cluster.launch()?, &options.user, &options.database);
@@ -116,7 +124,7 @@ impl Pglite {
         &self.options
     }
 
-    /// Value of a setting that PostgreSQL reports to its clients, like `server_version`.
+    /// The value of a setting that PostgreSQL reports to its clients, such as `server_version`.
     pub fn parameter(&mut self, name: &str) -> Option<&str> {
         self.session.reader().parameter(name)
     }
@@ -130,12 +138,13 @@ impl Pglite {
         }
     }
 
-    /// Whether the session is over: closed, ended by PostgreSQL, or crashed. The next statement says which.
+    /// Whether the session is over: closed, ended by PostgreSQL, or crashed. The error of the next
+    /// statement tells which.
     pub fn is_closed(&self) -> bool {
         self.session.is_over()
     }
 
-    /// Makes sure that PostgreSQL answers.
+    /// Checks that PostgreSQL answers.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) with the reason if the session is over.
@@ -143,13 +152,13 @@ impl Pglite {
         self.batch_execute("")
     }
 
-    /// Takes the notices and warnings that came since the last time, the newest 1000.
+    /// Takes the notices and warnings since the last call, at most the newest 1000.
     pub fn take_notices(&mut self) -> Vec<DbError> {
         self.session.reader().take_notices()
     }
 
-    /// Has each notice and warning handed to a function from now on, while the statement that causes it is being answered, instead of keeping it for
-    /// [`Self::take_notices`].
+    /// From now on, calls a function with each notice and warning while its statement is being
+    /// answered, instead of keeping it for [`Self::take_notices`].
     pub fn on_notice(&mut self, callback: impl FnMut(DbError) + Send + 'static) {
         self.session.reader().on_notice(Some(Box::new(callback)));
     }
@@ -159,7 +168,7 @@ impl Pglite {
         self.session.cancel_token()
     }
 
-    /// Ends the session in good order. Dropping the value does the same and hides errors.
+    /// Closes the session. Dropping the value does the same and ignores errors.
     ///
     /// # Errors
     /// [`ErrorKind::Crashed`](crate::ErrorKind::Crashed) if PostgreSQL stopped instead.

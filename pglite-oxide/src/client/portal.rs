@@ -1,4 +1,5 @@
-//! Rows in portions, so that a result need not fit in memory: iteration over a statement, and portals that a transaction keeps.
+//! Rows in batches, so that a result need not fit in memory: iteration over a statement, and
+//! portals of a transaction.
 
 use std::sync::Arc;
 
@@ -14,24 +15,24 @@ use crate::client::statement::{Garbage, invalid};
 use crate::client::{Column, Row, ToStatement};
 use crate::error::{Error, Result};
 
-/// Rows of the first portion, if the caller does not say.
+/// Default number of rows of the first batch.
 const FIRST_ROWS: i32 = 64;
-/// What portions after the first are made to come to, in bytes, if the caller does not say.
+/// Default size of the following batches, in bytes.
 const PORTION: usize = 256 * 1024;
-/// Most rows of a portion, if the caller does not say.
+/// Default maximum number of rows of a batch.
 const ROWS_MAX: i32 = 10_000;
 
-/// Rows of a running statement, fetched in portions. Memory stays flat however many there are. When it is dropped before its end, the statement ends
-/// there.
+/// Rows of a running statement, fetched in batches. Memory stays constant for any number of rows.
+/// Dropping it before the end ends the statement.
 #[derive(Debug)]
 pub struct RowIter<'a> {
     session: &'a mut Session,
     columns: Arc<[Column]>,
-    /// Rows of the next portion.
+    /// Number of rows of the next batch.
     fetch: i32,
-    /// The caller said how many.
+    /// The caller has set the number.
     fixed: bool,
-    /// Of the present portion.
+    /// Of the current batch.
     bytes: usize,
     rows: i32,
     affected: Option<u64>,
@@ -39,8 +40,8 @@ pub struct RowIter<'a> {
 }
 
 impl Pglite {
-    /// Runs a statement and returns an iterator over its rows, which fetches them in portions: by itself about 256 KiB each, or as many rows as
-    /// [`RowIter::set_fetch_size`] says.
+    /// Runs a statement and returns an iterator over its rows, which fetches them in batches: of
+    /// about 256 KiB by default, or of the number of rows that [`RowIter::set_fetch_size`] sets.
     ///
     /// ```no_run
     /// # fn main() -> pglite_oxide::Result<()> {
@@ -53,7 +54,7 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// As [`Self::query`]. An error that comes after some rows is the iterator's last item.
+    /// As [`Self::query`]. An error after some rows is the iterator's last item.
     pub fn query_raw<T, P, I>(&mut self, statement: &T, params: I) -> Result<RowIter<'_>>
     where
         T: ?Sized + ToStatement,
@@ -81,7 +82,7 @@ impl Pglite {
 }
 
 impl Session {
-    /// Adds a Bind message to what is to be sent, and returns the columns of the portal it makes.
+    /// Adds a Bind message to the outgoing messages, and returns the columns of its portal.
     fn open_portal<P, I>(&mut self, portal: &str, source: Source<'_>, params: I) -> Result<Arc<[Column]>>
     where
         P: BorrowToSql,
@@ -113,18 +114,19 @@ impl RowIter<'_> {
         &self.columns
     }
 
-    /// Has the next portions have this many rows each, at least 1.
+    /// Sets the number of rows of the next batches, at least 1.
     pub fn set_fetch_size(&mut self, rows: u32) {
         self.fixed = true;
         self.fetch = i32::try_from(rows).unwrap_or(i32::MAX).max(1);
     }
 
-    /// Number of rows the statement changed, or read in its last portion; known when the iterator has ended.
+    /// Number of rows that the statement changed, or read in its last batch. Known when the
+    /// iterator has ended.
     pub fn rows_affected(&self) -> Option<u64> {
         self.affected
     }
 
-    /// Sends what is to be sent and asks for a portion.
+    /// Sends the outgoing messages and requests a batch.
     fn fetch(&mut self) -> Result<()> {
         if !self.fixed && self.rows > 0 {
             let average = (self.bytes / self.rows as usize).max(1);
@@ -160,7 +162,8 @@ impl RowIter<'_> {
         }
     }
 
-    /// Ends the sequence, and with it the statement. What it fails with is reported, a constraint that is checked at the end for one.
+    /// Ends the message sequence, and with it the statement. Reports its errors, for example of a
+    /// constraint that is checked at the end.
     fn end(&mut self) -> Result<()> {
         self.done = true;
         frontend::sync(self.session.more());
@@ -185,13 +188,14 @@ impl Iterator for RowIter<'_> {
 impl Drop for RowIter<'_> {
     fn drop(&mut self) {
         if !self.done {
-            // Should the session have ended, the next statement says so.
+            // If the session has ended, the next statement reports it.
             let _ = self.session.settle();
         }
     }
 }
 
-/// A statement with its parameters in a transaction, ready to give its rows in portions. It ends with the transaction, or when it is dropped.
+/// A portal: a statement with its parameters in a transaction, which returns its rows in batches.
+/// It ends with the transaction or when it is dropped.
 #[derive(Debug)]
 pub struct Portal {
     name: String,

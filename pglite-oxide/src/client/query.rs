@@ -1,4 +1,5 @@
-//! Running statements with parameters. It owns the sequence of messages for one execution; rows that come in portions are `portal`'s.
+//! Running statements with parameters. It owns the sequence of messages of one execution; `portal`
+//! owns rows in batches.
 
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use crate::client::statement::{RawDescription, invalid, put_parse};
 use crate::client::{Column, Row, ToStatement};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Most parameters that a statement can have: their number has two bytes in the protocol.
+/// Maximum number of parameters of a statement: the protocol has two bytes for the number.
 const PARAMETERS_MAX: usize = 65_535;
 
-/// How many rows are wanted at most.
+/// Maximum number of rows wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     None,
@@ -28,12 +29,12 @@ pub(crate) enum Limit {
 impl Pglite {
     /// Runs a statement and returns its rows.
     ///
-    /// `statement` is SQL text or a prepared [`Statement`](crate::Statement); text is prepared for this one run. Values in the place of `$1`, `$2`, … come
-    /// from `params`.
+    /// `statement` is SQL text or a prepared [`Statement`](crate::Statement); text is prepared for
+    /// this execution only. `params` are the values of `$1`, `$2`, ….
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if PostgreSQL reports an error, [`ErrorKind::ToSql`] and [`ErrorKind::ParameterCount`] if the parameters do
-    /// not fit the statement.
+    /// [`ErrorKind::Database`] if PostgreSQL reports an error; [`ErrorKind::ToSql`] and
+    /// [`ErrorKind::ParameterCount`] if the parameters do not match the statement.
     pub fn query<T>(&mut self, statement: &T, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>>
     where
         T: ?Sized + ToStatement,
@@ -53,8 +54,9 @@ impl Pglite {
         row.ok_or_else(|| Error::new(ErrorKind::RowCount, "the statement returned no row"))
     }
 
-    /// Runs a statement that returns one row or none. The statement is stopped after two rows: one that changes
-    /// data may have changed more rows or fewer than the caller means when it returns more than one.
+    /// Runs a statement that returns one row or none. The statement is stopped after two rows: one
+    /// that changes data may have changed more rows or fewer than the caller means when it returns
+    /// more than one.
     ///
     /// # Errors
     /// [`ErrorKind::RowCount`] if it returns more; otherwise as [`Self::query`].
@@ -69,7 +71,8 @@ impl Pglite {
         Ok(rows.pop())
     }
 
-    /// Runs a statement with parameters of given types, which PostgreSQL then need not find out.
+    /// Runs a statement with parameters of the given types, instead of types that PostgreSQL
+    /// infers.
     ///
     /// # Errors
     /// As [`Self::query`].
@@ -77,7 +80,8 @@ impl Pglite {
         self.session.query_typed(sql, params)
     }
 
-    /// Runs a statement and returns the number of rows it changed, or read; 0 for a statement without such a number.
+    /// Runs a statement and returns the number of rows that it changed or read; 0 for statements
+    /// without such a number.
     ///
     /// # Errors
     /// As [`Self::query`].
@@ -89,7 +93,7 @@ impl Pglite {
     }
 }
 
-/// Columns of a running statement: known, or with types that have only numbers yet.
+/// Columns of a running statement: with known types, or with type OIDs only.
 enum Columns {
     Known(Arc<[Column]>),
     Raw(RawDescription),
@@ -135,7 +139,7 @@ impl Session {
         }
     }
 
-    /// Sends a statement with its execution, up to where its rows come.
+    /// Sends a statement with its execution, up to the first row.
     fn start(&mut self, source: Source<'_>, params: &[&(dyn ToSql + Sync)], limit: Limit) -> Result<Columns> {
         match source {
             Source::Prepared(statement) => {
@@ -147,7 +151,7 @@ impl Session {
                 self.expect_bind()?;
                 Ok(Columns::Known(statement.shared_columns().clone()))
             }
-            // Nothing to know before the execution: all goes at once.
+            // Nothing is needed before the execution: everything is sent at once.
             Source::Text(sql) if params.is_empty() => {
                 let messages = self.begin()?;
                 put_parse("", sql, [], messages)?;
@@ -170,22 +174,23 @@ impl Session {
         }
     }
 
-    /// Has a statement parsed under no name, and its types found. The sequence is open then, or the session ready.
+    /// Parses a statement without a name and resolves its types. Afterwards the message sequence is
+    /// open, or the session is ready.
     pub(crate) fn parse_unnamed(&mut self, sql: &str) -> Result<(Vec<Type>, Arc<[Column]>)> {
         let raw = self.parse("", sql, &[], false)?;
         if !self.knows(raw.params.iter().copied()) || !self.knows(raw.columns.iter().map(|column| column.type_oid)) {
-            // The catalog is asked in sequences of its own.
+            // The catalog is queried in separate message sequences.
             self.settle()?;
         }
         Ok((self.types_of(&raw.params)?, self.columns_of(raw.columns)?))
     }
 
-    /// Sends a statement whose description comes with its execution.
+    /// Sends a statement whose description arrives with its execution.
     fn start_described(&mut self, params: usize) -> Result<Columns> {
         self.send()?;
         let raw = self.read_description()?;
         if raw.params.len() != params {
-            // The server's own error for this comes next, and does not say it as well.
+            // The server's error follows, with a less clear message.
             return Err(self.unexpected(wrong_number(raw.params.len(), params)));
         }
         self.expect_bind()?;
@@ -215,7 +220,7 @@ impl Session {
         }
     }
 
-    /// Looks at a message that is no row: the number of rows if it ends the statement.
+    /// Handles a message that is not a row; returns the number of rows if it ends the statement.
     pub(crate) fn ended(&mut self, message: &Message) -> Result<Option<u64>> {
         match message {
             Message::CommandComplete(body) => self.complete(body).map(Some),
@@ -249,7 +254,7 @@ impl Session {
     }
 }
 
-/// Makes a Bind message; all values are asked for in binary.
+/// Writes a Bind message; all values are requested in binary format.
 pub(crate) fn put_bind<P, I>(
     portal: &str,
     statement: &str,
@@ -286,7 +291,7 @@ where
     })
 }
 
-/// Makes the messages that execute the unnamed portal and end the sequence.
+/// Writes the messages that execute the unnamed portal and end the sequence.
 fn put_execute(limit: Limit, messages: &mut BytesMut) -> Result<()> {
     let rows = match limit {
         Limit::None => 0,
@@ -297,7 +302,7 @@ fn put_execute(limit: Limit, messages: &mut BytesMut) -> Result<()> {
     Ok(())
 }
 
-/// Refuses more parameters than the protocol can send.
+/// Rejects more parameters than the protocol can send.
 pub(crate) fn check_number(params: usize) -> Result<()> {
     if params <= PARAMETERS_MAX {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The protocol itself: a caller's messages in, the server's messages out, as bytes. It owns what
-//! may be sent; the messages' meaning is the caller's and PostgreSQL's.
+//! Raw access to the protocol: the caller's messages in, the server's messages out, as bytes. It
+//! owns the check of the messages that may be sent, and interprets nothing.
 
 use crate::Pglite;
 use crate::client::session::MESSAGE_MAX;

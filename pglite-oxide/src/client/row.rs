@@ -1,4 +1,4 @@
-//! Rows: values are read where they lie in the server's answer, when they are asked for.
+//! Rows. Values are decoded from the server's answer when they are requested.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::client::Column;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A row of a result. It keeps the piece of the server's answer that it came in, which other rows share.
+/// A row of a result. It keeps a part of the server's answer, which it shares with other rows.
 #[derive(Clone)]
 pub struct Row {
     columns: Arc<[Column]>,
@@ -19,10 +19,11 @@ pub struct Row {
     values: Values,
 }
 
-/// Where values lie in the body of a DataRow: offsets of their lengths, each followed by the value.
+/// Positions of the values in the body of a DataRow: offsets of their lengths, each followed by the
+/// value.
 pub(crate) type Values = SmallVec<[u32; 8]>;
 
-/// What a column of a row can be named by: its number, counted from 0, or its name.
+/// How a column of a row is named: by its index from 0, or by its name.
 pub trait RowIndex: sealed::Sealed {}
 
 impl RowIndex for usize {}
@@ -83,12 +84,12 @@ impl Row {
         self.columns.is_empty()
     }
 
-    /// A value, by the column's number or name. A value that may be NULL is read as an `Option`.
+    /// A value, by the column's index or name. Read a value that may be NULL as an `Option`.
     ///
     /// # Panics
-    /// Where [`Self::try_get`] returns an error.
+    /// If [`Self::try_get`] returns an error.
     #[track_caller]
-    // As indexing does: for programs that know their columns.
+    // Like indexing: for programs that know their columns.
     #[allow(clippy::panic)]
     pub fn get<'a, I, T>(&'a self, index: I) -> T
     where
@@ -101,10 +102,11 @@ impl Row {
         }
     }
 
-    /// A value, by the column's number or name. A value that may be NULL is read as an `Option`.
+    /// A value, by the column's index or name. Read a value that may be NULL as an `Option`.
     ///
     /// # Errors
-    /// [`ErrorKind::ColumnNotFound`] if there is no such column; [`ErrorKind::FromSql`] if its value is not of type `T`, or NULL.
+    /// [`ErrorKind::ColumnNotFound`] if the column does not exist; [`ErrorKind::FromSql`] if its
+    /// value is not of type `T`, or NULL.
     pub fn try_get<'a, I, T>(&'a self, index: I) -> Result<T>
     where
         I: RowIndex + fmt::Display,
@@ -126,7 +128,8 @@ impl Row {
         FromSql::from_sql_nullable(&column.type_, self.raw(at)).map_err(failed)
     }
 
-    /// Bytes of a value as PostgreSQL sent them, in its binary format; `None` for NULL and for a column that is not there.
+    /// The bytes of a value in PostgreSQL's binary format; `None` for NULL and for a column that
+    /// does not exist.
     pub fn raw_value(&self, column: usize) -> Option<&[u8]> {
         if column < self.len() { self.raw(column) } else { None }
     }

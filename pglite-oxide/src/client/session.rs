@@ -1,5 +1,7 @@
-//! One session with a running guest: messages in, answers out. It owns the order of sending, pumping and reading, what is left of an answer
-//! that nobody read to its end, and when a session is over. It knows nothing of where the guest or its files come from, nor what is asked.
+//! One session with a running backend: messages in, answers out. It owns the order of sending,
+//! pumping and reading, the rest of answers that were not read to the end, and the end of a
+//! session. It does not know the origin of the backend or its files, nor the meaning of the
+//! messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +19,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Reader;
 use crate::wasm::interrupts::{Flag, Interrupts};
 
-/// The longest message PostgreSQL takes, in bytes (`PQ_LARGE_MESSAGE_LIMIT`): a longer one would end the session.
+/// Maximum length of a message in PostgreSQL, in bytes (`PQ_LARGE_MESSAGE_LIMIT`): a longer one
+/// would end the session.
 pub(crate) const MESSAGE_MAX: usize = 0x3fff_fffe;
 
-/// A session. Between two calls of the public API it is ready for a statement or over; `settle` makes that true again where a panic or a
-/// forgotten value left an answer unread.
+/// A session. Between two calls of the public API it is ready for a statement or over; `settle`
+/// makes that true again where a panic or a forgotten value left an answer unread.
 #[derive(Debug)]
 pub(crate) struct Session {
     guest: Guest,
@@ -46,7 +49,8 @@ pub(crate) struct Session {
     names: u64,
 }
 
-/// Cancels the statement a database is running, from any thread. Does nothing once the database is closed.
+/// Cancels the running statement of a database, from any thread. Has no effect once the database is
+/// closed.
 #[derive(Debug, Clone)]
 pub struct CancelToken {
     interrupts: Arc<Interrupts>,
@@ -54,7 +58,8 @@ pub struct CancelToken {
 }
 
 impl CancelToken {
-    /// Asks PostgreSQL to end the statement with SQLSTATE 57014. Without a running statement, nothing happens.
+    /// Requests that PostgreSQL end the statement with SQLSTATE 57014. Has no effect without a
+    /// running statement.
     pub fn cancel(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.interrupts.flag(Flag::Cancel);
@@ -128,7 +133,8 @@ impl Session {
         self.receive(outcome)
     }
 
-    /// Sends the messages and lets the server process them on a thread of its own, while `event` and `feed` are used.
+    /// Sends the messages and lets the server process them on a thread of its own, while `event`
+    /// and `feed` are used.
     pub(crate) fn send_to_worker(&mut self, takes_input: bool) -> Result<()> {
         self.check_length()?;
         self.hand_in()?;
@@ -137,7 +143,8 @@ impl Session {
             Ok(worker) => self.worker = Some(worker),
             Err(failed) => {
                 let (mut instance, error) = *failed;
-                // The input stays: a guest that never saw it answers it now, like any other, and what it says is skipped.
+                // The input stays: a guest that never saw it answers it now, like any other, and
+                // what it says is skipped.
                 let outcome = instance.pump();
                 self.guest.put(instance);
                 self.receive(outcome)?;
@@ -147,7 +154,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the worker to tell something, and adds its output to what can be read. False: it is at rest and gone.
+    /// Waits for the worker to tell something, and adds its output to what can be read. False: it
+    /// is at rest and gone.
     pub(crate) fn wait_for_worker(&mut self) -> Result<Option<Event>> {
         let Some(worker) = &self.worker else { return Ok(None) };
         match worker.event() {
@@ -208,7 +216,8 @@ impl Session {
         Ok(answer)
     }
 
-    /// The next message of the answer. An error of the server's ends the answer: the session is ready then.
+    /// The next message of the answer. An error of the server's ends the answer: the session is
+    /// ready then.
     pub(crate) fn next(&mut self) -> Result<Message> {
         match self.try_next()? {
             Some(message) => Ok(message),
@@ -240,7 +249,8 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the session ready whatever was going on, without a look at what the server says. An error if it is over.
+    /// Makes the session ready whatever was going on, without a look at what the server says. An
+    /// error if it is over.
     pub(crate) fn settle(&mut self) -> Result<()> {
         if self.over.is_some() {
             return Err(self.over_error());
@@ -300,7 +310,8 @@ impl Session {
         }
     }
 
-    /// Gives the guest away, at rest between two statements. The session is over then, its PostgreSQL is not.
+    /// Gives the guest away, at rest between two statements. The session is over then, its
+    /// PostgreSQL is not.
     #[cfg(feature = "async")]
     pub(crate) fn hand_over(&mut self) -> Result<Instance> {
         let instance = self.lend()?;
@@ -317,7 +328,8 @@ impl Session {
         self.guest.take().ok_or_else(|| self.over_error())
     }
 
-    /// Takes back a guest that was lent. With an outcome, how its last call ended; if that was the session's end, the error says why.
+    /// Takes back a guest that was lent. With an outcome, how its last call ended; if that was the
+    /// session's end, the error says why.
     pub(crate) fn take_back(
         &mut self,
         instance: Instance,
@@ -334,7 +346,8 @@ impl Session {
         self.settle()
     }
 
-    /// Writes everything that is committed to its place in the files, whatever the state of the transaction.
+    /// Writes everything that is committed to its place in the files, whatever the state of the
+    /// transaction.
     pub(crate) fn checkpoint(&mut self) -> Result<()> {
         self.settle()?;
         if self.guest.with(Instance::checkpoint)?? {
@@ -456,7 +469,8 @@ impl Session {
         }
     }
 
-    /// Notes whether the server is ready with this message. If it is, its guest is at rest here, with nothing left to do.
+    /// Notes whether the server is ready with this message. If it is, its guest is at rest here,
+    /// with nothing left to do.
     fn note_ready(&mut self, message: &Message) -> Result<()> {
         self.ready = matches!(message, Message::ReadyForQuery(_));
         if !self.ready {

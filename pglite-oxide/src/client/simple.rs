@@ -1,4 +1,4 @@
-//! Statements as text with results as text: the protocol's simple query.
+//! Simple queries: statements as text, with results as text.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SimpleQueryMessage {
-    /// A statement's rows begin; the columns they have.
+    /// The columns of the rows that follow.
     RowDescription(Arc<[SimpleColumn]>),
     /// A row.
     Row(SimpleQueryRow),
-    /// A statement has ended; the number of rows it changed or read.
+    /// The end of a statement; the number of rows that it changed or read.
     CommandComplete(u64),
 }
 
-/// A column of a result that is text.
+/// A column of a text result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimpleColumn {
     name: String,
@@ -40,10 +40,10 @@ pub struct SimpleQueryRow {
 }
 
 impl Pglite {
-    /// Runs statements, separated by semicolons, and returns their rows as text. Statements without a transaction of their own are one: an
-    /// error in any of them undoes them all.
+    /// Runs statements, separated by semicolons, and returns their rows as text. Without explicit
+    /// transactions the statements are one transaction: an error in any of them undoes all.
     ///
-    /// Nothing is escaped: text from elsewhere belongs into the parameters of [`Self::query`].
+    /// Nothing is escaped: pass untrusted text as parameters of [`Self::query`].
     ///
     /// # Errors
     /// [`ErrorKind::Database`] with the first error.
@@ -51,7 +51,8 @@ impl Pglite {
         self.session.simple_query(sql)
     }
 
-    /// Runs statements, separated by semicolons, and drops what they return; otherwise as [`Self::simple_query`].
+    /// Runs statements, separated by semicolons, and discards their rows; otherwise as
+    /// [`Self::simple_query`].
     ///
     /// # Errors
     /// As [`Self::simple_query`].
@@ -129,12 +130,12 @@ impl SimpleQueryRow {
         self.columns.is_empty()
     }
 
-    /// A value, by the column's number from 0; `None` for NULL.
+    /// A value, by the column's index from 0; `None` for NULL.
     ///
     /// # Panics
-    /// Where [`Self::try_get`] returns an error.
+    /// If [`Self::try_get`] returns an error.
     #[track_caller]
-    // As indexing does: for programs that know their columns.
+    // Like indexing: for programs that know their columns.
     #[allow(clippy::panic)]
     pub fn get(&self, column: usize) -> Option<&str> {
         match self.try_get(column) {
@@ -143,10 +144,11 @@ impl SimpleQueryRow {
         }
     }
 
-    /// A value, by the column's number from 0; `None` for NULL.
+    /// A value, by the column's index from 0; `None` for NULL.
     ///
     /// # Errors
-    /// [`ErrorKind::ColumnNotFound`] if there is no such column; [`ErrorKind::FromSql`] if the value is not UTF-8.
+    /// [`ErrorKind::ColumnNotFound`] if the column does not exist; [`ErrorKind::FromSql`] if the
+    /// value is not UTF-8.
     pub fn try_get(&self, column: usize) -> Result<Option<&str>> {
         let Some(offset) = self.values.get(column) else {
             let message = format!("there is no column {column}: the row has {}", self.values.len());

@@ -1,4 +1,4 @@
-//! Prepared statements: their preparation, their handle and its end. Running them is `query`'s.
+//! Prepared statements: preparing, the handle, closing. `query` executes them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +13,8 @@ use crate::Pglite;
 use crate::client::session::Session;
 use crate::error::{Error, Result};
 
-/// A prepared statement of one database. Clones are the same statement; when the last one is dropped, PostgreSQL forgets it with the next
-/// statement that is run.
+/// A prepared statement of one database. Clones are the same statement. When the last one is
+/// dropped, it is closed together with the next statement that is run.
 #[derive(Debug, Clone)]
 pub struct Statement(Arc<Inner>);
 
@@ -35,14 +35,14 @@ pub struct Column {
     pub(crate) column_id: Option<i16>,
 }
 
-/// Types that a statement takes and returns.
+/// Types of a statement's parameters and columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     params: Vec<Type>,
     columns: Vec<Column>,
 }
 
-/// What can be run: SQL text, or a [`Statement`].
+/// A statement to run: SQL text, or a [`Statement`].
 pub trait ToStatement: sealed::Sealed {}
 
 impl ToStatement for str {}
@@ -50,7 +50,7 @@ impl ToStatement for String {}
 impl ToStatement for Statement {}
 
 pub(crate) mod sealed {
-    /// Keeps `ToStatement` this crate's own.
+    /// Prevents implementations of `ToStatement` outside of this crate.
     pub trait Sealed {
         #[doc(hidden)]
         fn source(&self) -> Source<'_>;
@@ -86,12 +86,12 @@ impl Pglite {
     /// Prepares a statement, to run it more than once.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`](crate::ErrorKind::Database) if PostgreSQL does not understand it.
+    /// [`ErrorKind::Database`](crate::ErrorKind::Database) if PostgreSQL rejects it.
     pub fn prepare(&mut self, sql: &str) -> Result<Statement> {
         self.prepare_typed(sql, &[])
     }
 
-    /// As [`Self::prepare`], with the types of the first parameters; PostgreSQL finds those of the others.
+    /// As [`Self::prepare`], with the types of the first parameters; PostgreSQL infers the others.
     ///
     /// # Errors
     /// As [`Self::prepare`].
@@ -99,7 +99,7 @@ impl Pglite {
         self.session.prepare(sql, types)
     }
 
-    /// Types of the parameters and columns of a statement, which is not run.
+    /// Types of the parameters and columns of a statement, without running it.
     ///
     /// # Errors
     /// As [`Self::prepare`].
@@ -111,17 +111,18 @@ impl Pglite {
 
 impl Session {
     pub(crate) fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
-        // No name that a client of its own, which may take the session over, would choose.
+        // A name that another client, which may take the session over, does not choose.
         let name = self.name("pglite_");
         let raw = self.parse(&name, sql, types, true)?;
-        // From here on the name has to be forgotten, whatever happens.
+        // From here on the statement must be closed in every case.
         let mut inner = Inner { name, params: Vec::new(), columns: Arc::default(), garbage: self.garbage().clone() };
         inner.params = self.types_of(&raw.params)?;
         inner.columns = self.columns_of(raw.columns)?;
         Ok(Statement(Arc::new(inner)))
     }
 
-    /// Has a statement parsed and described. Without `sync` the sequence stays open for its execution.
+    /// Parses and describes a statement. Without `sync` the message sequence stays open for its
+    /// execution.
     pub(crate) fn parse(&mut self, name: &str, sql: &str, types: &[Type], sync: bool) -> Result<RawDescription> {
         let messages = self.begin()?;
         put_parse(name, sql, types.iter().map(Type::oid), messages)?;
@@ -203,7 +204,7 @@ impl Column {
         &self.type_
     }
 
-    /// The table it comes from, if it is a column of one.
+    /// OID of its table, if it is a column of a table.
     pub fn table_oid(&self) -> Option<Oid> {
         self.table_oid
     }
@@ -226,7 +227,7 @@ impl Description {
     }
 }
 
-/// A description whose types have only numbers yet.
+/// A description with type OIDs only.
 #[derive(Debug)]
 pub(crate) struct RawDescription {
     pub(crate) params: Vec<Oid>,
@@ -241,7 +242,7 @@ pub(crate) struct RawColumn {
     pub(crate) column_id: i16,
 }
 
-/// Names of statements and portals that PostgreSQL is to forget.
+/// Names of statements and portals to be closed.
 #[derive(Debug, Default)]
 pub(crate) struct Garbage(Mutex<Vec<(u8, String)>>);
 
@@ -251,7 +252,7 @@ impl Garbage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((variant, name));
     }
 
-    /// Makes the messages that close everything in here.
+    /// Writes the messages that close all of them.
     pub(crate) fn close_all(&self, messages: &mut BytesMut) -> Result<()> {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names.drain(..).try_for_each(|(variant, name)| frontend::close(variant, &name, messages).map_err(invalid))
@@ -268,7 +269,7 @@ pub(crate) fn put_parse(
     frontend::parse(name, sql, types, messages).map_err(invalid)
 }
 
-/// The error of text that cannot be put in a message.
+/// The error of a text that cannot be part of a message.
 pub(crate) fn invalid(cause: std::io::Error) -> Error {
     Error::usage("the statement cannot be sent").with_cause(cause)
 }

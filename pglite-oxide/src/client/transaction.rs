@@ -6,16 +6,19 @@ use crate::Pglite;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
 
-/// A transaction. What a database can run, it runs inside the transaction. Dropped without [`Self::commit`], it
-/// rolls back, in a panic too. A transaction that is started inside another one is a savepoint of it.
+/// A transaction. What a database can run, it runs inside the transaction. Dropped without
+/// [`Self::commit`], it rolls back, in a panic too. A transaction that is started inside another
+/// one is a savepoint of it.
 ///
 /// Functions that work with a database and inside a transaction take
-/// [`impl GenericClient`](crate::GenericClient). The database itself cannot be had from a transaction: a
-/// database exchanged behind its back would have another session's work committed in the place of its own.
+/// [`impl GenericClient`](crate::GenericClient). The database itself cannot be had from a
+/// transaction: a database exchanged behind its back would have another session's work committed in
+/// the place of its own.
 ///
 /// ```compile_fail,E0614
 /// # fn main() -> pglite_oxide::Result<()> {
-/// let (mut one, mut other) = (pglite_oxide::Pglite::temporary()?, pglite_oxide::Pglite::temporary()?);
+/// let mut one = pglite_oxide::Pglite::temporary()?;
+/// let mut other = pglite_oxide::Pglite::temporary()?;
 /// let mut transaction = one.transaction()?;
 /// std::mem::swap(&mut *transaction, &mut other);
 /// transaction.commit()
@@ -24,12 +27,13 @@ use crate::protocol::TransactionStatus;
 #[derive(Debug)]
 pub struct Transaction<'a>(Open<'a>);
 
-/// A savepoint with a name. What a database can run, it runs. Dropped without [`Self::commit`], everything since
-/// the savepoint is undone, in a panic too; the transaction around it goes on.
+/// A savepoint with a name. What a database can run, it runs. Dropped without [`Self::commit`],
+/// everything since the savepoint is undone, in a panic too; the transaction around it goes on.
 ///
 /// ```compile_fail,E0614
 /// # fn main() -> pglite_oxide::Result<()> {
-/// let (mut one, mut other) = (pglite_oxide::Pglite::temporary()?, pglite_oxide::Pglite::temporary()?);
+/// let mut one = pglite_oxide::Pglite::temporary()?;
+/// let mut other = pglite_oxide::Pglite::temporary()?;
 /// let mut transaction = one.transaction()?;
 /// let mut savepoint = transaction.savepoint("s")?;
 /// std::mem::swap(&mut *savepoint, &mut other);
@@ -48,17 +52,17 @@ struct Open<'a> {
     done: bool,
 }
 
-/// How much of other transactions a transaction sees (PostgreSQL documentation, chapter "Transaction Isolation").
+/// Isolation level of a transaction (PostgreSQL documentation, chapter "Transaction Isolation").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IsolationLevel {
     /// As `ReadCommitted` in PostgreSQL.
     ReadUncommitted,
-    /// What was committed before each statement. The default.
+    /// Each statement sees what was committed before it. The default.
     ReadCommitted,
-    /// What was committed before the transaction's first statement.
+    /// All statements see what was committed before the transaction's first statement.
     RepeatableRead,
-    /// As if transactions ran one after the other.
+    /// As if transactions ran one after another.
     Serializable,
 }
 
@@ -72,7 +76,8 @@ pub struct TransactionBuilder<'a> {
 }
 
 impl Pglite {
-    /// Starts a transaction. Inside one, it is a savepoint: what `commit` and a roll-back mean is up to the transaction around it.
+    /// Starts a transaction. Inside a transaction, it creates a savepoint; the outer transaction
+    /// decides whether its changes are committed.
     ///
     /// ```no_run
     /// # fn main() -> pglite_oxide::Result<()> {
@@ -84,7 +89,7 @@ impl Pglite {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if an error has failed the transaction around it.
+    /// [`ErrorKind::Database`] if the outer transaction has failed.
     pub fn transaction(&mut self) -> Result<Transaction<'_>> {
         self.session.settle()?;
         if self.session.reader().status == TransactionStatus::Idle {
@@ -94,7 +99,7 @@ impl Pglite {
         self.set_savepoint(&name).map(Transaction)
     }
 
-    /// A transaction with characteristics of its own.
+    /// Options for a transaction.
     pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
         TransactionBuilder { db: self, isolation_level: None, read_only: None, deferrable: None }
     }
@@ -118,14 +123,15 @@ impl<'a> TransactionBuilder<'a> {
         self
     }
 
-    /// Sets whether the transaction may only read.
+    /// Sets whether the transaction is read-only.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = Some(read_only);
         self
     }
 
-    /// Sets whether a serializable transaction that only reads may wait at its start, to be sure not to fail later.
+    /// Sets whether a read-only serializable transaction may wait at its start, so that it cannot
+    /// fail later (DEFERRABLE).
     #[must_use]
     pub fn deferrable(mut self, deferrable: bool) -> Self {
         self.deferrable = Some(deferrable);
@@ -135,7 +141,7 @@ impl<'a> TransactionBuilder<'a> {
     /// Starts the transaction.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] inside another transaction: only the outermost has characteristics.
+    /// [`ErrorKind::Usage`] inside another transaction: only the outermost transaction has options.
     pub fn start(self) -> Result<Transaction<'a>> {
         self.db.session.settle()?;
         if self.db.session.reader().status != TransactionStatus::Idle {
@@ -159,8 +165,9 @@ impl Transaction<'_> {
     /// Commits the transaction; one inside another becomes part of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if PostgreSQL cannot commit, because of a deferred constraint for one;
-    /// [`ErrorKind::RolledBack`] if an earlier error had failed the transaction. All its changes are undone then.
+    /// [`ErrorKind::Database`] if PostgreSQL cannot commit, for example because of a deferred
+    /// constraint; [`ErrorKind::RolledBack`] if the transaction had failed. All its changes are
+    /// undone then.
     pub fn commit(self) -> Result<()> {
         self.0.commit()
     }
@@ -186,12 +193,14 @@ impl Savepoint<'_> {
     /// Keeps what was done since the savepoint, as part of the transaction around it.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] if an earlier error had failed the savepoint. Its changes are undone then.
+    /// [`ErrorKind::Database`] if an earlier error had failed the savepoint. Its changes are undone
+    /// then.
     pub fn commit(self) -> Result<()> {
         self.0.commit()
     }
 
-    /// Undoes everything since the savepoint and removes it. Dropping it does the same and hides errors.
+    /// Undoes everything since the savepoint and removes it. Dropping it does the same and hides
+    /// errors.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
@@ -211,7 +220,7 @@ impl Savepoint<'_> {
 impl Open<'_> {
     fn commit(mut self) -> Result<()> {
         match &self.savepoint {
-            // Should it fail, dropping `self` rolls back.
+            // If it fails, dropping `self` rolls back.
             Some(name) => self.db.session.batch_execute(&format!("RELEASE {name}"))?,
             None => self.db.session.batch_execute("COMMIT").and_then(|tag| match tag.as_str() {
                 "ROLLBACK" => Err(Error::new(
@@ -242,7 +251,7 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.done {
-            // Should the session have ended, the next statement says so.
+            // If the session has ended, the next statement reports it.
             let _ = self.undo();
         }
     }

@@ -1,7 +1,8 @@
-//! Archives of a data directory: tar, compressed with zstd or not. It owns their form and the refusal of those that are not ours.
+//! Archives of a data directory: tar, compressed with zstd or not. It owns their format and rejects
+//! others.
 //!
-//! The first member says what the archive is, as the version file of a root does, then comes the data directory, and an empty member at the end
-//! says that nothing is missing.
+//! The first member identifies the archive, as the version file of a root does. Then comes the data
+//! directory. An empty member at the end shows that the archive is complete.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Component, Path};
@@ -17,7 +18,7 @@ const END: &str = "pglite-oxide.end";
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// Form of an archive.
+/// Format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Format {
@@ -28,7 +29,7 @@ pub enum Format {
     TarZst,
 }
 
-/// Writes a data directory that nobody changes meanwhile.
+/// Writes a data directory, which must not change meanwhile.
 pub(crate) fn dump(data: &dyn FileSystem, layout: &Layout, writer: impl Write, format: Format) -> Result<()> {
     match format {
         Format::Tar => write(data, layout, writer).map(drop),
@@ -39,7 +40,7 @@ pub(crate) fn dump(data: &dyn FileSystem, layout: &Layout, writer: impl Write, f
     }
 }
 
-/// Fills an empty directory from an archive. After an error it holds a part of it.
+/// Fills an empty directory from an archive. After an error it contains a part of the archive.
 pub(crate) fn load(reader: &mut dyn Read, data: &dyn FileSystem, layout: &Layout) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 17, reader);
     if reader.fill_buf().map_err(unreadable)?.starts_with(&ZSTD_MAGIC) {
@@ -62,7 +63,7 @@ fn write<W: Write>(data: &dyn FileSystem, layout: &Layout, writer: W) -> Result<
     let version = Version::new(layout.clone()).to_json()?;
     let file = tar::EntryType::Regular;
     add(VERSION, file, version.len() as u64, 0, &mut &version[..]).map_err(unwritable)?;
-    // What went wrong with the archive, which an errno cannot say.
+    // The error in the archive, which an errno cannot express.
     let mut broken = None;
     let walked = fs::walk(data, "", &mut |path, handle| {
         if path == POSTMASTER_PID {
@@ -101,7 +102,7 @@ fn read(reader: impl Read, data: &dyn FileSystem, layout: &Layout) -> Result<()>
     Version::check(&version, "the archive", layout)?;
     drop(first);
 
-    // PostgreSQL splits what is larger.
+    // PostgreSQL splits larger files.
     let largest = u64::from(layout.segment_blocks) * u64::from(layout.block_size);
     let mut buf = vec![0; 1 << 17];
     for entry in entries {
@@ -143,7 +144,7 @@ fn read(reader: impl Read, data: &dyn FileSystem, layout: &Layout) -> Result<()>
     Err(refused("its end is missing"))
 }
 
-/// Path in the data directory of a member, if it is one and nothing else.
+/// The path in the data directory of a member, if it is a valid one.
 fn inside(name: &str) -> Option<String> {
     let rest = name.strip_prefix(DATA)?.strip_prefix('/')?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);

@@ -1,5 +1,6 @@
-//! What identifies a data directory: `global/pg_control` and the heads of the write-ahead log. It owns where their fields are (PostgreSQL 17,
-//! `catalog/pg_control.h` and `access/xlog_internal.h`, with 64-bit numbers aligned to 8 bytes); what they say is PostgreSQL's.
+//! Identification of a data directory: `global/pg_control` and the headers of WAL segments. It owns
+//! the offsets of their fields (PostgreSQL 17, `catalog/pg_control.h` and `access/xlog_internal.h`,
+//! with 64-bit numbers aligned to 8 bytes).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,7 +36,8 @@ const WAL_SYSTEM_IDENTIFIER: usize = 24;
 const WRITE: OpenOptions =
     OpenOptions { create: false, exclusive: false, truncate: false, directory: false, write: true };
 
-/// What a data directory's bytes depend on. Two that agree can be opened by the same PostgreSQL, whichever build of it.
+/// The properties that determine the format of a data directory. Directories with equal layouts can
+/// be opened by the same builds of PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Layout {
@@ -83,7 +85,8 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// A new system identifier, made as PostgreSQL makes them: seconds, microseconds, and 12 bits that differ between processes.
+/// A new system identifier, built as in PostgreSQL: seconds, microseconds, and 12 bits that differ
+/// between processes.
 pub(crate) fn new_identifier() -> Result<u64> {
     let mut random = [0; 2];
     getrandom::fill(&mut random)
@@ -93,7 +96,7 @@ pub(crate) fn new_identifier() -> Result<u64> {
     Ok(now.as_secs() << 32 | u64::from(now.subsec_micros()) << 12 | low)
 }
 
-/// Gives a data directory that was shut down cleanly another system identifier.
+/// Sets another system identifier in a data directory that was shut down cleanly.
 pub(crate) fn set_identifier(data: &dyn FileSystem, identifier: u64) -> Result<()> {
     let mut control = control(data)?;
     let old = control[at::SYSTEM_IDENTIFIER..][..8].to_vec();
@@ -124,7 +127,7 @@ pub(crate) fn set_identifier(data: &dyn FileSystem, identifier: u64) -> Result<(
     Ok(())
 }
 
-/// The control file, after its CRC was found right.
+/// The control file, after checking its CRC.
 fn control(data: &dyn FileSystem) -> Result<Vec<u8>> {
     let bytes = read(data, CONTROL)?;
     if bytes.len() < at::CRC + 4 || crc32c::crc32c(&bytes[..at::CRC]) != u32_at(&bytes, at::CRC) {

@@ -1,5 +1,5 @@
-//! The lock of a root: an advisory lock of the system's on a file that says who holds it. It owns that file. The lock goes with the process,
-//! however it ends; the words in the file are for people only.
+//! The lock of a root: an advisory lock of the operating system on a file that names the holder. It
+//! owns that file. The lock ends with the process; the text in the file is for messages only.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,11 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Name of the lock file in a root.
 pub(crate) const LOCK: &str = "lock";
 
-/// A held lock. Dropping it lets others in.
+/// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     pid: u32,
@@ -27,7 +27,7 @@ struct Holder {
 }
 
 impl Lock {
-    /// Takes the lock of a root, or says who has it.
+    /// Acquires the lock of a root, or fails with its holder.
     pub(crate) fn take(root: &Path) -> Result<Self> {
         let path = root.join(LOCK);
         let failed = |cause| Error::new(ErrorKind::Io, format!("cannot lock {}", path.display())).with_cause(cause);
@@ -43,7 +43,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Whether nobody holds the lock of a directory: it has none, or it could be taken.
+    /// Whether the lock of a directory is free: the file does not exist, or could be locked.
     pub(crate) fn is_free(directory: &Path) -> bool {
         match File::open(directory.join(LOCK)) {
             Ok(file) => file.try_lock().is_ok(),
@@ -51,7 +51,8 @@ impl Lock {
         }
     }
 
-    /// Whether this is still the lock of a directory: it could have been removed before it was locked.
+    /// Whether this is still the lock of a directory: it could have been removed before it was
+    /// locked.
     pub(crate) fn is_of(&self, root: &Path) -> bool {
         let still = std::fs::metadata(root.join(LOCK));
         #[cfg(unix)]
@@ -78,14 +79,14 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is what unlocks; a name left in it would only be out of date.
+        // Closing the file releases the lock; a name left in it would be out of date.
         let _ = self.0.set_len(0);
     }
 }
 
 fn in_use(root: &Path, file: &mut File) -> Error {
     let mut text = String::new();
-    // Some systems let nobody read a locked file, and the holder may be about to write.
+    // Some systems do not allow reading a locked file, and the holder may be writing.
     let _ = file.read_to_string(&mut text);
     let holder = match serde_json::from_str::<Holder>(&text) {
         Ok(Holder { pid, program, .. }) if pid == std::process::id() => {
@@ -137,7 +138,7 @@ mod tests {
         assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         drop(lock);
         assert!(Lock::is_free(root.path()));
-        // What a dead holder left in the file is not in the way.
+        // The text that a dead holder left in the file does no harm.
         std::fs::write(root.path().join(LOCK), r#"{"pid":1,"program":"gone","since":0}"#).unwrap();
         let lock = Lock::take(root.path()).unwrap();
         std::fs::remove_file(root.path().join(LOCK)).unwrap();

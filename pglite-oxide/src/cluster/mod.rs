@@ -1,5 +1,5 @@
-//! A database cluster that is open: a data directory, and all it takes to start sessions on it, one after the other. It owns what a session starts with;
-//! how the directory came to be is `builder`'s.
+//! An open database cluster: a data directory and what is needed to start sessions on it, one after
+//! another. It owns the options of a session; `builder` creates the directory.
 
 pub(crate) mod archive;
 pub(crate) mod control_file;
@@ -24,11 +24,11 @@ pub(crate) struct Cluster {
     payload: &'static Payload,
     data: Data,
     options: Options,
-    /// Whatever must not go before the last session, like the lock of the directory.
+    /// Resources that must outlive the last session, such as the lock of the directory.
     held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
 
-/// Where the files of a cluster are.
+/// The place of a cluster's files.
 #[derive(Debug, Clone)]
 pub(crate) enum Data {
     Image(ImageFs),
@@ -49,7 +49,7 @@ impl Cluster {
         &self.options
     }
 
-    /// What a session starts with. Only one may run at a time.
+    /// The options of the next session. Only one may run at a time.
     pub(crate) fn launch(&self) -> Result<Launch> {
         let fs: Arc<dyn FileSystem> = match &self.data {
             Data::Image(fs) => Arc::new(fs.clone()),
@@ -122,7 +122,7 @@ impl Cluster {
     }
 }
 
-/// A file system in memory with nothing in it.
+/// An empty file system in memory.
 pub(crate) fn empty() -> ImageFs {
     ImageFs::new(Arc::new(Image::empty()))
 }
@@ -138,7 +138,8 @@ pub(crate) fn copy(from: &dyn FileSystem, to: &dyn FileSystem) -> Result<()> {
     .map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot copy {path}: {errno}")))
 }
 
-/// The memory that PostgreSQL needs, in bytes, if it said that its shared memory segment does not fit.
+/// The memory that PostgreSQL needs, in bytes, if it said that its shared memory segment does not
+/// fit.
 fn least_memory(error: &Error) -> Option<u64> {
     let message = error.as_db_error()?.message();
     let size = message.strip_prefix("could not make a shared memory segment of ")?.strip_suffix(" bytes")?;

@@ -1,29 +1,37 @@
-//! What a session starts with, whatever its files are: names, server settings, durability. It owns which settings a caller may make.
+//! The options of a session: names, server settings, durability. It owns the list of settings that
+//! callers may not make.
 
 use crate::bundle::PGDATA;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How far a committed transaction is from being lost.
+/// When a committed transaction is durable.
 ///
-/// | | `Full` | `Relaxed` | `None` |
-/// |---|---|---|---|
-/// | the program is killed | nothing is lost | the commits of the last moments can be lost | the last commits can be lost |
-/// | the machine loses power | nothing is lost | the commits of the last moments can be lost | everything can be lost: the files can be unusable |
-/// | settings | `fsync`, `synchronous_commit` on | `synchronous_commit` off | `fsync`, `full_page_writes`, `synchronous_commit` off |
+/// | | after a kill of the program | after a loss of power |
+/// |---|---|---|
+/// | `Full` | nothing is lost | nothing is lost |
+/// | `Relaxed` | the last commits can be lost | the last commits can be lost |
+/// | `None` | the last commits can be lost | everything can be lost |
 ///
-/// What is lost is the newest: never a transaction without those committed after it, and never a part of one.
+/// `Full` is PostgreSQL's `fsync`, `full_page_writes` and `synchronous_commit` on. `Relaxed` has
+/// `synchronous_commit` off; a commit can be lost for about 200 ms. `None` has all three off; after
+/// a loss of power the files can be unusable.
 ///
-/// Nothing that the database stores with ALTER SYSTEM changes this. `synchronous_commit` remains each session's
-/// own choice: SET, ALTER ROLE … SET and ALTER DATABASE … SET apply to the commits of the sessions concerned.
+/// Lost commits are always the newest: never a transaction without those committed after it, and
+/// never a part of a transaction.
+///
+/// Nothing that the database stores with ALTER SYSTEM changes this. `synchronous_commit` remains
+/// each session's own choice: SET, ALTER ROLE … SET and ALTER DATABASE … SET apply to the commits
+/// of the sessions concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A commit has reached the disk when it returns. The default for databases with a path.
+    /// A commit is durable when it returns. The default for databases with a path.
     #[default]
     Full,
-    /// A commit returns at once and reaches the disk about 200 ms later, together with those that came after it.
+    /// A commit returns at once and becomes durable about 200 ms later, together with later ones.
     Relaxed,
-    /// Nothing waits for the disk. The default for temporary databases, which nobody opens again.
+    /// Commits never wait for the disk. The default for temporary databases, which are not opened
+    /// again.
     None,
 }
 
@@ -33,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) durability: Durability,
-    /// Names and values, the later ones first in effect.
+    /// Names and values; later ones override earlier ones.
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) extensions: Vec<String>,
     /// Bytes of the guest's memory at most.
@@ -55,8 +63,8 @@ const MEMORY_MIN: u64 = SEGMENT_START + ABOVE_SEGMENT;
 #[derive(Debug)]
 struct Reserved {
     name: &'static str,
-    /// What it is passed as; `None` if no place but the command line can set it, or this version of PostgreSQL does
-    /// not have it.
+    /// What it is passed as; `None` if no place but the command line can set it, or this version of
+    /// PostgreSQL does not have it.
     value: Option<&'static str>,
     /// What to do instead of setting it.
     repair: &'static str,
@@ -66,10 +74,11 @@ const fn reserved(name: &'static str, value: &'static str, repair: &'static str)
     Reserved { name, value: Some(value), repair }
 }
 
-/// Settings that this crate makes itself, and those of [`Durability`] besides. All are passed on the command line,
-/// which outranks `postgresql.conf` and ALTER SYSTEM: nothing that a database stores can change them. None of them is
-/// one that ALTER ROLE, ALTER DATABASE or a client could set, with the exception of `synchronous_commit`, which
-/// is a session's own choice: it concerns no commits but its own.
+/// Settings that this crate makes itself, and those of [`Durability`] besides. All are passed on
+/// the command line, which outranks `postgresql.conf` and ALTER SYSTEM: nothing that a database
+/// stores can change them. None of them is one that ALTER ROLE, ALTER DATABASE or a client could
+/// set, with the exception of `synchronous_commit`, which is a session's own choice: it concerns no
+/// commits but its own.
 const RESERVED_SETTINGS: [Reserved; 23] = [
     reserved("wal_sync_method", "fdatasync", "the host syncs files; use `durability`"),
     reserved("data_sync_retry", "off", "a sync that failed must not be taken for one that succeeded"),
@@ -97,8 +106,9 @@ const RESERVED_SETTINGS: [Reserved; 23] = [
     reserved("shared_preload_libraries", "", "use `extension`"),
 ];
 
-/// Settings by which damage is looked past. They are for a repair, so they hold as long as one is made: they can be
-/// asked for with `setting` and with SET, but a value that ALTER SYSTEM stored does not count.
+/// Settings by which damage is looked past. They are for a repair, so they hold as long as one is
+/// made: they can be asked for with `setting` and with SET, but a value that ALTER SYSTEM stored
+/// does not count.
 const REPAIRS: [&str; 5] = [
     "zero_damaged_pages",
     "ignore_checksum_failure",
@@ -138,7 +148,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Refuses what PostgreSQL should not even be asked for.
+    /// Rejects options before PostgreSQL is started.
     pub(crate) fn check(&self) -> Result<()> {
         for (name, value) in &self.settings {
             let refuse = |why: &str| Err(Error::new(ErrorKind::Config, format!("setting {name:?}: {why}")));

@@ -1,5 +1,6 @@
-//! A root: the directory of a persistent database. It owns its layout, its creation in one step, its lock and the refusal of what this crate
-//! cannot open; the files below `pgdata` are PostgreSQL's.
+//! A root: the directory of a persistent database. It owns the layout, atomic creation, the lock,
+//! and rejecting directories that this crate cannot open; the files below `pgdata` are
+//! PostgreSQL's.
 //!
 //! ```text
 //! ROOT/pglite-oxide.json   what it is: see `Version`
@@ -7,8 +8,9 @@
 //! ROOT/pgdata/             PostgreSQL's data directory
 //! ```
 //!
-//! A root depends on nothing outside of it. It comes into being under another name, `.ROOT.new-…` beside its place, and is renamed when it is
-//! complete: whatever has the name of a root is one.
+//! A root depends on nothing outside of itself. It is created under another name, `.ROOT.new-…`
+//! beside its place, and renamed when it is complete, so a directory with the name of a root is
+//! always complete.
 
 use std::fs;
 use std::io;
@@ -21,32 +23,33 @@ use super::lock::Lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::host::HostFs;
 
-/// Version of the layout of a root. Any other one is refused.
+/// Version of the layout of a root. Other versions are rejected.
 const FORMAT: u32 = 1;
 
-/// The file that says what a root is. Archives begin with it.
+/// The file that identifies a root. Archives begin with it.
 pub(crate) const VERSION: &str = "pglite-oxide.json";
 
 /// PostgreSQL's data directory in a root.
 pub(crate) const DATA: &str = "pgdata";
 
-/// PostgreSQL's own lock file. Its process numbers mean nothing outside the guest; `Lock` is what counts.
+/// PostgreSQL's own lock file. Its process IDs have no meaning outside of the guest; `Lock` is
+/// decisive.
 pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
 
 /// What some file systems have at their top.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Longest version file that is read, in bytes.
+/// Maximum size of a version file, in bytes.
 pub(crate) const VERSION_MAX: usize = 64 * 1024;
 
-/// An open root. Dropping it lets others open it.
+/// An open root. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Root {
     directory: PathBuf,
     _lock: Lock,
 }
 
-/// What a root or an archive is.
+/// Identification of a root or an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Version {
@@ -61,15 +64,16 @@ struct AnyVersion {
     format: u32,
 }
 
-/// What is at a path.
+/// The object at a path.
 enum Found {
     Nothing,
     Root,
 }
 
 impl Root {
-    /// Opens the root at a path, or makes it, with a data directory that `fill` fills. `layout` is what this build can open. A `durable` one
-    /// survives a loss of power from the moment this returns.
+    /// Opens the root at a path, or creates it with a data directory that `fill` fills. `layout` is
+    /// the layout that this build can open. A `durable` root survives a loss of power once this
+    /// returns.
     pub(crate) fn open(
         path: &Path,
         layout: &Layout,
@@ -84,13 +88,14 @@ impl Root {
                     if let Some(root) = Self::create(path, layout, durable, &mut fill)? {
                         return Ok(root);
                     }
-                    // Somebody else was faster. Theirs is complete, so the next round opens it, or says who has it.
+                    // Another process was faster. Its root is complete, so the next iteration opens
+                    // it or reports the holder.
                 }
             }
         }
     }
 
-    /// Whether there is no root at a path, but could be one.
+    /// Whether a root could be created at a path.
     pub(crate) fn is_free(path: &Path) -> Result<bool> {
         Ok(matches!(find(&follow(path)?)?, Found::Nothing))
     }
@@ -113,7 +118,7 @@ impl Root {
         }
     }
 
-    /// Makes a root, or returns `None` if another one came into being meanwhile.
+    /// Creates a root, or returns `None` if another one was created meanwhile.
     fn create(
         path: &Path,
         layout: &Layout,
@@ -160,7 +165,7 @@ impl Root {
 }
 
 impl Version {
-    /// What this crate makes.
+    /// The version that this crate writes.
     pub(crate) fn new(layout: Layout) -> Self {
         Self { format: FORMAT, layout }
     }
@@ -171,7 +176,7 @@ impl Version {
         json.map_err(|cause| Error::new(ErrorKind::Io, format!("cannot write {VERSION}")).with_cause(cause))
     }
 
-    /// Refuses every version that this build cannot open, naming both.
+    /// Rejects every version that this build cannot open, naming both.
     pub(crate) fn check(bytes: &[u8], origin: &str, layout: &Layout) -> Result<()> {
         let refused = |why: String| Error::new(ErrorKind::Incompatible, format!("{origin}: {why}"));
         let unreadable = |cause| refused("not a version file of this crate".to_string()).with_cause(cause);
@@ -191,7 +196,7 @@ impl Version {
     }
 }
 
-/// A root that is not complete yet. Dropping it removes it.
+/// An incomplete root. Dropping it removes it.
 struct New(PathBuf);
 
 impl New {
@@ -211,7 +216,7 @@ impl New {
                 Error::new(ErrorKind::Io, message).with_cause(cause)
             })?;
             let new = Self(path);
-            // Between the two steps somebody may have taken it for a leftover.
+            // Between the two steps another process may have removed it as a leftover.
             match Lock::take(&new.0) {
                 Ok(lock) if lock.is_of(&new.0) => return Ok((new, lock)),
                 Err(error) if new.0.exists() && error.kind() != ErrorKind::InUse => return Err(error),
@@ -260,8 +265,8 @@ fn find(path: &Path) -> Result<Found> {
     }
 }
 
-/// Where a path leads if its last name is a symbolic link, whether or not there is anything there: the database is made
-/// behind the link, which stays what it is.
+/// Where a path leads if its last name is a symbolic link, whether or not there is anything there:
+/// the database is made behind the link, which stays what it is.
 fn follow(path: &Path) -> Result<PathBuf> {
     /// As many as Linux follows.
     const LINKS_MAX: usize = 40;
@@ -314,7 +319,7 @@ fn split(path: &Path) -> Result<(PathBuf, String)> {
     }
 }
 
-/// Removes what creators that died left behind.
+/// Removes what killed creators left behind.
 fn remove_leftovers(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -323,7 +328,7 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
         }
         let path = entry.path();
         if path.join(super::lock::LOCK).exists() {
-            // Held while it is removed, so that its creator cannot take it up again.
+            // Held during the removal, so that its creator cannot continue.
             if Lock::is_free(&path)
                 && let Ok(lock) = Lock::take(&path)
             {
@@ -331,13 +336,14 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
                 drop(lock);
             }
         } else {
-            // Its creator has not come further than this: it goes only if it is empty.
+            // Its creator did not get further than this: it is removed only if it is empty.
             let _ = fs::remove_dir(&path);
         }
     }
 }
 
-/// Removes a root that is not complete. The lock goes last: if this process dies here, the next one knows the rest for a leftover still.
+/// Removes an incomplete root. The lock file is removed last: if this process is killed here, the
+/// next one still recognizes the rest as a leftover.
 fn remove_unfinished(path: &Path) {
     let _ = fs::remove_dir_all(path.join(DATA));
     let _ = fs::remove_file(path.join(VERSION));
@@ -355,7 +361,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 fn sync_tree(directory: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        // One call for all of them: a thousand single ones take a thousand turns of the disk.
+        // One call for all files: a thousand single syncs wait for the disk a thousand times.
         rustix::fs::syncfs(fs::File::open(directory)?)?;
         Ok(())
     }

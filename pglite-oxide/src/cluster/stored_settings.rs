@@ -1,6 +1,6 @@
-//! The settings that a database stores in its data directory, `postgresql.conf` and `postgresql.auto.conf`, and
-//! opening it without them: a stored setting that PostgreSQL cannot start with would lock its user out of the
-//! database. It owns what of the directory start-up sees then; which settings there are is PostgreSQL's.
+//! The settings that a database stores in its data directory, `postgresql.conf` and
+//! `postgresql.auto.conf`, and opening a database without them, when PostgreSQL cannot start with
+//! one. It owns what start-up sees of the directory then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ const CONF: &str = "postgresql.conf";
 /// Tells the guest not to apply what ALTER ROLE and ALTER DATABASE store either.
 pub(crate) const IGNORE_VARIABLE: &str = "PGL_IGNORE_STORED_SETTINGS";
 
-/// A data directory that shows the template's settings in the place of its own while PostgreSQL is starting.
-/// ALTER SYSTEM RESET needs to see its own: it changes one setting and keeps the others.
+/// A data directory that shows the template's settings in the place of its own while PostgreSQL is
+/// starting. ALTER SYSTEM RESET needs to see its own: it changes one setting and keeps the others.
 #[derive(Debug)]
 struct WithoutSettings {
     data: Arc<dyn FileSystem>,
@@ -39,8 +39,8 @@ impl WithoutSettings {
     }
 }
 
-/// Names of the settings that a data directory has in `postgresql.auto.conf`, and the name of `postgresql.conf` if it
-/// is not the template's.
+/// Names of the settings that a data directory has in `postgresql.auto.conf`, and the name of
+/// `postgresql.conf` if it is not the template's.
 pub(crate) fn names(data: &dyn FileSystem, template: &dyn FileSystem) -> Vec<String> {
     let read = |fs: &dyn FileSystem, path| {
         let bytes = fs.open(path, OpenOptions::default(), 0).and_then(|file| fs::read(&*file));

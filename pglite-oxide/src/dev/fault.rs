@@ -1,4 +1,5 @@
-//! A file system that fails on command. It owns which operation fails and how; it is for tests of disk faults.
+//! A file system that fails on request, for tests of disk errors. It owns which operation fails and
+//! how.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +14,17 @@ pub enum Fault {
     Io,
     /// No space left.
     Full,
-    /// A write stops half way, and there is no space left for what follows. Other operations find no space at once.
+    /// A write stops half way, and then there is no space left. Other operations fail with "no
+    /// space left" at once.
     Short,
-    /// A sync says it was done and was not. Other operations are left alone.
+    /// A sync is acknowledged but not performed. Other operations are not affected.
     Swallowed,
 }
 
 /// Operations to count and to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Every one that can fail for want of space or of a working disk.
+    /// All operations that can fail because of a full or broken disk.
     All,
     /// Reads.
     Read,
@@ -34,7 +36,7 @@ pub enum Class {
     Name,
 }
 
-/// What is to go wrong.
+/// The planned fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// How.
@@ -43,7 +45,7 @@ pub struct Plan {
     pub class: Class,
     /// Number of the first operation that fails, from 0.
     pub at: u64,
-    /// Whether all later ones of the class fail too, as on a disk that is full or dead.
+    /// Whether all later operations of the class fail too, as on a full or dead disk.
     pub lasting: bool,
 }
 
@@ -68,24 +70,24 @@ struct FaultHandle {
 }
 
 impl FaultFs {
-    /// Lets operations on `inner` fail.
+    /// Wraps `inner`.
     pub fn new(inner: Arc<dyn FileSystem>, plan: Plan) -> Self {
         Self { inner, state: Arc::new(State { plan, count: AtomicU64::new(0), healed: AtomicBool::new(false) }) }
     }
 
-    /// How many operations of the planned class there were.
+    /// Number of operations of the planned class so far.
     pub fn count(&self) -> u64 {
         self.state.count.load(Ordering::SeqCst)
     }
 
-    /// Lets nothing fail any more.
+    /// Ends the failures.
     pub fn heal(&self) {
         self.state.healed.store(true, Ordering::SeqCst);
     }
 }
 
 impl State {
-    /// Counts an operation and says how it fails, if it does.
+    /// Counts an operation and returns how it fails, if it does.
     fn next(&self, class: Class) -> Option<Fault> {
         if self.plan.class != Class::All && self.plan.class != class {
             return None;
@@ -95,11 +97,11 @@ impl State {
         (is_due && !self.healed.load(Ordering::SeqCst)).then_some(self.plan.fault)
     }
 
-    /// Counts an operation that either fails whole or not at all.
+    /// Counts an operation that fails completely or not at all.
     fn check(&self, class: Class) -> Result<()> {
         match self.next(class) {
             Some(Fault::Io) => Err(Errno::IO),
-            // A disk that is full can still be read.
+            // A full disk can still be read.
             Some(Fault::Full | Fault::Short) if class != Class::Read => Err(Errno::NOSPC),
             _ => Ok(()),
         }
@@ -108,7 +110,7 @@ impl State {
 
 impl FileSystem for FaultFs {
     fn open(&self, path: &str, options: OpenOptions, now_ns: u64) -> Result<Arc<dyn Handle>> {
-        // Opening what is there needs no space.
+        // Opening an existing file needs no space.
         if options.create || self.state.plan.fault == Fault::Io {
             self.state.check(Class::Name)?;
         }

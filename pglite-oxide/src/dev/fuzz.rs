@@ -1,5 +1,5 @@
-//! Entry points for fuzzing: code that reads bytes from outside, without a connection or a guest. It
-//! owns what must hold for any bytes; the bytes are the caller's.
+//! Entry points for fuzzing: code that reads bytes from outside, without a connection or a guest.
+//! It owns what must hold for any bytes; the bytes are the caller's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ pub fn load_archive(bytes: &[u8]) -> bool {
 }
 
 /// Runs operations with the paths that a guest passes, one a line, in the directory `inside` of
-/// `directory`: the first byte says which operation, the rest is its path, or two with a tab between
-/// them.
+/// `directory`: the first byte says which operation, the rest is its path, or two with a tab
+/// between them.
 ///
 /// # Errors
 /// If `inside` cannot be opened.
@@ -153,7 +153,8 @@ impl Peer for Pieces<'_> {
     }
 }
 
-/// For fuzzing: whatever a client begins with, nothing of it is lost, and it is told nothing but what is meant for it.
+/// For fuzzing: whatever a client begins with, nothing of it is lost, and it is told nothing but
+/// what is meant for it.
 ///
 /// # Panics
 /// If that is not so.

@@ -1,9 +1,11 @@
-//! A file system that writes down what is done to another one, and rebuilds what a machine that lost its power could hold afterwards. It owns
-//! the record and the rules of losing; it is for tests of durability.
+//! A file system that records the operations on another one, and rebuilds the possible states after
+//! a loss of power, for tests of durability. It owns the recording and the rules of what can be
+//! lost.
 //!
-//! The rules are those of a journalling file system: names change in order, and a sync of anything makes every earlier change of a name
-//! durable. Bytes, and the lengths of files, are durable only when their own file is synced; before, each write may be there, be missing or be
-//! torn between sectors, whatever the order.
+//! The rules are those of a journaling file system: names change in order, and a sync of any file
+//! makes every earlier change of a name durable. Contents and lengths of a file become durable only
+//! when that file is synced; before, each write may be present, missing or torn between sectors, in
+//! any order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use crate::fs::errno::Result;
 use crate::fs::{Entry, FileSystem, Handle, ImageFs, OpenOptions, RawSlice, RawSliceMut, Stat};
 
-/// Bytes that a disk writes whole or not at all.
+/// Size of a sector, in bytes, which a disk writes atomically.
 pub const SECTOR: usize = 512;
 
 /// Number of a file in a record: the same through all its names and handles.
@@ -59,14 +61,14 @@ pub enum Operation {
     Sync(Option<FileId>),
 }
 
-/// What becomes of a change that no sync has made durable.
+/// What happens to an unsynced change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It reached the disk.
     Kept,
     /// It did not.
     Lost,
-    /// Only so many sectors from its beginning did; of other changes than writes, none.
+    /// Only this many of its first sectors did; for changes other than writes, none.
     Torn(usize),
 }
 
@@ -97,16 +99,16 @@ struct LogHandle {
 /// A recorded run, to rebuild from.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    /// Everything that was done, in order.
+    /// All operations, in order.
     pub operations: Vec<Operation>,
     initial: BTreeMap<FileId, String>,
 }
 
 impl LogFs {
-    /// Records what is done to `inner` from now on. Every file that is there must be reachable.
+    /// Records the operations on `inner` from now on. Every existing file must be reachable.
     ///
     /// # Errors
-    /// What reading the tree fails with.
+    /// The error of reading the tree.
     pub fn new(inner: Arc<dyn FileSystem>) -> Result<Self> {
         let mut record = Record::default();
         crate::fs::walk(&*inner, "", &mut |path, handle| {
@@ -120,18 +122,18 @@ impl LogFs {
         Ok(Self { inner, record: Arc::new(Mutex::new(record)) })
     }
 
-    /// What has been done so far.
+    /// The operations so far.
     pub fn recording(&self) -> Recording {
         let record = self.record();
         Recording { operations: record.operations.clone(), initial: record.initial.clone() }
     }
 
-    /// How many operations there are so far.
+    /// The number of operations so far.
     pub fn len(&self) -> usize {
         self.record().operations.len()
     }
 
-    /// Whether nothing has been done yet.
+    /// Whether there are no operations yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -140,7 +142,8 @@ impl LogFs {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs an operation and writes it down if it did anything. One lock for both, so that the record has the order of the events.
+    /// Runs an operation and records it if it had an effect, under one lock, so that the recording
+    /// has the order of the operations.
     fn run<T>(&self, operation: Operation, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut record = self.record();
         let value = run()?;
@@ -209,7 +212,8 @@ impl Handle for LogHandle {
     }
 
     fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize> {
-        // The record must have the bytes that were written, whatever a guest does to its own meanwhile.
+        // The record must have the bytes that were written, whatever a guest does to its own
+        // meanwhile.
         let data = data.to_vec();
         let mut record = self.fs.record();
         let count = self.inner.write_at(offset, &data, now_ns)?;
@@ -248,11 +252,13 @@ impl Handle for LogHandle {
 }
 
 impl Recording {
-    /// The disk as it could be after the first `prefix` operations: what was synced is there; `fate` decides for every other change, by its
-    /// number. Names are lost from the first lost one on. `base` is what the recorded file system was at its beginning.
+    /// A possible state of the disk after the first `prefix` operations: synced changes are
+    /// present; `fate` decides on every other change, by its number. Changes of names are lost from
+    /// the first lost one on. `base` is the initial state of the recorded file system.
     ///
     /// # Errors
-    /// What an operation fails with. None does when `base` is right and no name was lost that a later change needs: such changes are left out.
+    /// The error of an operation. None fails if `base` is right; changes that depend on a lost name
+    /// are left out.
     pub fn rebuild(&self, base: &ImageFs, prefix: usize, mut fate: impl FnMut(usize) -> Fate) -> Result<ImageFs> {
         let operations = &self.operations[..prefix.min(self.operations.len())];
         let last_sync = operations.iter().rposition(|operation| matches!(operation, Operation::Sync(_)));
@@ -329,7 +335,8 @@ fn apply_name(fs: &ImageFs, operation: &Operation, handles: &mut HashMap<FileId,
     Ok(())
 }
 
-/// How many bytes of a write are in its first sectors; sectors begin at multiples of their size in the file.
+/// How many bytes of a write are in its first sectors; sectors begin at multiples of their size in
+/// the file.
 fn torn(offset: u64, len: usize, sectors: usize) -> usize {
     let first = SECTOR - (offset % SECTOR as u64) as usize;
     let kept = if sectors == 0 { 0 } else { first.saturating_add((sectors - 1).saturating_mul(SECTOR)) };

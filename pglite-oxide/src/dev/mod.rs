@@ -1,4 +1,5 @@
-//! For tests and benchmarks of this crate, not for users: databases on file systems that record or fail, the bare round trip, and `psql`. No promise of stability.
+//! For tests and benchmarks of this crate, not for users: databases on file systems that record or
+//! fail, the bare round trip, and `psql`. Not stable.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,10 +30,11 @@ pub use crate::fs::image::ImageFs;
 pub use crate::fs::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 pub use fuzz::{load_archive, read_messages, read_startup, use_paths};
 
-/// The data directory of a new database, in memory. Two of them share their pages until they are written.
+/// The data directory of a new database, in memory. Two of them share their pages until they are
+/// written.
 ///
 /// # Errors
-/// [`ErrorKind::Payload`] if this build carries no PostgreSQL for this machine.
+/// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
 pub fn template() -> Result<ImageFs> {
     Ok(ImageFs::new(bundle::embedded()?.template()?))
 }
@@ -57,11 +59,12 @@ pub fn open(data: Arc<dyn FileSystem>, durability: Durability, settings: &[(&str
     Pglite::start(Cluster::new(bundle::embedded()?, Data::Other(data), options, None))
 }
 
-/// Has a builder's PostgreSQL find more modules, those of a directory with artifacts, and see a directory of the machine at an absolute path. Both stay
-/// loaded as long as the process runs.
+/// Has a builder's PostgreSQL find more modules, those of a directory with artifacts, and see a
+/// directory of the machine at an absolute path. Both stay loaded as long as the process runs.
 ///
 /// # Errors
-/// [`ErrorKind::Payload`] if the artifacts cannot be read; [`ErrorKind::Io`] if the directory cannot be opened.
+/// [`ErrorKind::Payload`] if the artifacts cannot be read; [`ErrorKind::Io`] if the directory
+/// cannot be opened.
 pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<Builder> {
     let (point, directory) = mount;
     let failed = |cause| Error::new(ErrorKind::Io, format!("cannot open {}", directory.display())).with_cause(cause);
@@ -71,7 +74,8 @@ pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<
     Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 
-/// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does nothing.
+/// Sends a Sync message and reads the answer: the cost of a round trip in which PostgreSQL does
+/// nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Closed`] if the session is over.
@@ -106,7 +110,8 @@ pub struct PsqlRun {
     pub stderr: String,
 }
 
-/// Runs `psql` in the session of a database, with these arguments and this input, and paths that start at this directory.
+/// Runs `psql` in the session of a database, with these arguments and this input, and paths that
+/// start at this directory.
 ///
 /// # Errors
 /// As the session's or the program's.

@@ -1,5 +1,6 @@
-//! Arguments of `pg_dump` that a caller adds: which of them belong to this crate, in every spelling that the program would take. It owns the list of the program's
-//! options (PostgreSQL documentation, `pg_dump`); what the allowed ones mean is the program's.
+//! Arguments of `pg_dump` that a caller adds: which of them belong to this crate, in every spelling
+//! that the program would take. It owns the list of the program's options (PostgreSQL
+//! documentation, `pg_dump`); what the allowed ones mean is the program's.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -133,7 +134,8 @@ pub(super) fn check(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether the next argument is this one's value. A long name may be cut short as long as no other begins so.
+/// Returns whether the next argument is this one's value. A long name may be cut short as long as
+/// no other begins so.
 fn check_long(argument: &str, long: &str) -> Result<bool> {
     let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
     let all = || LONG.iter().chain(LONG_WITH_VALUE).copied();

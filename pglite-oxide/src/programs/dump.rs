@@ -1,4 +1,5 @@
-//! `pg_dump`: a database as SQL or as an archive of PostgreSQL's. It owns what a dump may be asked for, and that the session it is made in is as it was afterwards.
+//! `pg_dump`: a database as SQL or as a PostgreSQL archive. It owns the options of a dump, and
+//! restoring the state of the session afterwards.
 
 use std::sync::Arc;
 
@@ -14,10 +15,11 @@ use crate::server::attach;
 use crate::transport::pipe;
 use crate::wasm::channel::Dialer;
 
-/// How often what follows a dump is begun again when it is cancelled.
+/// Number of retries of the clean-up after a dump if it is cancelled.
 const CANCELLED_MAX: usize = 100;
 
-/// What a dump consists of and looks like: options of PostgreSQL's `pg_dump`. The default is the whole database, as SQL.
+/// Options of `pg_dump`: what a dump contains, and its format. The default is the whole database,
+/// as SQL.
 ///
 /// ```no_run
 /// use pglite_oxide::{PgDumpOptions, Pglite};
@@ -34,16 +36,16 @@ pub struct PgDumpOptions {
     format: DumpFormat,
 }
 
-/// The form of a dump.
+/// The format of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum DumpFormat {
     /// SQL for `psql`, as text.
     #[default]
     Plain,
-    /// The archive of PostgreSQL's that `pg_restore` picks from, not compressed (`pg_dump --format=custom`).
+    /// PostgreSQL's archive for `pg_restore`, not compressed (`pg_dump --format=custom`).
     Custom,
-    /// The same as a tar file (`pg_dump --format=tar`).
+    /// The same, as a tar file (`pg_dump --format=tar`).
     Tar,
 }
 
@@ -54,105 +56,108 @@ impl PgDumpOptions {
         Self::default()
     }
 
-    /// The form of the dump. [`Pglite::dump_sql`] makes [`DumpFormat::Plain`] only.
+    /// Sets the format. [`Pglite::dump_sql`] supports [`DumpFormat::Plain`] only.
     #[must_use]
     pub fn format(mut self, format: DumpFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// No data, only what defines it.
+    /// Dumps definitions only, no data (`--schema-only`).
     #[must_use]
     pub fn schema_only(self) -> Self {
         self.with("--schema-only")
     }
 
-    /// Only the data.
+    /// Dumps data only, no definitions (`--data-only`).
     #[must_use]
     pub fn data_only(self) -> Self {
         self.with("--data-only")
     }
 
-    /// Only the tables, views and sequences that match this pattern, or one given before (PostgreSQL documentation, `psql`, "Patterns").
+    /// Dumps only the tables, views and sequences that match this pattern or an earlier one
+    /// (PostgreSQL documentation, `psql`, "Patterns").
     #[must_use]
     pub fn table(self, pattern: &str) -> Self {
         self.with_value("--table", pattern)
     }
 
-    /// None of the tables that match this pattern.
+    /// Omits the tables that match this pattern.
     #[must_use]
     pub fn exclude_table(self, pattern: &str) -> Self {
         self.with_value("--exclude-table", pattern)
     }
 
-    /// No data of the tables that match this pattern.
+    /// Omits the data of the tables that match this pattern.
     #[must_use]
     pub fn exclude_table_data(self, pattern: &str) -> Self {
         self.with_value("--exclude-table-data", pattern)
     }
 
-    /// Only the schemas that match this pattern, or one given before.
+    /// Dumps only the schemas that match this pattern or an earlier one.
     #[must_use]
     pub fn schema(self, pattern: &str) -> Self {
         self.with_value("--schema", pattern)
     }
 
-    /// None of the schemas that match this pattern.
+    /// Omits the schemas that match this pattern.
     #[must_use]
     pub fn exclude_schema(self, pattern: &str) -> Self {
         self.with_value("--exclude-schema", pattern)
     }
 
-    /// Data as INSERT statements, which any SQL client can run, instead of COPY. Slow to restore.
+    /// Dumps data as INSERT statements instead of COPY (`--inserts`). Any SQL client can run them;
+    /// restoring is slow.
     #[must_use]
     pub fn inserts(self) -> Self {
         self.with("--inserts")
     }
 
-    /// Data as INSERT statements that name their columns.
+    /// Dumps data as INSERT statements with column names (`--column-inserts`).
     #[must_use]
     pub fn column_inserts(self) -> Self {
         self.with("--column-inserts")
     }
 
-    /// Does not say whom things belong to.
+    /// Omits ownership (`--no-owner`).
     #[must_use]
     pub fn no_owner(self) -> Self {
         self.with("--no-owner")
     }
 
-    /// Leaves out GRANT and REVOKE.
+    /// Omits GRANT and REVOKE (`--no-privileges`).
     #[must_use]
     pub fn no_privileges(self) -> Self {
         self.with("--no-privileges")
     }
 
-    /// Leaves out comments.
+    /// Omits comments (`--no-comments`).
     #[must_use]
     pub fn no_comments(self) -> Self {
         self.with("--no-comments")
     }
 
-    /// Drops what is about to be created.
+    /// Drops objects before creating them (`--clean`).
     #[must_use]
     pub fn clean(self) -> Self {
         self.with("--clean")
     }
 
-    /// With [`Self::clean`]: drops only what is there.
+    /// With [`Self::clean`]: drops only existing objects (`--if-exists`).
     #[must_use]
     pub fn if_exists(self) -> Self {
         self.with("--if-exists")
     }
 
-    /// Creates the database and connects to it.
+    /// Creates the database and connects to it (`--create`).
     #[must_use]
     pub fn create(self) -> Self {
         self.with("--create")
     }
 
-    /// Any other argument of `pg_dump`, spelled as it likes it. An option and its value can be one argument or two. Refused when the dump is made is what belongs to this
-    /// crate: file, format, connection, jobs, compression.
+    /// Adds another argument of `pg_dump`. An option and its value can be one argument or two.
+    /// Options that this crate sets (file, format, connection, jobs, compression) are rejected when
+    /// the dump is made.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.more.push(argument.into());
@@ -183,26 +188,31 @@ impl PgDumpOptions {
 }
 
 impl Pglite {
-    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, made in this session. `psql` restores it; so does every other client if there is no data in it, or
-    /// [`PgDumpOptions::inserts`] made INSERT statements of that, once the lines that begin with `\` are gone.
+    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, in this session. `psql` restores it.
+    /// Other clients can restore it after removing the lines that begin with `\`, if it contains no
+    /// data or was made with [`PgDumpOptions::inserts`].
     ///
-    /// Between lines of `psql`'s own, `\restrict` and `\unrestrict`, with a key that nobody can know before, what the database says cannot give orders to `psql`. With a key of
-    /// your own, as in `.arg("--restrict-key=abc")`, equal databases give equal dumps.
+    /// The lines `\restrict` and `\unrestrict`, with a random key, prevent that contents of the
+    /// database act as commands of `psql`. With a fixed key, as in `.arg("--restrict-key=abc")`,
+    /// equal databases give equal dumps.
     ///
-    /// The dump shows what is committed. What the session has set, prepared and listens to stays.
+    /// The dump contains what is committed. Settings, prepared statements and LISTEN registrations
+    /// of the session are kept.
     ///
     /// # Errors
     /// - [`ErrorKind::Usage`] if a transaction is open.
-    /// - [`ErrorKind::Config`] if an option is refused, with what to do instead.
-    /// - [`ErrorKind::Program`] with what `pg_dump` said, and with PostgreSQL's error in [`Error::as_db_error`] if that was the reason: a table that does not exist, a
-    ///   right that the user lacks, a dump that was cancelled. The session goes on.
+    /// - [`ErrorKind::Config`] if an option is rejected, with the alternative.
+    /// - [`ErrorKind::Program`] with the message of `pg_dump`, and with PostgreSQL's error in
+    ///   [`Error::as_db_error`] if that was the reason: a table that does not exist, a missing
+    ///   privilege, a dump that was cancelled. The session remains usable.
     /// - [`ErrorKind::Closed`] or [`ErrorKind::Crashed`] if the session is over.
     pub fn dump_sql(&mut self, options: &PgDumpOptions) -> Result<String> {
         plain(options)?;
         text(self.dump_bytes(options)?)
     }
 
-    /// Dumps the database in any form with PostgreSQL's `pg_dump`, made in this session: [`Self::dump_sql`] says how.
+    /// Dumps the database in any format with PostgreSQL's `pg_dump`; otherwise as
+    /// [`Self::dump_sql`].
     ///
     /// # Errors
     /// As [`Self::dump_sql`].
@@ -214,7 +224,8 @@ impl Pglite {
             ));
         }
         let before = self.prepared_statements()?;
-        // Whatever pg_dump sets is undone with this transaction. Its own is a warning in here, and asks for the same isolation.
+        // Whatever pg_dump sets is undone with this transaction. Its own is a warning in here, and
+        // asks for the same isolation.
         self.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         let dumped = self.dump_in_transaction(options);
         let restored = self.end_dump(&before);
@@ -286,7 +297,8 @@ impl Dump {
     /// Starts the program. What it dumps is the dialer's and the names' to say.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if an option is refused; [`ErrorKind::Payload`] or [`ErrorKind::Io`] if the program cannot be started.
+    /// [`ErrorKind::Config`] if an option is refused; [`ErrorKind::Payload`] or [`ErrorKind::Io`]
+    /// if the program cannot be started.
     pub(crate) fn start(dialer: Box<dyn Dialer>, login: &Login<'_>, options: &PgDumpOptions) -> Result<Self> {
         let (stdout, stderr) = (Kept::default(), Kept::default());
         let command = Command {
@@ -313,7 +325,8 @@ impl Dump {
             return Ok(self.stdout.take());
         }
         let said = String::from_utf8_lossy(&self.stderr.take()).trim_end().to_string();
-        // The transaction that a dump in a session begins is there already; that is no news to anybody.
+        // The transaction that a dump in a session begins is there already; that is no news to
+        // anybody.
         let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("WARNING:  there is already a")).collect();
         let said = if said.is_empty() { format!("pg_dump ended with exit code {code}") } else { said.join("\n") };
         Err(Error::new(ErrorKind::Program, said))

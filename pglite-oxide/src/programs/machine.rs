@@ -1,5 +1,5 @@
-//! The machine's files as a client program sees them: everything its user may see, by the paths that they have. For a program that its user runs, like `psql`: nothing
-//! confines it. What a database keeps is in a `HostFs`, which does.
+//! The host's files for a client program that its user runs, such as `psql`: all files of the user,
+//! by their paths, without confinement. A database's files are in a `HostFs`, which is confined.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -104,7 +104,8 @@ impl Handle for Device {
     }
 }
 
-/// The machine's path of a path from the root. Where paths begin with a drive, it is the first name.
+/// The machine's path of a path from the root. Where paths begin with a drive, it is the first
+/// name.
 fn real(path: &str) -> PathBuf {
     if cfg!(windows) { PathBuf::from(path) } else { PathBuf::from(format!("/{path}")) }
 }

@@ -1,6 +1,7 @@
-//! PostgreSQL's own client programs, `pg_dump` and `psql`, run inside this process: each an instance of a module of its own, connected to a server through a network that
-//! is made of the host's channels, without a socket of the system. It owns how a program runs, is interrupted and ends. What it is told is `dump`'s and `psql`'s
-//! business; what it connects to, its dialer's.
+//! PostgreSQL's own client programs, `pg_dump` and `psql`, run inside this process: each an
+//! instance of a module of its own, connected to a server through a network that is made of the
+//! host's channels, without a socket of the system. It owns how a program runs, is interrupted and
+//! ends. What it is told is `dump`'s and `psql`'s business; what it connects to, its dialer's.
 
 mod arguments;
 mod dump;
@@ -121,7 +122,8 @@ impl Command {
     /// Starts the program on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the system refuses a thread.
+    /// [`ErrorKind::Payload`] if this build does not carry it; [`ErrorKind::Io`] if the system
+    /// refuses a thread.
     fn start(self) -> Result<Running> {
         let program = self.program;
         let io = |cause| Error::new(ErrorKind::Io, format!("cannot start {program}")).with_cause(cause);
@@ -165,7 +167,8 @@ impl Command {
     }
 }
 
-/// Files with nothing but what the program takes for itself, since it looks for its like beside it, and a place for temporary ones, in memory.
+/// Files with nothing but what the program takes for itself, since it looks for its like beside it,
+/// and a place for temporary ones, in memory.
 fn installation(path: &str) -> Result<ImageFs> {
     let items = [(path.to_string(), Item::File(bytes::Bytes::new())), ("tmp".to_string(), Item::Directory)];
     let image = Image::new(items, 0);

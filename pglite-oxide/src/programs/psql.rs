@@ -1,6 +1,6 @@
-//! `psql`, with the caller's arguments, streams and files. It owns what of the caller's
-//! surroundings the program sees: all of the machine's files, with the caller's working directory,
-//! and a few variables of the environment.
+//! `psql`, with the caller's arguments, streams and files. It owns what the program sees of the
+//! caller's environment: all files of the host, the working directory, and a few environment
+//! variables.
 
 use std::path::PathBuf;
 use std::sync::Arc;

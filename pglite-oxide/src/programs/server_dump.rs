@@ -1,4 +1,4 @@
-//! Dumps of a server's database, made in a session of their own.
+//! Dumps of a server's database, in their own session.
 
 use std::task::Waker;
 
@@ -10,18 +10,18 @@ use crate::server::{PgliteServer, ServerConnector};
 use crate::wasm::channel::{Channel, Dialer};
 
 impl PgliteServer {
-    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, which connects like any other client,
-    /// as the server's user, but without a socket.
+    /// Dumps the database as SQL with PostgreSQL's `pg_dump`, which connects like other clients, as
+    /// the server's user, but without a socket.
     ///
     /// # Errors
-    /// As [`Pglite::dump_sql`](crate::Pglite::dump_sql); with what PostgreSQL says if there is no
-    /// session for it, because another client has it.
+    /// As [`Pglite::dump_sql`](crate::Pglite::dump_sql); PostgreSQL's error 53300 if no session
+    /// becomes free.
     pub fn dump_sql(&self, options: &PgDumpOptions) -> Result<String> {
         plain(options)?;
         text(self.dump_bytes(options)?)
     }
 
-    /// Dumps the database in any form: [`Self::dump_sql`] says how.
+    /// Dumps the database in any format; otherwise as [`Self::dump_sql`].
     ///
     /// # Errors
     /// As [`Self::dump_sql`].

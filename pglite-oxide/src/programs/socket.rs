@@ -1,4 +1,5 @@
-//! The way of a client program to a server's socket. It owns the two threads of a connection, which do the waiting that the program must be able to end.
+//! The way of a client program to a server's socket. It owns the two threads of a connection, which
+//! do the waiting that the program must be able to end.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,7 +20,7 @@ const CAPACITY: usize = 128 * 1024;
 const PIECE: usize = 64 * 1024;
 
 #[cfg_attr(not(any(test, feature = "cli")), allow(dead_code, reason = "for the command line's psql"))]
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SocketDialer {
     Tcp(SocketAddr),
@@ -148,7 +149,8 @@ impl Shared {
                 break;
             }
         }
-        // Ends the other thread too, if the program is done; if only writing failed, what has come is still read.
+        // Ends the other thread too, if the program is done; if only writing failed, what has come
+        // is still read.
         if self.lock().closed {
             socket.shut_down();
         }
@@ -159,7 +161,8 @@ impl Shared {
     }
 }
 
-/// Lets go of the lock before it wakes: who waits holds a lock of its own, which waking takes, while it looks at what this one protects.
+/// Lets go of the lock before it wakes: who waits holds a lock of its own, which waking takes,
+/// while it looks at what this one protects.
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);

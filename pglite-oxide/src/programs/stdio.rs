@@ -1,5 +1,5 @@
-//! A program's standard streams, as its host makes them: bytes, a reader or writer of the caller's, a buffer to be looked at later. It owns how a program that waits
-//! for input is interrupted.
+//! A program's standard streams, as its host makes them: bytes, a reader or writer of the caller's,
+//! a buffer to be looked at later. It owns how a program that waits for input is interrupted.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,7 +19,8 @@ const PIECE: usize = 16 * 1024;
 pub(crate) enum Input {
     /// These bytes, and no more.
     Bytes(Bytes),
-    /// A reader, which a thread of its own waits for. The thread stays as long as a read does that the program did not wait for to its end.
+    /// A reader, which a thread of its own waits for. The thread stays as long as a read does that
+    /// the program did not wait for to its end.
     Reader { reader: Box<dyn Read + Send>, is_terminal: bool },
 }
 
@@ -110,7 +111,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     bytes: BytesMut,
-    /// The program waits for more: nothing is read ahead of that, since the program may end, and what it did not ask for is its caller's.
+    /// The program waits for more: nothing is read ahead of that, since the program may end, and
+    /// what it did not ask for is its caller's.
     wanted: bool,
     ended: Option<Result<()>>,
     /// The program is gone.

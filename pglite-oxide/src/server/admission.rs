@@ -22,8 +22,7 @@ use crate::transport::pipe::{ClientEnd, pipe};
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::{Input, Peer};
 
-/// How long a client may take for its start-up packet: PostgreSQL's default of
-/// `authentication_timeout`.
+/// Time limit for a client's start-up packet: PostgreSQL's default of `authentication_timeout`.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client that gets no session may take to read why. The answer fits into the buffers of
 /// a connection, so that only a client that sends requests and reads no answers needs any of it.

@@ -60,10 +60,8 @@ const REDIRECTING: [&str; 38] = [
 ];
 
 impl PgliteServer {
-    /// The connection URI for clients, with user, database and the password if there is one;
-    /// percent-encoded. The directory of a Unix socket is in the place of the host, which libpq,
-    /// JDBC's and Rust's drivers read; for others there is
-    /// [`Self::connection_uri_with_host_parameter`].
+    /// The connection URI for clients, with user, database and, if set, the password;
+    /// percent-encoded.
     ///
     /// ```text
     /// postgresql://postgres@127.0.0.1:54321/postgres
@@ -91,10 +89,9 @@ impl PgliteServer {
         format!("postgresql://{}@/{database}?host={host}&port={}", self.user_info(), self.port())
     }
 
-    /// The environment variables that PostgreSQL's own programs and libraries connect with:
-    /// `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`; and `DATABASE_URL` with
-    /// [`Self::connection_uri`]. Others may be set in this process's environment that lead
-    /// elsewhere: see [`Self::set_environment`].
+    /// The environment variables that PostgreSQL's programs and libraries use to connect: `PGHOST`,
+    /// `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`; and `DATABASE_URL` with
+    /// [`Self::connection_uri`].
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("DATABASE_URL", self.connection_uri()),
@@ -149,7 +146,8 @@ impl PgliteServer {
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let listen = pglite_oxide::Listen::tcp();
     /// let server = pglite_oxide::Pglite::builder().serve_async(&listen).await?;
-    /// let (client, connection) = server.config().connect(pglite_oxide::tokio_postgres::NoTls).await?;
+    /// let config = server.config();
+    /// let (client, connection) = config.connect(pglite_oxide::tokio_postgres::NoTls).await?;
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "async")]

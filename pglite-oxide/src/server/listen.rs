@@ -30,7 +30,8 @@ const AUTHENTICATION: &str = "PGL_AUTHENTICATION";
 /// use std::time::Duration;
 /// use pglite_oxide::Listen;
 ///
-/// let listen = Listen::tcp().port(5433).password("secret").wait_for_session(Duration::from_secs(30));
+/// let wait = Duration::from_secs(30);
+/// let listen = Listen::tcp().port(5433).password("secret").wait_for_session(wait);
 /// # let _ = listen;
 /// ```
 #[derive(Clone)]

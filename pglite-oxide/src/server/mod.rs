@@ -36,8 +36,8 @@ use queue::Queue;
 use session_handle::SessionHandle;
 use session_loop::Ended;
 
-/// A PostgreSQL server for any client, on a port or socket of this machine. It runs until it is
-/// shut down or dropped.
+/// A PostgreSQL server for any client, at a TCP port or Unix socket of this machine. It runs until
+/// it is shut down or dropped.
 ///
 /// One session runs at a time: a client that connects meanwhile waits for its turn, and gets an
 /// error if that takes too long (see [`Listen::wait_for_session`]).
@@ -79,7 +79,7 @@ struct Shared {
     failing: AtomicBool,
 }
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Address {
     Tcp(SocketAddr),
@@ -110,8 +110,8 @@ impl Builder {
 }
 
 impl PgliteServer {
-    /// A server for a new, empty database in memory, on a free port of this machine. The database
-    /// is gone when the server is.
+    /// Starts a server for a new, empty database in memory, on a free port of this machine. The
+    /// database is discarded with the server.
     ///
     /// # Errors
     /// As [`Builder::serve`](crate::Builder::serve).
@@ -119,8 +119,8 @@ impl PgliteServer {
         Pglite::builder().temporary().serve(&Listen::tcp())
     }
 
-    /// A server for the database in a directory, which is made if it is not there, on a free port
-    /// of this machine.
+    /// Starts a server for the database in a directory, which is created if it does not exist, on a
+    /// free port of this machine.
     ///
     /// # Errors
     /// As [`Builder::serve`](crate::Builder::serve).

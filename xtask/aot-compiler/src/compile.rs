@@ -1,4 +1,5 @@
-//! Compiles one module and writes its artifact and record. It owns the files it writes; settings are `identity`'s.
+//! Compiles one module and writes its artifact and record. It owns the files it writes; settings
+//! are `identity`'s.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! What can go wrong in the AOT compiler. It owns the wording of failures; `main` maps them to exit codes.
+//! What can go wrong in the AOT compiler. It owns the wording of failures; `main` maps them to exit
+//! codes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure, or a refusal of the whole target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// This compiler cannot make code for the target as asked; another run with the same arguments says the same.
+    /// This compiler cannot make code for the target as asked; another run with the same arguments
+    /// says the same.
     #[error("{target}: {reason}")]
     Refused { target: String, reason: String },
     /// The module is not something the compiler takes.

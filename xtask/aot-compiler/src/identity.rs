@@ -1,5 +1,6 @@
-//! What an artifact was compiled with: the settings, in one place, and the versions that decide whether a runtime may load it.
-//! It owns the record's field names; the runtime's loader reads the same ones.
+//! What an artifact was compiled with: the settings, in one place, and the versions that decide
+//! whether a runtime may load it. It owns the record's field names; the runtime's loader reads the
+//! same ones.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -24,7 +25,8 @@ pub(crate) struct Identity {
     pub(crate) llvm_version: String,
     /// Base CPU model; always the generic one of the target's architecture.
     pub(crate) cpu: &'static str,
-    /// Features the code may use besides, in the order of their names. A CPU without them is refused at load.
+    /// Features the code may use besides, in the order of their names. A CPU without them is
+    /// refused at load.
     pub(crate) cpu_features: Vec<String>,
     pub(crate) settings: Settings,
 }
@@ -33,7 +35,8 @@ pub(crate) struct Identity {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Settings {
     opt_level: &'static str,
-    /// Loads and stores may be moved and merged like those of C: the guest is C, and synchronizes with atomics.
+    /// Loads and stores may be moved and merged like those of C: the guest is C, and synchronizes
+    /// with atomics.
     non_volatile_memops: bool,
     /// Calls through a table that no code writes need no check of the entry.
     readonly_funcref_table: bool,

@@ -1,9 +1,11 @@
-//! `aot-compiler`: compiles WASIX modules to native code for one target with Wasmer's LLVM backend, inside the build image.
-//! It owns the command line, exit codes and what is printed. It does not decide which modules or features are wanted: its caller does.
+//! `aot-compiler`: compiles WASIX modules to native code for one target with Wasmer's LLVM backend,
+//! inside the build image. It owns the command line, exit codes and what is printed. It does not
+//! decide which modules or features are wanted: its caller does.
 //!
-//! Each module gives `<name>.aot` and then `<name>.json`, which describes it: a record is never there before its artifact is complete.
-//! Standard output carries the same records, one JSON object a line. Exit code 3 means that the target or a CPU feature is refused;
-//! the reason is then on standard error and, as JSON, on standard output.
+//! Each module gives `<name>.aot` and then `<name>.json`, which describes it: a record is never
+//! there before its artifact is complete. Standard output carries the same records, one JSON object
+//! a line. Exit code 3 means that the target or a CPU feature is refused; the reason is then on
+//! standard error and, as JSON, on standard output.
 
 mod compile;
 mod error;
@@ -22,7 +24,8 @@ use serde_json::json;
 use crate::compile::Compiler;
 use crate::error::{Error, Result};
 
-/// Exit code of a refusal, apart from failures (1) and wrong usage (2): the caller reports it for the target and goes on.
+/// Exit code of a refusal, apart from failures (1) and wrong usage (2): the caller reports it for
+/// the target and goes on.
 const EXIT_REFUSED: u8 = 3;
 
 /// Compiles WASIX modules ahead of time for one target.
@@ -66,7 +69,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let _ = TARGET.set(args.target.clone());
-    // SAFETY: the handler is a plain function that does not return; LLVM calls it instead of ending the process itself.
+    // SAFETY: the handler is a plain function that does not return; LLVM calls it instead of ending
+    // the process itself.
     unsafe { inkwell::support::error_handling::install_fatal_error_handler(on_llvm_error) };
     let compiler = Compiler::new(&args.target, &args.cpu_features, args.threads)?;
     if args.describe {
@@ -84,7 +88,8 @@ fn run(args: &Args) -> Result<()> {
 /// Target of this run, for `on_llvm_error`, which LLVM calls without any context.
 static TARGET: OnceLock<String> = OnceLock::new();
 
-/// What LLVM says of a target that Wasmer cannot make code for; anything else it gives up on is a failure, which may pass.
+/// What LLVM says of a target that Wasmer cannot make code for; anything else it gives up on is a
+/// failure, which may pass.
 const TARGET_REFUSALS: &[&str] = &["mach-o section specifier requires a segment and section"];
 
 /// LLVM gives up.

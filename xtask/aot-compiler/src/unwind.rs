@@ -1,9 +1,12 @@
-//! Joins an artifact's unwind tables into one. Wasmer's LLVM backend compiles each function by itself and ends each one's `.eh_frame` with a
-//! terminator, so that a loader on Linux registers thousands of tables with libgcc, which up to GCC 12 keeps them in a list that it walks for
-//! every frame of every exception. Measured on PostgreSQL, whose every SQL error is an exception: 9,000 tables cost 540 ms at the first error
-//! and 8 ms at each later one. One table of all functions is what a linker would have made, and is searched in logarithmic time.
+//! Joins an artifact's unwind tables into one. Wasmer's LLVM backend compiles each function by
+//! itself and ends each one's `.eh_frame` with a terminator, so that a loader on Linux registers
+//! thousands of tables with libgcc, which up to GCC 12 keeps them in a list that it walks for every
+//! frame of every exception. Measured on PostgreSQL, whose every SQL error is an exception: 9,000
+//! tables cost 540 ms at the first error and 8 ms at each later one. One table of all functions is
+//! what a linker would have made, and is searched in logarithmic time.
 //!
-//! It owns this one change of the artifact: terminators are taken out, relocations behind them move up, nothing else differs.
+//! It owns this one change of the artifact: terminators are taken out, relocations behind them move
+//! up, nothing else differs.
 
 use wasmer_compiler::ArtifactBuild;
 use wasmer_compiler::serialize::{MetadataHeader, SerializableCompilation, SerializableModule};
@@ -40,7 +43,8 @@ pub(crate) fn read(artifact: &[u8]) -> Result<SerializableModule, UnwindError> {
     // rkyv reads in place and wants the alignment that the loader gives it.
     let mut aligned = rkyv::util::AlignedVec::<{ MetadataHeader::ALIGN }>::with_capacity(module.len());
     aligned.extend_from_slice(module);
-    // SAFETY: the bytes come from the compiler of this very process, and are validated on top of that.
+    // SAFETY: the bytes come from the compiler of this very process, and are validated on top of
+    // that.
     Ok(unsafe { SerializableModule::deserialize(&aligned)? })
 }
 

@@ -1,5 +1,6 @@
-//! A guest at work on a thread of its own, for statements that take or give data while they run. It owns the thread and the channels, which are
-//! bounded: whoever is faster waits. What the data is, is `client`'s business.
+//! A backend that runs on its own thread, for statements whose data flows while they run (COPY). It
+//! owns the thread and the channels, which are bounded, so the faster side waits. `client`
+//! interprets the data.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -84,7 +85,8 @@ impl Worker {
         self.feed = None;
     }
 
-    /// Waits for the guest to come to rest. Output must have been taken to its end. `None` if the guest went with its thread.
+    /// Waits for the guest to come to rest. Output must have been taken to its end. `None` if the
+    /// guest went with its thread.
     pub fn join(self) -> Option<(Instance, Result<Outcome>)> {
         drop((self.feed, self.events));
         self.thread.join().ok().flatten()

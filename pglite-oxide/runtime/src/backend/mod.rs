@@ -1,5 +1,5 @@
-//! One running guest: a process of PostgreSQL's. It owns the calls of the server's exports and what their results mean; the process itself is
-//! `process`'s, what the bytes in the streams mean is `protocol`'s.
+//! One running PostgreSQL backend. It owns the calls of the server's exports and the meaning of
+//! their results; `wasm` owns the instance, and `protocol` interprets the streams.
 
 pub mod copy_thread;
 pub mod slot;
@@ -34,7 +34,8 @@ pub struct Launch {
     pub memory_limit: Option<u64>,
     /// Made false when PostgreSQL has started: for what its files show only then.
     pub starting: Arc<AtomicBool>,
-    /// What the guest's files need while it lives, like the lock of their directory. Let go when the guest ends, however it does.
+    /// What the guest's files need while it lives, like the lock of their directory. Let go when
+    /// the guest ends, however it does.
     pub held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
 
@@ -43,8 +44,8 @@ pub struct Launch {
 pub enum Outcome {
     /// All input is processed; the guest waits for more.
     Drained,
-    /// The session has ended, and the guest with it. What it had to say about that is in the output.
-    /// With the exit code.
+    /// The session has ended, and the guest with it. What it had to say about that is in the
+    /// output. With the exit code.
     Ended(i32),
 }
 
@@ -128,12 +129,14 @@ impl Instance {
         }
     }
 
-    /// Writes everything that was committed to its place in the files. False: PostgreSQL could not, and its log says why.
+    /// Writes everything that was committed to its place in the files. False: PostgreSQL could not,
+    /// and its log says why.
     pub fn checkpoint(&mut self) -> Result<bool> {
         Ok(self.process.call_query(export::CHECKPOINT)? == 0)
     }
 
-    /// Runs PostgreSQL's `main` to its end and returns its exit code. The guest is of no more use then.
+    /// Runs PostgreSQL's `main` to its end and returns its exit code. The guest is of no more use
+    /// then.
     pub fn main(&mut self) -> Result<i32> {
         match self.process.call_export(export::MAIN)? {
             Return::Value(code) | Return::Exit(code) => Ok(code),

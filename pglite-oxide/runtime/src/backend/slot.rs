@@ -1,7 +1,8 @@
-//! A session's guest, and the thread that makes its commits durable while no statement runs: commits that were
-//! acknowledged before they reached the disk, as `synchronous_commit = off` allows, must reach it soon, whether or
-//! not another statement follows. Each session has a thread of its own, so that a slow disk delays its own
-//! databases only. It owns who has the guest when, and the thread; what the guest does is PostgreSQL's.
+//! The slot of a session's backend, and the thread that makes its commits durable while no
+//! statement runs. Commits that were acknowledged before they were durable, as
+//! `synchronous_commit = off` allows, must become durable soon, also without another statement.
+//! Each session has its own thread, so a slow disk delays only its own databases. It owns access to
+//! the backend, and the thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -11,7 +12,8 @@ use crate::backend::Instance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::delay_queue::{Schedule, Task};
 
-/// How long an acknowledged commit may wait for the disk while its session rests: PostgreSQL's default of `wal_writer_delay`.
+/// How long an acknowledged commit may stay unflushed while its session is idle: PostgreSQL's
+/// default of `wal_writer_delay`.
 pub const FLUSH_DELAY: Duration = Duration::from_millis(200);
 
 /// The guest of one session.
@@ -24,7 +26,8 @@ struct Slot {
     instance: Mutex<Option<Instance>>,
     /// A flush is scheduled.
     announced: AtomicBool,
-    /// Its thread is started by the first flush and ends with the session; `None` if it cannot be spawned.
+    /// Its thread is started by the first flush and ends with the session; `None` if it cannot be
+    /// spawned.
     flush_queue: OnceLock<Option<Schedule<FlushTask>>>,
 }
 
@@ -73,7 +76,8 @@ impl Guest {
         *self.lock() = Some(instance);
     }
 
-    /// Has commits that are not durable made so in a while, by another thread. Without one, the next statement or the end of the session does it.
+    /// Schedules the flush of commits that are not durable yet, on another thread. Without it, the
+    /// next statement or the end of the session flushes them.
     pub fn flush_later(&self) {
         let queue = self.0.flush_queue.get_or_init(|| Schedule::start("pglite-oxide-flush"));
         if let Some(queue) = queue
@@ -93,7 +97,8 @@ struct FlushTask {
 impl Task for FlushTask {
     fn run(self) {
         let Some(slot) = self.guest.upgrade() else { return };
-        // What is committed from here on announces itself, and a guest that is in use is announced again when it is not: others must not wait for it.
+        // What is committed from here on announces itself, and a guest that is in use is announced
+        // again when it is not: others must not wait for it.
         slot.announced.store(false, Ordering::SeqCst);
         let Ok(mut guest) = slot.instance.try_lock() else { return };
         if let Some(instance) = guest.as_mut().filter(|instance| instance.is_alive() && instance.flush_due()) {

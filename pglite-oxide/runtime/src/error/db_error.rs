@@ -1,5 +1,5 @@
-//! What PostgreSQL says about an error or notice. It owns the fields and their reading from the protocol; what follows from an error is `error`'s
-//! and `session`'s.
+//! PostgreSQL's report of an error or notice. It owns the fields and their decoding from the
+//! protocol.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use postgres_protocol::message::backend::ErrorFields;
 
 use crate::error::SqlState;
 
-/// What PostgreSQL says about an error or notice; the fields are those of the protocol's ErrorResponse and NoticeResponse messages
-/// (PostgreSQL documentation, chapter "Error and Notice Message Fields").
+/// PostgreSQL's report of an error or notice, with the fields of the protocol's ErrorResponse and
+/// NoticeResponse messages (PostgreSQL documentation, chapter "Error and Notice Message Fields").
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DbError {
     severity: String,
@@ -29,15 +29,15 @@ pub struct DbError {
     routine: Option<String>,
 }
 
-/// Where in a statement an error is, counted in characters from 1.
+/// The position of an error in a statement, in characters from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorPosition {
     /// In the statement that was sent.
     Original(u32),
-    /// In a statement that PostgreSQL made itself, inside a PL/pgSQL function for one.
+    /// In a statement that PostgreSQL generated, for example inside a PL/pgSQL function.
     Internal {
-        /// Where in `query`.
+        /// Position in `query`.
         position: u32,
         /// That statement.
         query: String,
@@ -66,7 +66,7 @@ impl DbError {
         &self.message
     }
 
-    /// Where in the statement the error is.
+    /// The position of the error in the statement.
     pub fn position(&self) -> Option<&ErrorPosition> {
         self.position.as_ref()
     }
@@ -77,11 +77,11 @@ impl DbError {
     }
 
     text_fields! {
-        /// More about the problem.
+        /// A more detailed message.
         detail,
-        /// What to do about it.
+        /// A suggestion for solving the problem.
         hint,
-        /// Calls that led to the error, the innermost first, one a line.
+        /// The calls that led to the error, innermost first, one per line.
         context,
         /// Schema of the object concerned.
         schema,
@@ -114,7 +114,8 @@ impl DbError {
         while let Some(field) = fields.next()? {
             let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
-                // The translated severity comes first; servers since 9.6 send the other one too.
+                // The translated severity comes first; servers since 9.6 also send the untranslated
+                // one.
                 b'S' if error.severity.is_empty() => error.severity = value,
                 b'V' => error.severity = value,
                 b'C' => error.code = SqlState::from_code(&value).unwrap_or(SqlState::INTERNAL_ERROR),

@@ -1,4 +1,5 @@
-//! The one error type of the crate. It owns what went wrong and whether the session survives; wording of SQL errors is the server's.
+//! The error type of the crate. It owns the kinds of errors; messages of SQL errors are
+//! PostgreSQL's.
 
 mod db_error;
 mod sqlstate;
@@ -14,45 +15,51 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why something failed.
 pub struct Error(Box<Inner>);
 
-/// What kind of failure an [`Error`] is.
+/// The kind of an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// PostgreSQL reported an error. The session goes on.
+    /// PostgreSQL reported an error. The session remains usable.
     Database,
-    /// A transaction was to be committed, but an earlier error in it had failed it, and PostgreSQL rolled it back. The session goes on.
+    /// A commit was requested for a transaction that an earlier error had failed, and PostgreSQL
+    /// rolled it back. The session remains usable.
     RolledBack,
-    /// A parameter cannot be turned into a value of the type PostgreSQL wants. Nothing was run.
+    /// A parameter cannot be converted to the type that PostgreSQL expects. Nothing was executed.
     ToSql,
-    /// A value cannot be turned into the type asked for.
+    /// A value cannot be converted to the requested type.
     FromSql,
-    /// The number of parameters is not that of the statement, or more than the protocol can send. Nothing was run.
+    /// The number of parameters differs from that of the statement, or exceeds the limit of the
+    /// protocol. Nothing was executed.
     ParameterCount,
-    /// There is no column of that name or number.
+    /// There is no column with this name or index.
     ColumnNotFound,
-    /// Another number of rows than asked for.
+    /// The number of rows is not the expected one.
     RowCount,
-    /// The function does not fit the statement or the state of the session, like a row query in `copy_in`. The session goes on.
+    /// The function does not match the statement or the state of the session, for example a query
+    /// passed to `copy_in`. The session remains usable.
     Usage,
     /// A wait was ended with a `CancelToken`.
     Cancelled,
-    /// The session has ended in good order, or PostgreSQL ended it: [`Error::as_db_error`] says why if it did.
+    /// The session is closed, or PostgreSQL ended it: then [`Error::as_db_error`] has the reason.
     Closed,
     /// PostgreSQL crashed. The session is dead; the database recovers when it is opened again.
     Crashed,
-    /// The compiled PostgreSQL or its files are missing, damaged, or made for another machine or another version of this crate.
+    /// The compiled PostgreSQL or its files are missing, damaged, or made for another machine or
+    /// another version of this crate.
     Payload,
-    /// The answer was not what the protocol says. The session is of no more use.
+    /// The answer violates the protocol. The session is over.
     Protocol,
-    /// The operating system refused something.
+    /// An operation of the operating system failed.
     Io,
-    /// The database is open already, in this process or another one; the message says where.
+    /// The database is already open, in this process or another one; the message names the holder.
     InUse,
-    /// A directory or archive is not a database of this crate, or one of another version. Nothing in it was touched.
+    /// A directory or archive is not a database of this crate, or is one of another version. It was
+    /// not changed.
     Incompatible,
-    /// A client program of PostgreSQL's, like `pg_dump`, ended with an error: the message is what it said. The session goes on.
+    /// A PostgreSQL client program, such as `pg_dump`, ended with an error; the message is the
+    /// program's. The session remains usable.
     Program,
-    /// Something was asked for that cannot be, like a setting that belongs to this crate. Nothing was done.
+    /// An option is invalid, for example a setting that this crate reserves. Nothing was done.
     Config,
 }
 
@@ -65,7 +72,7 @@ struct Inner {
 }
 
 impl Error {
-    /// What kind of failure this is.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -75,7 +82,7 @@ impl Error {
         self.as_db_error().map(DbError::code)
     }
 
-    /// Everything PostgreSQL said about the error, if it was PostgreSQL.
+    /// PostgreSQL's report, if PostgreSQL reported the error.
     pub fn as_db_error(&self) -> Option<&DbError> {
         self.0.database.as_ref()
     }
@@ -91,7 +98,7 @@ impl Error {
         self
     }
 
-    /// Adds PostgreSQL's error to one that somebody else told.
+    /// Adds PostgreSQL's error to one from another source.
     #[doc(hidden)]
     pub fn with_database(mut self, error: DbError) -> Self {
         self.0.database = Some(error);
@@ -108,7 +115,8 @@ impl Error {
         Self(Box::new(Inner { kind, message: error.to_string(), database: Some(error), cause: None }))
     }
 
-    /// The error with which PostgreSQL ended a session. After a PANIC the database needs recovery; FATAL ends a session in good order.
+    /// The error with which PostgreSQL ended a session. After a PANIC the database needs recovery;
+    /// FATAL ends only the session.
     #[doc(hidden)]
     pub fn ended(error: DbError) -> Self {
         let kind = if error.severity() == "PANIC" { ErrorKind::Crashed } else { ErrorKind::Closed };

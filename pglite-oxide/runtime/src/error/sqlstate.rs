@@ -1,14 +1,17 @@
-//! SQLSTATEs: the codes that tell PostgreSQL's errors apart, with a name for each that PostgreSQL 17 knows. The constants are made from
-//! the table in its source, `src/backend/utils/errcodes.txt`, and named as its `ERRCODE_` macros are.
+//! SQLSTATEs: the codes that tell PostgreSQL's errors apart, with a name for each that PostgreSQL
+//! 17 knows. The constants are made from the table in its source, `src/backend/utils/errcodes.txt`,
+//! and named as its `ERRCODE_` macros are.
 
 use std::fmt;
 
-/// A SQLSTATE: five characters that tell an error apart (PostgreSQL documentation, appendix "PostgreSQL Error Codes").
+/// A SQLSTATE: five characters that tell an error apart (PostgreSQL documentation, appendix
+/// "PostgreSQL Error Codes").
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SqlState([u8; 5]);
 
 impl SqlState {
-    /// The SQLSTATE with these five characters; `None` if they are not five digits or ASCII capitals.
+    /// The SQLSTATE with these five characters; `None` if they are not five digits or ASCII
+    /// capitals.
     pub fn from_code(code: &str) -> Option<Self> {
         let code: [u8; 5] = code.as_bytes().try_into().ok()?;
         code.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()).then_some(Self(code))

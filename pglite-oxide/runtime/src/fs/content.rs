@@ -1,4 +1,5 @@
-//! Contents of one file: an immutable shared base, and the pages written since. It owns bytes, not names or times.
+//! The contents of one file: an immutable shared base, and the pages written since. It owns bytes,
+//! not names or times.
 
 use std::sync::Arc;
 
@@ -10,18 +11,20 @@ use super::{RawSlice, RawSliceMut};
 /// Bytes of a page: PostgreSQL's block size, so that one block written is one page copied.
 pub const PAGE: usize = 8192;
 
-/// Largest file, in bytes. PostgreSQL splits relations at 1 GiB and temporary files likewise; this only bounds a runaway offset.
+/// Maximum size of a file, in bytes. PostgreSQL splits relations and temporary files at 1 GiB; this
+/// only limits a wrong offset.
 const LEN_MAX: u64 = 64 << 30;
 
 type Page = Arc<[u8; PAGE]>;
 
-/// Bytes of a regular file. A clone shares everything until one of the two is written: first the page table is copied, then each page that
-/// changes.
+/// Bytes of a regular file. A clone shares everything until one of the two is written: first the
+/// page table is copied, then each page that changes.
 #[derive(Debug, Clone, Default)]
 pub struct Content {
-    /// What the file was when its image was made. A prefix of it counts: see `base_len`.
+    /// Contents of the file in its image. Only a prefix is valid: see `base_len`.
     base: Bytes,
-    /// How much of the base still shows through. Truncation only ever lowers it: what was cut off must read as zeros if the file grows again.
+    /// Length of the valid prefix of the base. Truncation lowers it for good: truncated bytes must
+    /// read as zeros if the file grows again.
     base_len: usize,
     /// Written pages by page number; `None` shows the base, and zeros after it.
     pages: Arc<Vec<Option<Page>>>,
@@ -79,7 +82,7 @@ impl Content {
         Ok(())
     }
 
-    /// Cuts the file off or extends it with zeros.
+    /// Truncates the file or extends it with zeros.
     pub fn set_len(&mut self, len: u64) -> Result<()> {
         if len > LEN_MAX {
             return Err(Errno::FBIG);
@@ -117,7 +120,8 @@ impl Content {
             data.copy_to(&mut Arc::make_mut(bytes)[start..start + data.len()]);
             return;
         }
-        // Zeros over a hole stay a hole: PostgreSQL extends relations and fills new WAL segments with them.
+        // Zeros over a hole stay a hole: PostgreSQL extends relations and fills new WAL segments
+        // with them.
         let position = page as u64 * PAGE as u64;
         let mut bytes = [0; PAGE];
         if data.len() < PAGE {
@@ -144,7 +148,8 @@ fn split(position: u64) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// Does the same to a plain vector and to a `Content`, with sizes around the page boundary, and compares after every step.
+    /// Performs the same operations on a vector and on a `Content`, with sizes around the page
+    /// boundary, and compares after every step.
     #[test]
     fn behaves_like_a_vector_of_bytes() {
         let base: Vec<u8> = (0..3 * PAGE + 100).map(|i| (i % 251) as u8 + 1).collect();

@@ -1,5 +1,5 @@
-//! The error numbers of WASI preview 1 that this file system answers with, and which of them an error of the host's becomes. It owns their
-//! values, nothing else.
+//! The error numbers of WASI preview 1 that this file system returns, and the conversion of the
+//! host's errors to them.
 
 use std::io;
 
@@ -47,7 +47,8 @@ impl Errno {
 }
 
 impl From<&io::Error> for Errno {
-    /// What the guest is told. An error that has no number here is an input/output error: PostgreSQL must not take it for anything milder.
+    /// Converts an error of the host. An error without a number here becomes an input/output error,
+    /// so that PostgreSQL does not treat it as harmless.
     fn from(error: &io::Error) -> Self {
         #[cfg(unix)]
         if let Some(errno) = rustix::io::Errno::from_io_error(error) {

@@ -1,5 +1,6 @@
-//! A directory of the machine as a file system: positional reads and writes without a lock, and real syncing. It owns confinement: no path
-//! leads out of the directory, whatever `..`, links or absolute paths it contains.
+//! A directory of the host as a file system: positional reads and writes without a lock, and real
+//! syncing. It owns confinement: no path leaves the directory, regardless of `..`, links or
+//! absolute paths.
 
 use std::fs::File;
 use std::io;
@@ -16,13 +17,13 @@ use cap_std::fs::{Dir, DirBuilder, FileType, Metadata, OpenOptions as HostOption
 use super::errno::{Errno, Result};
 use super::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
-/// A directory of the machine.
+/// A directory of the host.
 #[derive(Debug)]
 pub struct HostFs {
     root: Dir,
 }
 
-/// An open file or directory. Reads and writes name their own offset, so that nothing is shared but the file.
+/// An open file or directory. Reads and writes have explicit offsets, so only the file is shared.
 #[derive(Debug)]
 pub struct HostHandle {
     file: File,
@@ -52,7 +53,8 @@ impl FileSystem for HostFs {
             let change = options.write || options.truncate;
             host.write(change).truncate(options.truncate);
             match options {
-                // The kernel makes files only for those who may write them; the guest's libc asks for both.
+                // The kernel makes files only for those who may write them; the guest's libc asks
+                // for both.
                 OpenOptions { create: true, exclusive: true, .. } => host.write(true).create_new(true),
                 OpenOptions { create: true, .. } => host.write(true).create(true),
                 _ => &mut host,
@@ -101,7 +103,8 @@ impl Handle for HostHandle {
     fn read_into(&self, offset: u64, mut buf: RawSliceMut<'_>) -> Result<usize> {
         let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
         let (fd, len) = (self.file.as_raw_fd(), buf.len());
-        // SAFETY: the kernel writes at most `len` bytes at an address that is that long, and the file is open.
+        // SAFETY: the kernel writes at most `len` bytes at an address that is that long, and the
+        // file is open.
         Ok(retry(|| transferred(unsafe { libc::pread(fd, buf.as_mut_ptr().cast(), len, offset) }))?)
     }
 
@@ -110,7 +113,8 @@ impl Handle for HostHandle {
         limit::check_write(offset)?;
         let offset = libc::off_t::try_from(offset).map_err(|_| Errno::FBIG)?;
         let fd = self.file.as_raw_fd();
-        // SAFETY: the kernel reads at most `len` bytes at an address that is that long, and the file is open.
+        // SAFETY: the kernel reads at most `len` bytes at an address that is that long, and the
+        // file is open.
         Ok(retry(|| transferred(unsafe { libc::pwrite(fd, data.as_ptr().cast(), data.len(), offset) }))?)
     }
 
@@ -138,7 +142,7 @@ impl Handle for HostHandle {
         Ok(retry(|| self.file.set_len(len))?)
     }
 
-    /// Where the machine cannot set space aside, PostgreSQL writes zeros instead.
+    /// Where the system cannot reserve space, PostgreSQL writes zeros instead.
     fn allocate(&self, offset: u64, len: u64, _now_ns: u64) -> Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -191,9 +195,10 @@ fn transferred(count: isize) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// The largest size of a file that the process may make (RLIMIT_FSIZE). Linux and the BSDs send SIGXFSZ to whoever
-/// exceeds it, which ends the process; a library leaves the program's signals alone, so it looks first. The
-/// answer is "no space left": to PostgreSQL that is SQLSTATE 53100, for which it undoes the statement and goes on.
+/// The largest size of a file that the process may make (RLIMIT_FSIZE). Linux and the BSDs send
+/// SIGXFSZ to whoever exceeds it, which ends the process; a library leaves the program's signals
+/// alone, so it looks first. The answer is "no space left": to PostgreSQL that is SQLSTATE 53100,
+/// for which it undoes the statement and goes on.
 #[cfg(unix)]
 pub mod limit {
     use std::fs::File;
@@ -209,7 +214,8 @@ pub mod limit {
         check_write(0).map_err(|_| std::io::ErrorKind::StorageFull.into())
     }
 
-    /// Refuses a write that begins at the limit or beyond it. One that begins before it stops there.
+    /// Refuses a write that begins at the limit or beyond it. One that begins before it stops
+    /// there.
     pub(super) fn check_write(offset: u64) -> Result<()> {
         if offset < largest() { Ok(()) } else { Err(Errno::NOSPC) }
     }
@@ -220,7 +226,7 @@ pub mod limit {
     }
 }
 
-/// Files are for the owner alone, as PostgreSQL makes them.
+/// Only the owner can access files, as with PostgreSQL.
 fn private(options: &mut HostOptions) {
     #[cfg(unix)]
     cap_std::fs::OpenOptionsExt::mode(options, 0o600);
@@ -228,12 +234,12 @@ fn private(options: &mut HostOptions) {
     let _ = options;
 }
 
-/// The root has a name on the machine.
+/// The host needs a name for the root.
 fn here(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
 }
 
-/// A signal that interrupts a call is the program's business, not the guest's.
+/// A signal that interrupts a call concerns the program, not the guest.
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -261,7 +267,7 @@ pub fn stat_file(file: &std::fs::File) -> Result<Stat> {
     Ok(stat(&Metadata::from_file(file)?))
 }
 
-/// What the machine knows, in the guest's terms.
+/// Converts the host's metadata.
 fn stat(metadata: &Metadata) -> Stat {
     let modified =
         metadata.modified().ok().and_then(|time| time.into_std().duration_since(SystemTime::UNIX_EPOCH).ok());

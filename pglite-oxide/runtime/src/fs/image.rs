@@ -1,4 +1,5 @@
-//! A file system in memory: a tree behind one lock. It owns the lock and the handles; files and names are `tree`'s.
+//! A file system in memory: a tree behind one lock. It owns the lock and the handles; `tree` owns
+//! files and names.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +7,7 @@ use super::errno::{Errno, Result};
 use super::tree::{Image, Ino, Item, ROOT, Tree};
 use super::{Entry, FileSystem, Handle, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
-/// An image and the changes made to it, gone with its last handle.
+/// An image and the changes made to it; freed with its last handle.
 #[derive(Debug, Clone)]
 pub struct ImageFs(Arc<Mutex<Tree>>);
 
@@ -23,12 +24,13 @@ impl ImageFs {
         Self(Arc::new(Mutex::new(Tree::new(image))))
     }
 
-    /// An independent file system with the same files, sharing every page until it is written; see [`Tree::copy`] for what it costs.
+    /// An independent file system with the same files, sharing every page until it is written; see
+    /// [`Tree::copy`] for what it costs.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.tree().copy())))
     }
 
-    /// Puts a file or directory where no other is, with its parents.
+    /// Creates a file or directory at a free path, with its parents.
     pub fn insert(&self, path: &str, item: Item, now_ns: u64) -> Result<()> {
         self.tree().insert(path, item, now_ns)
     }
@@ -38,7 +40,8 @@ impl ImageFs {
         self.tree().changed_nodes()
     }
 
-    /// The tree, for one operation. No operation leaves it half-changed, so a panic elsewhere does not spoil it.
+    /// The tree, for one operation. No operation leaves it in an intermediate state, so a panic
+    /// elsewhere does not corrupt it.
     fn tree(&self) -> MutexGuard<'_, Tree> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +96,7 @@ impl Handle for ImageHandle {
         self.fs.tree().set_len(self.ino, len, now_ns)
     }
 
-    /// Memory is not set aside: holes take none until they are written.
+    /// Memory is not reserved: holes take none until they are written.
     fn allocate(&self, offset: u64, len: u64, now_ns: u64) -> Result<()> {
         let end = offset.checked_add(len).ok_or(Errno::FBIG)?;
         let mut tree = self.fs.tree();
@@ -105,7 +108,7 @@ impl Handle for ImageHandle {
         self.fs.tree().set_modified(self.ino, modified_ns)
     }
 
-    /// Memory is as durable as it gets.
+    /// Memory has nothing to sync.
     fn sync(&self, _data_only: bool) -> Result<()> {
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Drop for ImageHandle {
     }
 }
 
-/// The tree's name for a path: its root has one.
+/// The tree's form of a path; the root has a name there.
 fn shown(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }

@@ -1,7 +1,8 @@
-//! The guest's file system: synchronous, one per database. It owns what a file system is (two traits), the kinds of them, how they
-//! are mounted together, and the descriptors of a guest.
+//! The guest's file system: synchronous, one per database. It owns the traits of a file system,
+//! their implementations, mounting, and the descriptors of a guest.
 //!
-//! - `image`: in memory, an immutable image that databases share and copy-on-write pages (`tree`, `content`).
+//! - `image`: in memory, an immutable image that databases share and copy-on-write pages (`tree`,
+//!   `content`).
 //! - `host`: a directory of the machine, with real syncing.
 //! - `log`, `fault`: wrappers around either, for tests of durability.
 
@@ -24,13 +25,14 @@ pub use image::ImageFs;
 pub use tree::{Image, Item};
 pub use volume::Volume;
 
-/// A tree of files. Paths are relative to its root, normalised, and have no `.`, `..` or empty parts; the empty path is the root itself.
-/// `now_ns` is the guest's time in nanoseconds since 1970, for file systems that keep no clock of their own.
+/// A tree of files. Paths are relative to its root, normalised, and have no `.`, `..` or empty
+/// parts; the empty path is the root itself. `now_ns` is the guest's time in nanoseconds since
+/// 1970, for file systems that keep no clock of their own.
 pub trait FileSystem: Debug + Send + Sync {
     /// Opens a file or directory.
     fn open(&self, path: &str, options: OpenOptions, now_ns: u64) -> Result<Arc<dyn Handle>>;
 
-    /// What is known about a path. Links are not followed.
+    /// The status of a path. Links are not followed.
     fn stat(&self, path: &str) -> Result<Stat>;
 
     /// Makes an empty directory.
@@ -51,12 +53,12 @@ pub trait FileSystem: Debug + Send + Sync {
 
 /// An open file or directory. It stays what it was opened as when names change.
 pub trait Handle: Debug + Send + Sync {
-    /// Reads from a file into memory that a guest may be using; returns the number of bytes read, zero only at
-    /// the end.
+    /// Reads from a file into memory that a guest may be using; returns the number of bytes read,
+    /// zero only at the end.
     fn read_into(&self, offset: u64, buf: RawSliceMut<'_>) -> Result<usize>;
 
-    /// Writes into a file from memory that a guest may be using; returns how much was written, growing the file
-    /// when needed.
+    /// Writes into a file from memory that a guest may be using; returns how much was written,
+    /// growing the file when needed.
     fn write_from(&self, offset: u64, data: RawSlice<'_>, now_ns: u64) -> Result<usize>;
 
     /// As [`Self::read_into`], into a buffer.
@@ -69,10 +71,10 @@ pub trait Handle: Debug + Send + Sync {
         self.write_from(offset, data.into(), now_ns)
     }
 
-    /// What is known about it.
+    /// Its status.
     fn stat(&self) -> Result<Stat>;
 
-    /// Cuts a file off or extends it with zeros.
+    /// Truncates a file or extends it with zeros.
     fn set_len(&self, len: u64, now_ns: u64) -> Result<()>;
 
     /// Makes a file at least this long, with space for all of it.
@@ -81,25 +83,26 @@ pub trait Handle: Debug + Send + Sync {
     /// Sets the time of the last change, in nanoseconds since 1970.
     fn set_modified(&self, modified_ns: u64) -> Result<()>;
 
-    /// Makes a file, or the names in a directory, survive the loss of power. `data_only` leaves out what is not needed to read it back.
+    /// Makes a file, or the names in a directory, survive the loss of power. `data_only` leaves out
+    /// what is not needed to read it back.
     fn sync(&self, data_only: bool) -> Result<()>;
 
     /// Entries of a directory, without `.` and `..`.
     fn list(&self) -> Result<Vec<Entry>>;
 }
 
-/// What something in a file system is.
+/// The kind of an entry of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
     Directory,
     /// A regular file.
     File,
-    /// A link, socket or device, which no guest makes and none can open.
+    /// A link, socket or device. Guests can neither create nor open them.
     Other,
 }
 
-/// What `stat` tells.
+/// The result of `stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     /// Number of the file in its file system, never 0, which means "no file" to some programs.
@@ -108,7 +111,7 @@ pub struct Stat {
     pub kind: Kind,
     /// Length in bytes.
     pub len: u64,
-    /// How many names it has.
+    /// Number of its names.
     pub links: u32,
     /// Time of the last change of the contents, in nanoseconds since 1970.
     pub modified_ns: u64,
@@ -117,11 +120,11 @@ pub struct Stat {
 /// How to open a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// Make it if it is not there.
+    /// Create it if it does not exist.
     pub create: bool,
-    /// With `create`: it must not be there.
+    /// With `create`: it must not exist.
     pub exclusive: bool,
-    /// Cut it off.
+    /// Truncate it.
     pub truncate: bool,
     /// It must be a directory.
     pub directory: bool,
@@ -140,15 +143,15 @@ pub struct Entry {
     pub kind: Kind,
 }
 
-/// Opens a file that must not be there yet.
+/// Opens a file that must not exist.
 pub const CREATE_NEW: OpenOptions =
     OpenOptions { create: true, exclusive: true, truncate: false, directory: false, write: true };
 
-/// Takes a path, with a handle if it is a file.
+/// Receives a path, with a handle if it is a file.
 pub type Visit<'a> = dyn FnMut(&str, Option<&dyn Handle>) -> Result<()> + 'a;
 
-/// Shows everything below a directory, in the order of the names, parents first; paths begin at that directory. Files come with a handle.
-/// An error names its path.
+/// Shows everything below a directory, in the order of the names, parents first; paths begin at
+/// that directory. Files come with a handle. An error names its path.
 pub fn walk(fs: &dyn FileSystem, directory: &str, visit: &mut Visit<'_>) -> Result<(), (String, Errno)> {
     let mut pending = vec![String::new()];
     while let Some(path) = pending.pop() {

@@ -1,9 +1,9 @@
-//! Ranges of bytes that other threads may read and write at the same time: linear memory that several
-//! guests share. It owns the copies out of and into them; what lies where is its callers' knowledge.
+//! Ranges of bytes that other threads may read and write at the same time: linear memory that
+//! several guests share. It owns copying from and to them.
 //!
-//! A `&[u8]` promises that nothing writes the bytes, a `&mut [u8]` that nothing else even reads them, and
-//! neither can be promised of memory that a guest runs on. So a file is read into and written from a pointer
-//! and a length, and everything else works on a copy.
+//! A `&[u8]` requires that nothing writes the bytes, and a `&mut [u8]` that nothing else accesses
+//! them; neither holds for the memory of a running guest. So files are read and written through a
+//! pointer and a length, and everything else works on a copy.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -28,8 +28,8 @@ pub struct RawSliceMut<'a> {
 
 impl<'a> RawSlice<'a> {
     /// # Safety
-    /// The bytes are allocated, and stay where they are, for `'a`. Other threads may change them meanwhile:
-    /// what is copied then is any mixture of old and new bytes.
+    /// The bytes are allocated, and stay where they are, for `'a`. Other threads may change them
+    /// meanwhile: what is copied then is any mixture of old and new bytes.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         Self { start, len, memory: PhantomData }
     }
@@ -77,8 +77,8 @@ impl<'a> RawSlice<'a> {
     /// Adds a copy of the bytes to a buffer.
     pub fn append_to(&self, buffer: &mut BytesMut) {
         buffer.reserve(self.len);
-        // SAFETY: `reserve` made room for `len` bytes after the initialised ones, which are initialised before
-        // the length says so.
+        // SAFETY: `reserve` made room for `len` bytes after the initialised ones, which are
+        // initialised before the length says so.
         unsafe {
             self.start.as_ptr().copy_to_nonoverlapping(buffer.chunk_mut().as_mut_ptr(), self.len);
             buffer.advance_mut(self.len);
@@ -88,8 +88,8 @@ impl<'a> RawSlice<'a> {
 
 impl<'a> RawSliceMut<'a> {
     /// # Safety
-    /// The bytes are allocated, and stay where they are, for `'a`, and no Rust reference leads to them. Other
-    /// threads may read and write them meanwhile.
+    /// The bytes are allocated, and stay where they are, for `'a`, and no Rust reference leads to
+    /// them. Other threads may read and write them meanwhile.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         Self { start, len, memory: PhantomData }
     }
@@ -123,7 +123,8 @@ impl<'a> RawSliceMut<'a> {
     /// If the lengths differ.
     pub fn copy_from(&mut self, source: &[u8]) {
         assert_eq!(self.len, source.len());
-        // SAFETY: both are that long; the source is a Rust buffer, to which these bytes do not belong.
+        // SAFETY: both are that long; the source is a Rust buffer, to which these bytes do not
+        // belong.
         unsafe { self.start.copy_from_nonoverlapping(NonNull::from(source).cast(), self.len) };
     }
 

@@ -39,7 +39,7 @@ pub fn paths(fs: &dyn FileSystem) -> Vec<String> {
     paths
 }
 
-/// What every file system must do, on an empty one, which is empty again afterwards.
+/// Checks of every file system, on an empty one, which is empty again afterwards.
 pub fn behaves_as_posix_says(fs: &dyn FileSystem) {
     let exclusive = OpenOptions { exclusive: true, ..CREATE };
     let directory = OpenOptions { directory: true, ..OpenOptions::default() };
@@ -79,7 +79,8 @@ pub fn behaves_as_posix_says(fs: &dyn FileSystem) {
     assert_eq!(fs.rename("d", "f", 9), Err(Errno::NOTDIR));
     assert_eq!(fs.rename("f", "d", 9), Err(Errno::ISDIR));
 
-    // Listings do not depend on how the directory was opened before, and a handle outlives the name.
+    // Listings do not depend on how the directory was opened before, and a handle outlives the
+    // name.
     let d = fs.open("d", directory, 9).unwrap();
     let names = || d.list().unwrap().into_iter().map(|entry| (entry.name.to_string(), entry.kind)).collect::<Vec<_>>();
     assert_eq!((names(), names()), (vec![("g".to_string(), Kind::File)], vec![("g".to_string(), Kind::File)]));

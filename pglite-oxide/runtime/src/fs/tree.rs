@@ -1,5 +1,6 @@
-//! A tree of files and directories: an immutable image shared by many databases, and one database's changes on top.
-//! It owns names, times and link counts; bytes are `content`'s, the lock around it is `image`'s.
+//! A tree of files and directories: an immutable image that many databases share, and the changes
+//! of one database. It owns names, times and link counts; `content` owns the bytes, `image` the
+//! lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ pub type Ino = u32;
 /// The root directory.
 pub const ROOT: Ino = 0;
 
-/// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's `MAXPGPATH` presumes.
+/// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's
+/// `MAXPGPATH` presumes.
 const NAME_MAX: usize = 255;
 
 /// An immutable tree. Cloning the `Arc` around it is all that opening a database copies.
@@ -25,7 +27,8 @@ pub struct Image {
     nodes: Vec<Node>,
 }
 
-/// A file or directory for `Image::new`, named by its path from the root, like `pgdata/base/1/1259`.
+/// A file or directory for `Image::new`, named by its path from the root, like
+/// `pgdata/base/1/1259`.
 #[derive(Debug, Clone)]
 pub enum Item {
     Directory,
@@ -36,8 +39,8 @@ pub enum Item {
 #[derive(Debug)]
 pub struct Tree {
     image: Arc<Image>,
-    /// Nodes that differ from the image, or are new. A removed node of the image has no entry here: nothing names it any more. Shared with
-    /// copies of this tree until one of them changes.
+    /// Nodes that are new or differ from the image. A removed node of the image has no entry here,
+    /// because no name refers to it. Shared with copies of this tree until one of them changes.
     changed: Arc<HashMap<Ino, Node>>,
     next: Ino,
     /// Descriptors open on a node. An unlinked node lives until its last one closes.
@@ -58,12 +61,13 @@ enum Body {
 }
 
 impl Image {
-    /// An image of nothing.
+    /// An empty image.
     pub fn empty() -> Self {
         Self { nodes: vec![Node::directory(ROOT, 0)] }
     }
 
-    /// Builds an image. Parents come into being as needed; a path given twice, or below a file, is `EXIST` or `NOTDIR`.
+    /// Builds an image. Parents are created as needed; a path given twice, or below a file, is
+    /// `EXIST` or `NOTDIR`.
     pub fn new(items: impl IntoIterator<Item = (String, Item)>, modified_ns: u64) -> Result<Self, (String, Errno)> {
         let mut tree = Tree::new(Arc::new(Self { nodes: vec![Node::directory(ROOT, modified_ns)] }));
         for (path, item) in items {
@@ -80,8 +84,8 @@ impl Tree {
         Self { image, changed: Arc::default(), next, opens: HashMap::new() }
     }
 
-    /// An independent tree with the same files. It costs the same however many there are; the first change to either copies the table of
-    /// changed nodes, but no contents. Files that have lost their last name are not in it.
+    /// An independent tree with the same files, in constant time. The first change to either tree
+    /// copies the table of changed nodes, but no contents. Unlinked files are not part of it.
     pub fn copy(&self) -> Self {
         let (image, changed) = (self.image.clone(), self.changed.clone());
         let mut copy = Self { image, changed, next: self.next, opens: HashMap::new() };
@@ -106,7 +110,7 @@ impl Tree {
         Ok(ino)
     }
 
-    /// What is known about a node.
+    /// The status of a node.
     pub fn stat(&self, ino: Ino) -> Result<Stat> {
         let node = self.node(ino)?;
         let (kind, len) = match &node.body {
@@ -280,7 +284,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts a file or directory where no other is, with its parents.
+    /// Creates a file or directory at a free path, with its parents.
     pub fn insert(&mut self, path: &str, item: Item, now_ns: u64) -> Result<()> {
         let mut directory = ROOT;
         let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
@@ -312,7 +316,8 @@ impl Tree {
         self.changed.len()
     }
 
-    /// Makes what the tree shows now an image. Numbers stay as they are, so the result is a function of the operations done.
+    /// Makes what the tree shows now an image. Numbers stay as they are, so the result is a
+    /// function of the operations done.
     fn into_image(self) -> Image {
         let mut nodes: Vec<Node> = self.image.nodes.clone();
         let mut added: Vec<(Ino, Node)> = Arc::unwrap_or_clone(self.changed).into_iter().collect();

@@ -1,12 +1,13 @@
-//! What a guest sees as `/`: file systems mounted together. It owns the way from a guest's path to a file system and a path inside it;
-//! what is done there is the file system's.
+//! The root directory of a guest: file systems mounted together. It owns the mapping from a guest's
+//! path to a file system and a path inside it.
 
 use std::sync::Arc;
 
 use super::FileSystem;
 use super::errno::{Errno, Result};
 
-/// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's `MAXPGPATH` presumes.
+/// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's
+/// `MAXPGPATH` presumes.
 const NAME_MAX: usize = 255;
 
 /// The file systems of one database, by where they are mounted.
@@ -23,7 +24,7 @@ struct Mount {
     fs: Arc<dyn FileSystem>,
 }
 
-/// Where a path of the guest's leads.
+/// The target of a guest's path.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     pub fs: &'a Arc<dyn FileSystem>,
@@ -39,13 +40,14 @@ impl Volume {
         Self { mounts: vec![Mount { point: "", fs: root }] }
     }
 
-    /// Mounts another one at an absolute path, which must be a directory of the first for listings to show it.
+    /// Mounts another one at an absolute path, which must be a directory of the first for listings
+    /// to show it.
     pub fn mount(mut self, point: &'static str, fs: Arc<dyn FileSystem>) -> Self {
         self.mounts.push(Mount { point, fs });
         self
     }
 
-    /// Where an absolute, normalised path leads.
+    /// The target of an absolute, normalised path.
     pub fn place<'a>(&'a self, path: &'a str) -> Result<Place<'a>> {
         let mut place = None;
         for (mount, device) in self.mounts.iter().zip(1..) {
@@ -60,14 +62,14 @@ impl Volume {
 }
 
 impl<'a> Place<'a> {
-    /// The path of something that can be removed or renamed: the root of a file system cannot.
+    /// A path that can be removed or renamed, which the root of a file system cannot.
     pub fn entry(&self) -> Result<&'a str> {
         if self.path.is_empty() { Err(Errno::BUSY) } else { Ok(self.path) }
     }
 }
 
-/// A path as an absolute one without `.`, `..` and empty parts, and whether it can only be a directory. `..` takes off the name before it,
-/// whatever that is: there are no links.
+/// The absolute path without `.`, `..` and empty parts, and whether it must be a directory. `..`
+/// removes the name before it, because there are no links.
 pub fn normalise(start: &str, path: &str) -> Result<(String, bool)> {
     if path.is_empty() {
         return Err(Errno::NOENT);

@@ -1,6 +1,6 @@
 //! NotificationResponse: what NOTIFY sends to sessions that LISTEN.
 
-/// What a NOTIFY said.
+/// A notification, sent by NOTIFY.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     process_id: i32,
@@ -14,7 +14,7 @@ impl Notification {
         Self { process_id, channel, payload }
     }
 
-    /// The session that sent it.
+    /// Process ID of the session that sent it.
     pub fn process_id(&self) -> i32 {
         self.process_id
     }

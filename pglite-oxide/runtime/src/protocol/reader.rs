@@ -1,5 +1,6 @@
-//! PostgreSQL's frontend/backend protocol, the reading side: messages out of the server's output. It owns what may come at any time (settings,
-//! notices, notifications, the transaction's status) and does no I/O. What a message answers is the business of whoever asked.
+//! PostgreSQL's frontend/backend protocol, the reading side: messages from the server's output. It
+//! owns the messages that may arrive at any time (settings, notices, notifications, the
+//! transaction's status) and does no I/O. The caller interprets the other messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,22 +11,22 @@ use postgres_protocol::message::backend::Message;
 use super::Notification;
 use crate::error::DbError;
 
-/// Notices kept for the caller: the newest ones.
+/// Number of notices kept for the caller, the newest ones.
 const NOTICES_MAX: usize = 1000;
 
-/// What is called with each notice.
+/// A callback for notices.
 pub type NoticeCallback = Box<dyn FnMut(DbError) + Send>;
 
 /// Whether a transaction is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TransactionStatus {
-    /// None is.
+    /// No transaction is open.
     #[default]
     Idle,
-    /// One is.
+    /// A transaction is open.
     InTransaction,
-    /// One is that an error has failed: all it can do is roll back, to a savepoint or altogether.
+    /// A failed transaction is open: it can only be rolled back, to a savepoint or completely.
     Failed,
 }
 
@@ -40,7 +41,7 @@ impl TransactionStatus {
         }
     }
 
-    /// As ReadyForQuery has it.
+    /// From the code in ReadyForQuery.
     #[doc(hidden)]
     pub fn from_byte(byte: u8) -> Self {
         match byte {
@@ -51,10 +52,10 @@ impl TransactionStatus {
     }
 }
 
-/// Output of the server that nobody has read yet, and what is known from what was read.
+/// Unread output of the server, and the state known from what was read.
 #[derive(Default)]
 pub struct Reader {
-    /// Output as it came.
+    /// Unread output.
     pub unread: BytesMut,
     parameters: HashMap<String, String>,
     notices: VecDeque<DbError>,
@@ -66,7 +67,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The next message that answers something, or `None` when all output is read.
+    /// The next message that belongs to an answer, or `None` when all output is read.
     pub fn next(&mut self) -> io::Result<Option<Message>> {
         while !self.unread.is_empty() {
             let Some(message) = Message::parse(&mut self.unread)? else { break };
@@ -102,19 +103,19 @@ impl Reader {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Takes the notices that came since the last time.
+    /// Takes the notices since the last call.
     pub fn take_notices(&mut self) -> Vec<DbError> {
         std::mem::take(&mut self.notices).into()
     }
 
-    /// Has notices handed to a function from now on, instead of keeping them.
+    /// Passes notices to a callback from now on, instead of keeping them.
     pub fn on_notice(&mut self, callback: Option<NoticeCallback>) {
         self.on_notice = callback;
     }
 
     fn notice(&mut self, notice: DbError) {
         match &mut self.on_notice {
-            // A panic in a panic would end the process.
+            // A panic during a panic would abort the process.
             Some(callback) if !std::thread::panicking() => callback(notice),
             _ => {
                 if self.notices.len() == NOTICES_MAX {

@@ -1,5 +1,5 @@
-//! Follows a server's output while it passes by: what state the session is in, what a client would cancel it with, and the error that ended it. It changes
-//! nothing and keeps nothing else.
+//! Tracks a server's output as it passes: the state of the session, the key of cancel requests, and
+//! the last error. It changes nothing and keeps nothing else.
 
 use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;

@@ -1,19 +1,19 @@
-//! Work for later: tasks with a time, each done by a thread that has nothing else to do. It owns the order, the
-//! thread and what becomes of a task that panics; what a task is, is its user's.
+//! The delay queue: tasks with a time, run by a thread of the queue. It owns the order, the thread
+//! and the handling of a task that panics.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is done when its time has come. Others wait while it runs. One that panics ends alone: the panic has been
-/// reported by the process's panic hook, and the next task is done in its time.
+/// What is done when its time has come. Others wait while it runs. One that panics ends alone: the
+/// panic has been reported by the process's panic hook, and the next task is done in its time.
 pub trait Task: Send + 'static {
     fn run(self);
 }
 
-/// Tasks by their time, and the thread that does them. Dropping it ends the thread after the task that it is
-/// doing; tasks that are left are not done.
+/// Tasks by their time, and the thread that does them. Dropping it ends the thread after the task
+/// that it is doing; tasks that are left are not done.
 #[derive(Debug)]
 pub struct Schedule<T>(Arc<Shared<T>>);
 
@@ -59,7 +59,8 @@ impl<T: Task> Schedule<T> {
         key
     }
 
-    /// Removes a task that is not to be done any more. Nothing happens if it is done, or being done.
+    /// Removes a task that is not to be done any more. Nothing happens if it is done, or being
+    /// done.
     pub fn remove(&self, key: Key) {
         self.0.lock().tasks.remove(&key);
     }
@@ -95,8 +96,8 @@ impl<T: Task> Shared<T> {
                     let next = queue.tasks.pop_first();
                     drop(queue);
                     if let Some((_, task)) = next {
-                        // A task owns what it works on, so that nothing half-done is left for others to see but
-                        // what has locks of its own.
+                        // A task owns what it works on, so that nothing half-done is left for
+                        // others to see but what has locks of its own.
                         let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
                     }
                     self.lock()

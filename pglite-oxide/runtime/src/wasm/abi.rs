@@ -1,5 +1,6 @@
-//! The border between the guest and its host: the Rust side of `assets/guest/overlay/src/include/pgl_host.h`. It owns names, types and meanings of the
-//! imports in module `pgl_host` and the names of the guest's exports. Change both files together and raise `VERSION`.
+//! The host ABI: the Rust side of `assets/guest/overlay/src/include/pgl_host.h`. It owns names,
+//! types and meanings of the imports in module `pgl_host`, and the names of the guest's exports.
+//! Change both files together and increment `VERSION`.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use wasmer::{Exception, Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeE
 use crate::fs::errno::Errno;
 use crate::wasm::host::{Host, with};
 
-/// Version of the border that this crate speaks.
+/// Version of the host ABI that this crate implements.
 pub const VERSION: i32 = 4;
 
 /// Module name of the imports.
@@ -20,19 +21,19 @@ pub mod export {
     pub const BOOT: &str = "pgl_boot";
     /// Processes every complete message in the input. The result is a set of `due` flags.
     pub const PUMP: &str = "pgl_pump";
-    /// Does the work that is due beside the messages. The result is what is due after it.
+    /// Does the maintenance that is due. The result is what is due after it.
     pub const MAINTAIN: &str = "pgl_maintain";
-    /// Makes a checkpoint, in whatever state the session is. 0: done.
+    /// Makes a checkpoint, in any state of the session. 0: done.
     pub const CHECKPOINT: &str = "pgl_checkpoint";
     /// Runs PostgreSQL's `main` with the WASI arguments; ends by leaving the process.
     pub const MAIN: &str = "pgl_main";
     /// Address of the interrupt flags.
     pub const INTERRUPTS: &str = "pgl_interrupts";
-    /// Version of the border that the guest speaks.
+    /// Version of the host ABI that the guest implements.
     pub const ABI_VERSION: &str = "pgl_abi_version";
 }
 
-/// What `pgl_maintain` should be called for, in the results of `pgl_pump` and `pgl_maintain`.
+/// Flags in the results of `pgl_pump` and `pgl_maintain`: what `pgl_maintain` should be called for.
 pub mod due {
     /// When the client has its answer.
     pub const NOW: i32 = 2;
@@ -65,7 +66,7 @@ fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
 
 fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.range_mut(buf, len)?)));
-    // An unreadable buffer is the guest's own fault; an ended input makes it end the session.
+    // An unreadable buffer is an error of the guest; the end of the input makes it end the session.
     count.map_or(0, |count| count.map_or(-1, |count| count as i32))
 }
 
@@ -89,7 +90,7 @@ fn wait(env: FunctionEnvMut<'_, Host>, timeout_ms: i32) -> i32 {
 
 fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
     let delay = u64::try_from(delay_us).ok().filter(|delay| *delay > 0).map(Duration::from_micros);
-    // Without a timer thread there are no timeouts; the statement itself goes on.
+    // Without a timer thread there are no timeouts; the statement continues.
     let _ = env.data().interrupts.arm(delay);
 }
 

@@ -1,5 +1,6 @@
-//! Compiled modules as they come: what each is and was made for, and its bytes in a file or in an internal crate. It owns the check of the
-//! bytes against their description; `engine` loads what passed, `payload` and `pipeline` say where modules come from.
+//! Artifacts: the description of each compiled module and its bytes, in a file or in an internal
+//! crate. It owns the check of the bytes against their description. `engine` loads them; `payload`
+//! and `pipeline` find them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Name of the module with PostgreSQL itself; every other one is loaded by it.
+/// Name of the main module, which loads all others.
 pub const MAIN: &str = "postgres";
 
 /// Version of the AOT compiler's records that this crate reads.
@@ -29,7 +30,7 @@ pub struct Artifact {
     pub bytes: Source,
 }
 
-/// What an artifact was made for.
+/// The target and engine that an artifact was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     pub target: String,
@@ -70,7 +71,8 @@ struct Identity {
     cpu_features: BTreeSet<String>,
 }
 
-/// Every `<name>.aot` with its `<name>.json`, as the AOT compiler writes them, in the order of the names.
+/// Every `<name>.aot` with its `<name>.json`, as the AOT compiler writes them, in the order of the
+/// names.
 pub fn from_directory(directory: &Path) -> Result<Vec<Artifact>> {
     let unreadable = |path: &Path, cause| {
         Error::new(ErrorKind::Payload, format!("cannot read {}", path.display())).with_cause(cause)
@@ -88,8 +90,10 @@ pub fn from_directory(directory: &Path) -> Result<Vec<Artifact>> {
     Ok(artifacts)
 }
 
-/// Contents of the file that stands for the module with this SHA-256, in hexadecimal, where PostgreSQL expects a shared library. The dynamic
-/// linker hashes the file it opens and asks for the module of that hash, so the file only has to be the module's own, not the module.
+/// Contents of the placeholder file for the module with this SHA-256 (in hexadecimal), at the path
+/// where PostgreSQL expects a shared library. The dynamic linker hashes the file that it opens and
+/// requests the module of that hash, so the file must be unique to the module; it need not contain
+/// it.
 pub fn placeholder(wasm_sha256: &str) -> Vec<u8> {
     format!("pglite-oxide module sha256:{wasm_sha256}\n").into_bytes()
 }
@@ -100,7 +104,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Artifact {
-    /// The artifact's bytes, after their hash was found to be the described one.
+    /// The artifact's bytes, after verifying their hash.
     pub fn verified_bytes(&self) -> Result<Vec<u8>> {
         let failed =
             |cause| Error::new(ErrorKind::Payload, format!("artifact {}: cannot read it", self.name)).with_cause(cause);

@@ -1,5 +1,5 @@
-//! A client program's network: byte streams that a dialer of the host's makes, known to the program as the sockets of one path. It owns their numbers and who waits
-//! for what; what a channel leads to is the dialer's.
+//! A client program's network: byte streams that a dialer of the host creates, which the program
+//! sees as sockets of one path. It owns their numbers and the waits; the dialer connects them.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub trait Dialer: std::fmt::Debug + Send + Sync {
     fn dial(&self, waker: &Waker) -> Result<Box<dyn Channel>>;
 }
 
-/// A connection. Nothing here waits: what cannot go on says so and wakes the context's waker when it may. Dropped, it ends in good order.
+/// A connection. Nothing here waits: what cannot go on says so and wakes the context's waker when
+/// it may. Dropped, it ends in good order.
 pub trait Channel: std::fmt::Debug + Send + Sync {
     /// Reads bytes; none at the end.
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>>;

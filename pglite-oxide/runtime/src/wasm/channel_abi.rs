@@ -1,5 +1,5 @@
-//! The border between a client program and its host, beyond what it shares with the server: the Rust side of `assets/guest/programs/pgl_program.h`. Change both files
-//! together and raise `VERSION`.
+//! The part of the host ABI for client programs only: the Rust side of
+//! `assets/guest/programs/pgl_program.h`. Change both files together and increment `VERSION`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 use crate::fs::errno::{Errno, Result};
 use crate::wasm::host::{Host, with};
 
-/// Version of the border that this crate speaks.
+/// Version of the host ABI that this crate implements.
 pub const VERSION: i32 = 1;
 
 /// Most bytes that one call reads from or writes to a channel.

@@ -1,5 +1,5 @@
-//! What the guest takes for the outside world: its clock and its randomness. It owns both sources; where they enter the guest is `wasi`'s
-//! and `abi`'s business.
+//! The guest's clock and random numbers. It owns both sources; `wasi` and `abi` pass them to the
+//! guest.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,13 +13,14 @@ pub struct World {
     pub random: Random,
 }
 
-/// Where the guest's time comes from.
+/// The source of the guest's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Clock {
-    /// The machine's clocks.
+    /// The system's clocks.
     #[default]
     System,
-    /// A clock that starts at a time, in microseconds since 1970, and moves on by `step_us` each time it is read.
+    /// A clock that starts at a time, in microseconds since 1970, and moves on by `step_us` each
+    /// time it is read.
     Fixed {
         /// First reading, in microseconds since 1970.
         unix_us: u64,
@@ -28,13 +29,13 @@ pub enum Clock {
     },
 }
 
-/// Where the guest's random numbers come from.
+/// The source of the guest's random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Random {
     /// The operating system.
     #[default]
     Os,
-    /// A sequence that the seed determines. Only for making templates: nothing secret may come from it.
+    /// A sequence determined by the seed. For making templates only: it must not generate secrets.
     Seeded(u64),
 }
 
@@ -49,7 +50,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Sources at their beginning.
+    /// Sources in their initial state.
     pub fn new(world: World) -> Self {
         let fixed_ns = match world.clock {
             Clock::Fixed { unix_us, .. } => unix_us.saturating_mul(1000),
@@ -67,12 +68,13 @@ impl Sources {
         self.advance().unwrap_or_else(realtime_ns)
     }
 
-    /// Reads a clock that never goes back, in nanoseconds since some moment.
+    /// Reads a monotonic clock, in nanoseconds since an arbitrary moment.
     pub fn monotonic_ns(&mut self) -> u64 {
         self.advance().unwrap_or_else(monotonic_ns)
     }
 
-    /// Time for a file's stamp. It does not move a fixed clock: how often files change is no business of the guest's clock.
+    /// The time for file timestamps. It does not advance a fixed clock, so that the clock does not
+    /// depend on the number of file changes.
     pub fn stamp_ns(&self) -> u64 {
         match self.world.clock {
             Clock::Fixed { .. } => self.fixed_ns,
@@ -80,7 +82,7 @@ impl Sources {
         }
     }
 
-    /// Fills `buf` with random bytes, or says that there are none.
+    /// Fills `buf` with random bytes; an error if the system has none.
     pub fn fill(&mut self, buf: &mut [u8]) -> Result<(), getrandom::Error> {
         match self.world.random {
             Random::Os => getrandom::fill(buf),
@@ -100,7 +102,8 @@ impl Sources {
         Some(reading)
     }
 
-    /// Next number of the SplitMix64 sequence (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+    /// Next number of the SplitMix64 sequence (Steele, Lea, Flood: Fast Splittable Pseudorandom
+    /// Number Generators, 2014).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,5 +1,6 @@
-//! The process's one engine and the modules loaded into it. Loaded code is never unloaded, so each module is loaded once and shared.
-//! It owns the check of an artifact against this program and machine; it never compiles: there is no compiler in this crate.
+//! The engine of the process and the modules loaded into it. Loaded code is never unloaded, so each
+//! module is loaded once and shared. It owns the check of an artifact against this program and
+//! machine. It never compiles; this crate contains no compiler.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,20 +19,21 @@ use wasmer_vm::{VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefiniti
 use crate::error::{Error, ErrorKind, Result};
 use crate::wasm::artifact::{self, Artifact};
 
-/// Bytes of native stack under the guest. Compiled code keeps its frames there, which PostgreSQL's max_stack_depth does not see: it must
-/// suffice for what PostgreSQL does within the guest's own stack.
+/// Size of the native stack of guest code, in bytes. Compiled code keeps its frames there, and
+/// PostgreSQL's max_stack_depth does not measure it, so it must suffice for everything that
+/// PostgreSQL does within the guest's own stack.
 const NATIVE_STACK: usize = 64 << 20;
 
 /// PostgreSQL and its side modules, ready to be instantiated any number of times.
 #[derive(Debug)]
 pub struct Modules {
     main: Module,
-    /// Side modules by the SHA-256 of the file that stands for each, loaded when first asked for.
+    /// Side modules by the SHA-256 of their placeholder files, loaded when first requested.
     side: HashMap<[u8; 32], Artifact>,
 }
 
 impl Modules {
-    /// Loads the main module; side modules follow when PostgreSQL asks for them.
+    /// Loads the main module; side modules are loaded when PostgreSQL requests them.
     pub fn load(artifacts: Vec<Artifact>) -> Result<Self> {
         let (main, side): (Vec<Artifact>, Vec<Artifact>) =
             artifacts.into_iter().partition(|artifact| artifact.name == artifact::MAIN);
@@ -41,12 +43,12 @@ impl Modules {
         Ok(Self { main, side: side.into_iter().map(|artifact| (key(&artifact), artifact)).collect() })
     }
 
-    /// The module with PostgreSQL itself.
+    /// The main module.
     pub fn main(&self) -> &Module {
         &self.main
     }
 
-    /// The side module that a file with this SHA-256 stands for.
+    /// The side module whose placeholder file has this SHA-256.
     pub fn side(&self, file_sha256: &[u8]) -> Option<Result<Module>> {
         self.side.get(file_sha256).map(load)
     }
@@ -65,7 +67,7 @@ pub fn engine() -> &'static Engine {
     })
 }
 
-/// Loads an artifact, or returns the module it was loaded as before.
+/// Loads an artifact, or returns the module if it was loaded before.
 pub fn load(artifact: &Artifact) -> Result<Module> {
     type Slot = Arc<Mutex<Option<Module>>>;
     static LOADED: OnceLock<Mutex<HashMap<String, Slot>>> = OnceLock::new();
@@ -73,7 +75,7 @@ pub fn load(artifact: &Artifact) -> Result<Module> {
         let mut loaded = LOADED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         loaded.entry(artifact.sha256.clone()).or_default().clone()
     };
-    // Others that want the same module wait for it here; loads of different modules run side by side.
+    // Other threads wait here for the same module; different modules load in parallel.
     let mut module = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = &*module {
         return Ok(module.clone());
@@ -87,17 +89,17 @@ pub fn load(artifact: &Artifact) -> Result<Module> {
     let bytes = bytes::Bytes::from(artifact.verified_bytes()?);
     let failed = || Error::new(ErrorKind::Payload, format!("artifact {}: cannot load", artifact.name));
     let loaded = without_panic(failed, || {
-        // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build, and which says that Wasmer of this very
-        // version made them for this machine.
+        // SAFETY: the bytes have the SHA-256 of their description, which comes from the same build,
+        // and which says that Wasmer of this very version made them for this machine.
         unsafe { Module::deserialize(engine(), bytes) }
     })?;
     let loaded = loaded.map_err(|cause| failed().with_cause(cause))?;
     Ok(module.insert(loaded).clone())
 }
 
-/// Runs something of Wasmer's and makes an error of a panic in it: what a system refuses to a process, memory and
-/// the right to execute it above all, is an `expect` there. The last line of defence, behind the checks that name the
-/// reason.
+/// Runs something of Wasmer's and makes an error of a panic in it: what a system refuses to a
+/// process, memory and the right to execute it above all, is an `expect` there. The last line of
+/// defence, behind the checks that name the reason.
 pub fn without_panic<T>(failed: impl FnOnce() -> Error, run: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -106,14 +108,16 @@ pub fn without_panic<T>(failed: impl FnOnce() -> Error, run: impl FnOnce() -> T)
     })
 }
 
-/// Finds out whether this process may execute what it has written, as loading PostgreSQL's code requires.
+/// Finds out whether this process may execute what it has written, as loading PostgreSQL's code
+/// requires.
 #[cfg(unix)]
 fn check_executable_memory() -> Result<()> {
     // Every page size is a divisor of it.
     let len = 64 * 1024;
     let last = std::io::Error::last_os_error;
     let write = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a mapping of our own, at an address that the kernel chooses, is changed and unmapped; nothing refers to it.
+    // SAFETY: a mapping of our own, at an address that the kernel chooses, is changed and unmapped;
+    // nothing refers to it.
     let checked = unsafe {
         let page = libc::mmap(std::ptr::null_mut(), len, write, libc::MAP_PRIVATE | libc::MAP_ANON, -1, 0);
         if page == libc::MAP_FAILED {
@@ -137,13 +141,13 @@ fn check_executable_memory() -> Result<()> {
     Ok(())
 }
 
-/// The machine to load for.
+/// The machine that artifacts are loaded on.
 struct Machine {
     target: String,
     has: fn(&str) -> bool,
 }
 
-/// Refuses an artifact made for another machine or by another compiler.
+/// Rejects an artifact made for another machine or by another compiler.
 fn check(artifact: &Artifact, machine: &Machine) -> Result<()> {
     let needs = &artifact.needs;
     let expect = |what: &str, found: &str, expected: &str| {
@@ -168,9 +172,11 @@ thread_local! {
     static MEMORY_LIMIT: Cell<Option<Pages>> = const { Cell::new(None) };
 }
 
-/// Runs `instantiate` so that the memory of the guest it makes cannot grow beyond `limit` bytes. WebAssembly itself ends at 4 GiB.
+/// Runs `instantiate` with a limit of `limit` bytes for the memory of the guest that it creates.
+/// WebAssembly's own limit is 4 GiB.
 ///
-/// The limit belongs to one guest and tunables to the engine of all: an instance is made by the thread that asks for it, so it travels with the thread.
+/// The limit belongs to one guest, but tunables belong to the engine that all guests share. An
+/// instance is created by the calling thread, so the limit is a thread-local value.
 pub fn with_memory_limit<T>(limit: Option<u64>, instantiate: impl FnOnce() -> T) -> T {
     struct Reset;
     impl Drop for Reset {
@@ -184,13 +190,15 @@ pub fn with_memory_limit<T>(limit: Option<u64>, instantiate: impl FnOnce() -> T)
     instantiate()
 }
 
-/// Wasmer's own tunables with a native stack of our size, for this engine only: the process may hold other ones.
+/// Wasmer's tunables with another size of the native stack, for this engine only: the process may
+/// contain other engines.
 struct GuestTunables {
     base: BaseTunables,
     vm: VMConfig,
 }
 
-/// A memory type within this thread's limit. A module accepts a memory whose maximum is below the one it asks for.
+/// A memory type within this thread's limit. A module accepts a memory whose maximum is below the
+/// one it asks for.
 fn limited(ty: &MemoryType) -> MemoryType {
     let mut ty = *ty;
     if let Some(limit) = MEMORY_LIMIT.get() {
@@ -199,7 +207,8 @@ fn limited(ty: &MemoryType) -> MemoryType {
     ty
 }
 
-/// Refuses a memory that could move when it grows: the host keeps addresses in it (`memory`, `interrupts`).
+/// Refuses a memory that could move when it grows: the host keeps addresses in it (`memory`,
+/// `interrupts`).
 fn require_static(style: &MemoryStyle) -> Result<(), MemoryError> {
     match style {
         MemoryStyle::Static => Ok(()),
@@ -241,7 +250,7 @@ impl Tunables for GuestTunables {
         location: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
         require_static(style)?;
-        // SAFETY: the caller's promise is passed on as it is.
+        // SAFETY: the caller's guarantee is passed on unchanged.
         unsafe { self.base.create_vm_memory(ty, style, location) }.map_err(explained)
     }
 
@@ -255,7 +264,7 @@ impl Tunables for GuestTunables {
         style: &TableStyle,
         location: NonNull<VMTableDefinition>,
     ) -> Result<VMTable, String> {
-        // SAFETY: the caller's promise is passed on as it is.
+        // SAFETY: the caller's guarantee is passed on unchanged.
         unsafe { self.base.create_vm_table(ty, style, location) }
     }
 

@@ -1,5 +1,6 @@
-//! Open files of one guest: descriptors, offsets, the working directory and the standard streams. It owns what POSIX keeps per process;
-//! files are their file systems', and how numbers reach guest memory is `wasi`'s business.
+//! The open files of one guest: descriptors, offsets, the working directory and the standard
+//! streams. It owns the state that POSIX keeps per process; the file systems own the files, and
+//! `wasi` the binary layouts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +17,14 @@ pub const ROOT_FD: u32 = 3;
 /// What libc passes for "relative to the working directory".
 const CWD_FD: u32 = -2i32 as u32;
 
-/// Most descriptors of one guest. PostgreSQL keeps to `max_files_per_process`, 1000 by default, and needs a few beside.
+/// Maximum number of descriptors of one guest. PostgreSQL uses up to `max_files_per_process`, 1000
+/// by default, and a few more.
 const DESCRIPTORS_MAX: usize = 1100;
 
 /// Most bytes that one call reads from or writes to a standard stream.
 const STREAM_PIECE: usize = 64 * 1024;
 
-/// Bytes of guest log kept: the newest ones.
+/// Number of bytes of the guest's log that are kept, the newest ones.
 const LOG_MAX: usize = 256 * 1024;
 
 /// Descriptors of one guest.
@@ -37,7 +39,7 @@ pub struct Files {
     log: Vec<u8>,
 }
 
-/// What a descriptor stands for.
+/// The object of a descriptor.
 #[derive(Debug, Clone)]
 pub enum Target {
     Node(Arc<dyn Handle>),
@@ -46,7 +48,7 @@ pub enum Target {
     Stream(Arc<dyn Stream>),
 }
 
-/// A standard stream that leads out of the guest. The guest's thread waits in it.
+/// A standard stream that is connected to the host. The guest's thread waits in it.
 pub trait Stream: std::fmt::Debug + Send + Sync {
     /// Reads bytes; none at the end.
     fn read(&self, buf: &mut [u8]) -> Result<usize>;
@@ -54,7 +56,7 @@ pub trait Stream: std::fmt::Debug + Send + Sync {
     /// Writes some of the bytes and returns how many.
     fn write(&self, data: &[u8]) -> Result<usize>;
 
-    /// Whether somebody sits at the other end.
+    /// Whether it is a terminal.
     fn is_terminal(&self) -> bool;
 }
 
@@ -64,18 +66,18 @@ pub struct Descriptor {
     pub target: Target,
     /// File system of an open file.
     device: u32,
-    /// Path it was opened by, for paths that begin at it.
+    /// The path it was opened by, for paths relative to it.
     path: Arc<str>,
     /// Shared by duplicates of a descriptor.
     offset: Arc<AtomicU64>,
     pub append: bool,
     pub writable: bool,
     pub close_on_exec: bool,
-    /// Entries as they were when reading the directory began: removals in between must not shift what comes next.
+    /// The entries at the time when reading began: removals must not shift the following entries.
     listing: Option<Arc<Vec<Entry>>>,
 }
 
-/// A file as the guest knows it.
+/// Identity of a file in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// File system, from 1.
@@ -117,12 +119,12 @@ impl Files {
         std::mem::take(&mut self.log)
     }
 
-    /// The descriptor of a number.
+    /// The descriptor with this number.
     pub fn descriptor(&self, fd: u32) -> Result<&Descriptor> {
         self.descriptors.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::BADF)
     }
 
-    /// The descriptor of a number, to change its flags.
+    /// The descriptor with this number, to change its flags.
     pub fn descriptor_mut(&mut self, fd: u32) -> Result<&mut Descriptor> {
         self.descriptors.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::BADF)
     }
@@ -143,7 +145,7 @@ impl Files {
         Ok(number)
     }
 
-    /// What is known about a path.
+    /// The status of a path.
     pub fn stat_path(&self, at: At<'_>) -> Result<Node> {
         let (path, is_directory) = self.resolve(at)?;
         let Place { fs, device, path } = self.volume.place(&path)?;
@@ -252,7 +254,8 @@ impl Files {
         self.handle(fd)?.read_into(offset, buf.into())
     }
 
-    /// Writes at the descriptor's offset, or the end in append mode, and moves it. Returns how much was written.
+    /// Writes at the descriptor's offset, or the end in append mode, and moves it. Returns how much
+    /// was written.
     pub fn write<'a>(&mut self, fd: u32, data: impl Into<RawSlice<'a>>, now_ns: u64) -> Result<usize> {
         let data = data.into();
         let descriptor = self.descriptor(fd)?;
@@ -283,7 +286,7 @@ impl Files {
         self.writable(fd)?.write_from(offset, data.into(), now_ns)
     }
 
-    /// Makes an open file or directory durable; the standard streams have nothing to keep.
+    /// Makes an open file or directory durable; has no effect on the standard streams.
     pub fn sync(&self, fd: u32, data_only: bool) -> Result<()> {
         match &self.descriptor(fd)?.target {
             Target::Node(handle) => handle.sync(data_only),
@@ -305,7 +308,7 @@ impl Files {
         Ok(offset)
     }
 
-    /// What is known about an open file; standard streams have no node.
+    /// The status of an open file; standard streams have no node.
     pub fn stat(&self, fd: u32) -> Result<Option<Node>> {
         let descriptor = self.descriptor(fd)?;
         match &descriptor.target {
@@ -324,7 +327,8 @@ impl Files {
         self.writable(fd)?.allocate(offset, len, now_ns)
     }
 
-    /// Entries of an open directory, `.` and `..` first. Reading from the start looks again; later parts come from what was seen then.
+    /// Entries of an open directory, `.` and `..` first. Reading from the start looks again; later
+    /// parts come from what was seen then.
     pub fn list(&mut self, fd: u32, from_start: bool) -> Result<Arc<Vec<Entry>>> {
         let descriptor = self.descriptor(fd)?;
         if let Some(listing) = descriptor.listing.as_ref().filter(|_| !from_start) {
@@ -359,7 +363,7 @@ impl Files {
         self.working_directory.clear();
     }
 
-    /// The absolute path that a call means, and whether it can only be a directory.
+    /// The absolute path of a call, and whether it must be a directory.
     fn resolve(&self, (fd, path): At<'_>) -> Result<(String, bool)> {
         let start = if fd == CWD_FD { &self.working_directory } else { &*self.descriptor(fd)?.path };
         if start.is_empty() && !path.starts_with('/') {
@@ -414,7 +418,7 @@ impl Descriptor {
         Self { target, device: 0, path, offset, append, writable, close_on_exec: false, listing: None }
     }
 
-    // The guest is one thread, and so is whoever holds its descriptors: the atomic is for sharing between duplicates, not for ordering.
+    // The guest has one thread: the atomic is for sharing between duplicates, not for ordering.
     fn offset(&self) -> u64 {
         self.offset.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
-//! What one guest's imports work on: its files, its world, its protocol streams. It owns that state and how an import reaches it;
-//! the imports themselves are in `abi` (module `pgl_host`) and `fs::wasi` (files, clock and randomness of WASI).
+//! The state behind the imports of one guest: files, clock, protocol streams. It owns that state
+//! and the access of imports to it; the imports are in `abi` (module `pgl_host`) and `wasi` (files,
+//! clocks and random numbers).
 
 use std::sync::Arc;
 
@@ -32,8 +33,9 @@ pub struct Host {
     pub jump: Jump,
 }
 
-/// What carries the guest's longjmp. Wasmer keeps every exception until its store goes and walks the whole stack for each new one, so that
-/// SQL errors would leak, and cost more the deeper they are. All of a guest's jumps can share one: they differ in memory, not in payload.
+/// What carries the guest's longjmp. Wasmer keeps every exception until its store goes and walks
+/// the whole stack for each new one, so that SQL errors would leak, and cost more the deeper they
+/// are. All of a guest's jumps can share one: they differ in memory, not in payload.
 #[derive(Debug, Default)]
 pub struct Jump {
     /// The tag that the guest catches, known like `memory`.
@@ -66,7 +68,8 @@ pub fn with<T>(
     result
 }
 
-/// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves itself, in the place of wasmer-wasix's.
+/// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves
+/// itself, in the place of wasmer-wasix's.
 pub fn define(env: &FunctionEnv<Host>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
     let mut abi = crate::wasm::abi::exports(env, store);
     if env.as_ref(store).channels.is_some() {

@@ -1,5 +1,6 @@
-//! One WebAssembly process: an instance of a module with its files, world and imports, from instantiation to its exit or trap. It owns how a module comes to run,
-//! how its exports are called and what becomes of it. What the module is, PostgreSQL or a client program, is its users' business.
+//! One WebAssembly instance with its files, clock and imports, from instantiation to its exit or
+//! trap. It owns instantiation, calls of exports, and the end. It does not know whether the module
+//! is PostgreSQL or a client program.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -47,7 +48,8 @@ pub struct Start {
     pub interrupts: Arc<Interrupts>,
     /// The network, for a client program.
     pub channels: Option<Channels>,
-    /// What the files need while the process lives, like the lock of their directory. Let go when it ends, however it does.
+    /// What the files need while the process lives, like the lock of their directory. Let go when
+    /// it ends, however it does.
     pub held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
 
@@ -64,10 +66,12 @@ pub struct Process {
     dead: Option<Death>,
 }
 
-// SAFETY: what keeps `Store` from being `Send` are raw pointers into allocations that it owns itself (instances, memories, tables, functions).
-// They move with it. Between calls nothing of a guest is bound to a thread: Wasmer's thread-local state names a store only while a call is in
-// progress, native stacks are borrowed for one call, and everything given to the store (`Host`, wasmer-wasix's environment) is `Send` by the
-// bounds of `FunctionEnv`. Calls need `&mut`, so no two threads are ever in one guest.
+// SAFETY: what keeps `Store` from being `Send` are raw pointers into allocations that it owns
+// itself (instances, memories, tables, functions). They move with it. Between calls nothing of a
+// guest is bound to a thread: Wasmer's thread-local state names a store only while a call is in
+// progress, native stacks are borrowed for one call, and everything given to the store (`Host`,
+// wasmer-wasix's environment) is `Send` by the bounds of `FunctionEnv`. Calls need `&mut`, so no
+// two threads are ever in one guest.
 unsafe impl Send for Process {}
 
 /// How a call of an export ended.
@@ -86,7 +90,8 @@ enum Death {
 }
 
 impl Process {
-    /// Makes a process. None of its code but constructors and what tells versions and addresses has run when this returns.
+    /// Makes a process. None of its code but constructors and what tells versions and addresses has
+    /// run when this returns.
     pub fn new(start: Start) -> Result<Self> {
         let name = start.name;
         let mut store = Store::new(engine::engine().clone());
@@ -148,8 +153,8 @@ impl Process {
         if let Some(death) = &self.dead {
             return Err(Error::new(ErrorKind::Closed, format!("the session is over: {death}")));
         }
-        // A panic in an import unwinds through the guest's frames and this one, and leaves the guest in the middle of a
-        // call. Dead until it has returned, it is never entered again.
+        // A panic in an import unwinds through the guest's frames and this one, and leaves the
+        // guest in the middle of a call. Dead until it has returned, it is never entered again.
         self.dead = Some(Death::Trap("a call did not return: the program panicked in it".to_string()));
         let trap = match function.call(&mut self.store) {
             Ok(value) => {
@@ -179,7 +184,8 @@ impl Process {
         })
     }
 
-    /// The error of a process that is dead from now on, with the end of its log: what it said last is what explains it.
+    /// The error of a process that is dead from now on, with the end of its log: what it said last
+    /// is what explains it.
     pub fn crashed(&mut self, what: String) -> Error {
         self.dead.get_or_insert_with(|| Death::Trap(what.clone()));
         self.let_go();
@@ -195,7 +201,8 @@ impl Process {
         &mut self.host.as_mut(&mut self.store).streams
     }
 
-    /// Takes what the process wrote to standard output and error so far, as far as these lead nowhere else.
+    /// Takes what the process wrote to standard output and error so far, as far as these lead
+    /// nowhere else.
     pub fn take_log(&mut self) -> String {
         let log = self.host.as_mut(&mut self.store).files.take_log();
         String::from_utf8_lossy(&log).into_owned()
@@ -234,12 +241,14 @@ impl Process {
         let invalid =
             || Error::new(ErrorKind::Payload, format!("{} returned {address:#x}: outside memory", export::INTERRUPTS));
         let flags = guest.atomics::<4>(address).map_err(|_| invalid())?;
-        // SAFETY: four i32 at `address` are in bounds and aligned; memory is neither moved nor freed before `drop` has detached them.
+        // SAFETY: four i32 at `address` are in bounds and aligned; memory is neither moved nor
+        // freed before `drop` has detached them.
         unsafe { self.interrupts.attach(NonNull::from(flags).cast()) };
         Ok(())
     }
 
-    /// Closes the files and connections of a process that is dead, and what they needed: others may open them while this value is still there.
+    /// Closes the files and connections of a process that is dead, and what they needed: others may
+    /// open them while this value is still there.
     fn let_go(&mut self) {
         let host = self.host.as_mut(&mut self.store);
         host.files.close_all();
@@ -263,7 +272,8 @@ impl std::fmt::Display for Death {
     }
 }
 
-/// What wasmer-wasix asks of its surroundings, for one guest: no network, no packages, modules by the hash of their placeholder.
+/// What wasmer-wasix asks of its surroundings, for one guest: no network, no packages, modules by
+/// the hash of their placeholder.
 #[derive(Debug)]
 struct GuestRuntime {
     tasks: Arc<dyn VirtualTaskManager>,
@@ -293,8 +303,9 @@ impl Runtime for GuestRuntime {
         self.cache.clone()
     }
 
-    /// wasmer-wasix asks that entries already there be kept. They are for everything except what this crate serves itself, whose types are
-    /// the same: a wrong one would be refused at instantiation.
+    /// wasmer-wasix asks that entries already there be kept. They are for everything except what
+    /// this crate serves itself, whose types are the same: a wrong one would be refused at
+    /// instantiation.
     fn prepare_imports(
         &self,
         module: &Module,
@@ -342,7 +353,8 @@ impl ModuleCache for PlaceholderCache {
     }
 }
 
-/// The process's task manager: wasmer-wasix wants one for sleeping guests. Its one thread starts with the first guest.
+/// The process's task manager: wasmer-wasix wants one for sleeping guests. Its one thread starts
+/// with the first guest.
 fn tasks() -> Result<Arc<dyn VirtualTaskManager>> {
     static TASKS: OnceLock<std::result::Result<Arc<TokioTaskManager>, String>> = OnceLock::new();
     let tasks = TASKS.get_or_init(|| {

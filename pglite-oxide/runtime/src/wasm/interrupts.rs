@@ -1,5 +1,6 @@
-//! Interrupting a guest from any thread: the flags in its memory that CHECK_FOR_INTERRUPTS reads, and the sleep that they end.
-//! It owns the flags' addresses and the process's one timer thread. What PostgreSQL does about a flag is the guest's business.
+//! Interrupting a guest from any thread: the flags in its memory that CHECK_FOR_INTERRUPTS reads,
+//! and the sleep that they end. It owns the flags' addresses and the timer thread of the process.
+//! PostgreSQL handles the flags.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::fs::errno::{Errno, Result};
 use crate::sync::delay_queue::{Key, Schedule, Task};
 
-/// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first place says "look at the others".
+/// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first
+/// place says "look at the others".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
     Cancel = 1,
@@ -90,12 +92,14 @@ impl Interrupts {
         self.lock().is_some_and(|flags| flags.at(Flag::Die as usize).load(Ordering::SeqCst) != 0)
     }
 
-    /// Sleeps until a flag is set, which returns true, or for the given time; without one, for ever.
+    /// Sleeps until a flag is set, which returns true, or for the given time; without one, for
+    /// ever.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         self.sleep(timeout, is_flagged)
     }
 
-    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no longer than the given time.
+    /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no
+    /// longer than the given time.
     pub fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
         match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
             _ if ready() => Woken::Ready,
@@ -119,7 +123,8 @@ impl Interrupts {
     pub fn arm(self: &Arc<Self>, delay: Option<Duration>) -> Result<()> {
         let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.armed.fetch_add(1, Ordering::SeqCst) + 1;
-        // Statements come by the thousand and time-outs can be hours: what is void must not be kept until then.
+        // Statements come by the thousand and time-outs can be hours: what is void must not be kept
+        // until then.
         if let Some(void) = alarm.take() {
             timer()?.remove(void);
         }
@@ -154,7 +159,8 @@ impl Wake for Interrupts {
     }
 }
 
-/// Whether there is something for the guest to do. The first place is the guest's to clear when it pleases; what it clears when it acts are the others.
+/// Whether there is something for the guest to do. The first place is the guest's to clear when it
+/// pleases; what it clears when it acts are the others.
 fn is_flagged(flags: &Option<Flags>) -> bool {
     flags.is_some_and(|flags| (1..4).any(|place| flags.at(place).load(Ordering::SeqCst) != 0))
 }
@@ -162,7 +168,8 @@ fn is_flagged(flags: &Option<Flags>) -> bool {
 impl Flags {
     fn at(&self, place: usize) -> &AtomicI32 {
         debug_assert!(place < 4);
-        // SAFETY: `attach`'s caller promised four of them, valid while `Interrupts` holds the pointer.
+        // SAFETY: `attach`'s caller promised four of them, valid while `Interrupts` holds the
+        // pointer.
         unsafe { self.0.add(place).as_ref() }
     }
 }

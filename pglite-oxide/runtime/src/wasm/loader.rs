@@ -1,5 +1,6 @@
-//! Shows a volume to wasmer-wasix's dynamic linker, which opens the files that stand for side modules. Reading is all it offers: every
-//! other file operation of the guest goes through `wasi`, never through wasmer-wasix's own file layer.
+//! Presents a volume to wasmer-wasix's dynamic linker, which opens the placeholder files of side
+//! modules. It is read-only: all other file operations of the guest go through `wasi`, never
+//! through wasmer-wasix's file layer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::fs::errno::Errno;
 use crate::fs::volume::normalise;
 use crate::fs::{Kind, OpenOptions, Stat, Volume};
 
-/// Bytes of the largest file that is offered. What stands for a module is one line.
+/// Maximum size of a file, in bytes. A placeholder is one line.
 const LEN_MAX: u64 = 1 << 20;
 
 /// Read-only view of a volume.

@@ -1,4 +1,4 @@
-//! Checked access to guest memory during a host call. It owns bounds checks; what lies where is its callers' knowledge.
+//! Checked access to guest memory during a host call. It owns the bounds checks.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -12,23 +12,26 @@ use crate::fs::{RawSlice, RawSliceMut};
 /// Most bytes of a text that a guest passes.
 const TEXT_MAX: u32 = 64 * 1024;
 
-/// Guest memory for the length of one host call. The guest's own thread is in the call, but other threads may write
-/// the memory meanwhile: the interrupt flags, and what several guests share. So nothing here is a slice.
+/// Guest memory for the length of one host call. The guest's own thread is in the call, but other
+/// threads may write the memory meanwhile: the interrupt flags, and what several guests share. So
+/// nothing here is a slice.
 pub struct GuestMemory<'a> {
     memory: Memory,
     store: StoreRef<'a>,
     range: Cell<Range>,
 }
 
-/// Where a guest's memory is in the host's. It never moves, because all of its address space is reserved from the start, and it only grows: what
-/// was seen once stays true, and asking for it anew, which costs more than most host calls, is for accesses beyond it.
+/// Where a guest's memory is in the host's. It never moves, because all of its address space is
+/// reserved from the start, and it only grows: what was seen once stays true, and asking for it
+/// anew, which costs more than most host calls, is for accesses beyond it.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
     base: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: it is an address; whoever reads or writes there is `GuestMemory`, which holds on to the store.
+// SAFETY: it is an address; whoever reads or writes there is `GuestMemory`, which holds on to the
+// store.
 unsafe impl Send for Range {}
 // SAFETY: as above; it is never changed in place.
 unsafe impl Sync for Range {}
@@ -48,8 +51,8 @@ impl std::fmt::Debug for GuestMemory<'_> {
 }
 
 impl<'a> GuestMemory<'a> {
-    /// The memory of the guest in `store`, which stays borrowed, so that nothing can run or grow it meanwhile. `seen` is what an earlier call saw of
-    /// this very memory.
+    /// The memory of the guest in `store`, which stays borrowed, so that nothing can run or grow it
+    /// meanwhile. `seen` is what an earlier call saw of this very memory.
     pub fn new(memory: &Memory, store: &'a impl AsStoreRef, seen: Option<Range>) -> Self {
         let range = Cell::new(seen.unwrap_or_else(|| Range::of(memory, store)));
         Self { memory: memory.clone(), store: store.as_store_ref(), range }
@@ -63,8 +66,8 @@ impl<'a> GuestMemory<'a> {
     /// Bytes to read from.
     pub fn range(&self, address: u32, len: u32) -> Result<RawSlice<'_>> {
         let start = self.check(address, len)?;
-        // SAFETY: `check` found the range inside the memory, which nothing frees or moves while the store is
-        // borrowed.
+        // SAFETY: `check` found the range inside the memory, which nothing frees or moves while the
+        // store is borrowed.
         Ok(unsafe { RawSlice::new(start, len as usize) })
     }
 
@@ -119,7 +122,8 @@ impl<'a> GuestMemory<'a> {
         if !(start.as_ptr() as usize).is_multiple_of(align_of::<AtomicI32>()) {
             return Err(Errno::FAULT);
         }
-        // SAFETY: in bounds and aligned; the guest accesses it with atomic instructions, and the memory outlives the store's borrow.
+        // SAFETY: in bounds and aligned; the guest accesses it with atomic instructions, and the
+        // memory outlives the store's borrow.
         Ok(unsafe { start.cast::<[AtomicI32; N]>().as_ref() })
     }
 

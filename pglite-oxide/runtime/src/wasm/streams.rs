@@ -1,5 +1,5 @@
-//! Protocol bytes on their way in and out of a guest. It owns the buffers and who is asked when the guest wants more input, or has output,
-//! in the middle of a statement. What the bytes mean is `protocol`'s.
+//! The protocol streams of a guest. It owns the buffers, and the source and sink that are called
+//! when the guest reads or writes in the middle of a statement. `protocol` interprets the bytes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,10 +8,11 @@ use postgres_protocol::message::frontend;
 
 use crate::fs::{RawSlice, RawSliceMut};
 
-/// Buffers that grew larger than this, in bytes, are let go when they are empty.
+/// Empty buffers with a larger capacity than this, in bytes, are freed.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
 
-/// Gives a guest input in the middle of a statement, as COPY FROM STDIN wants it. The guest's thread waits in it.
+/// Gives a guest input in the middle of a statement, as COPY FROM STDIN wants it. The guest's
+/// thread waits in it.
 pub trait Source: Send {
     /// Puts at least one whole message into the empty input, or says why there is none.
     fn more(&mut self, input: &mut BytesMut) -> More;
@@ -43,8 +44,8 @@ pub enum More {
 
 /// Takes a guest's output while the guest runs. The guest's thread waits in it.
 pub trait Sink: Send {
-    /// May take output, or leave it to grow; called after every flush of the guest, and messages may be cut anywhere. False: the client is
-    /// gone and the session ends.
+    /// May take output, or leave it to grow; called after every flush of the guest, and messages
+    /// may be cut anywhere. False: the client is gone and the session ends.
     fn take(&mut self, output: &mut BytesMut) -> bool;
 }
 
@@ -57,7 +58,8 @@ pub struct Streams {
     output: BytesMut,
     /// The buffer that `receive` gave away last was large.
     gave_large: bool,
-    /// Without one, a guest that wants input in the middle of a statement is told that there is none.
+    /// Without one, a guest that wants input in the middle of a statement is told that there is
+    /// none.
     source: Option<Mutex<Box<dyn Source>>>,
     /// Without one, output stays here until the guest is at rest.
     sink: Option<Mutex<Box<dyn Sink>>>,
@@ -102,8 +104,10 @@ impl Streams {
         self.input.len() - self.taken
     }
 
-    /// Reads input for the guest; 0 only at its end, `None` for an interrupt. A guest that asks for more than there is is in the middle of a COPY from its client.
-    /// If nobody offers data for that, it is told so as a client would, and the statement ends with an error instead of the session.
+    /// Reads input for the guest; 0 only at its end, `None` for an interrupt. A guest that asks for
+    /// more than there is is in the middle of a COPY from its client. If nobody offers data for
+    /// that, it is told so as a client would, and the statement ends with an error instead of the
+    /// session.
     pub fn read<'a>(&mut self, buffer: impl Into<RawSliceMut<'a>>) -> Option<usize> {
         let mut buffer = buffer.into();
         if self.ready() == 0 {
@@ -157,7 +161,7 @@ impl std::fmt::Debug for Streams {
     }
 }
 
-/// Empties a buffer. Its memory is kept for the next bytes, unless it is large.
+/// Empties a buffer. Its memory is kept unless it is large.
 pub fn empty(buffer: &mut BytesMut) {
     if buffer.capacity() > BUFFER_KEPT_MAX {
         *buffer = BytesMut::new();

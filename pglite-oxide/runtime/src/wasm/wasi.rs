@@ -1,5 +1,6 @@
-//! WASI's file, clock and randomness calls, served from `Files` and `Sources` in the place of wasmer-wasix's: synchronous, without a lock
-//! per call beyond the volume's, with offsets, renames and listings as POSIX has them. It owns the calls' binary layouts.
+//! WASI's calls for files, clocks and random numbers, in place of wasmer-wasix's: synchronous,
+//! without locks other than the volume's, with offsets, renames and listings as in POSIX. It owns
+//! the binary layouts of the calls.
 
 use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 
@@ -41,7 +42,7 @@ const FSTFLAGS_MTIM_NOW: u32 = 8;
 /// Bytes of a directory entry's head in `fd_readdir`.
 const DIRENT_LEN: usize = 24;
 
-/// The calls served here, by name.
+/// The calls implemented here, by name.
 pub fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
     let mut exports = Exports::new();
     macro_rules! define {
@@ -171,7 +172,7 @@ fn fd_fdstat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
         let descriptor = host.files.descriptor(fd)?;
         let hidden = match (&descriptor.target, descriptor.writable) {
             (Target::Log, _) => RIGHT_FD_READ,
-            // By their absence libc tells a terminal from other devices.
+            // libc recognizes a terminal by their absence.
             (Target::Stream(stream), _) if stream.is_terminal() => RIGHT_FD_SEEK | RIGHT_FD_TELL,
             (_, false) if filetype != FILETYPE_DIRECTORY => RIGHT_FD_WRITE,
             _ => 0,
@@ -220,7 +221,7 @@ fn fd_filestat_set_times(env: Env<'_>, fd: u32, _accessed_ns: u64, modified_ns: 
     })
 }
 
-/// No guest needs a pipe: its latches wait through the host.
+/// Guests need no pipes: latches wait in the host.
 fn fd_pipe(_env: Env<'_>, _read: u32, _write: u32) -> i32 {
     i32::from(Errno::NOSYS.0)
 }
@@ -246,7 +247,7 @@ fn fd_prestat_dir_name(env: Env<'_>, fd: u32, out: u32, len: u32) -> i32 {
 
 fn fd_read(env: Env<'_>, fd: u32, vectors: u32, count: u32, out: u32) -> i32 {
     call(env, |host, memory| {
-        // A stream may have no more for now: what came first is enough.
+        // A stream may have no more data at present; a partial read is enough.
         let is_stream = matches!(host.files.descriptor(fd)?.target, Target::Stream(_));
         let total =
             read_vectors(
@@ -302,7 +303,8 @@ fn fd_readdir(env: Env<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) 
             head[8..16].copy_from_slice(&entry.ino.to_le_bytes());
             head[16..20].copy_from_slice(&(entry.name.len() as u32).to_le_bytes());
             head[20] = kind_filetype(entry.kind);
-            // A full buffer, even in the middle of an entry, tells libc to ask again from that entry's cookie.
+            // A full buffer, even in the middle of an entry, makes libc call again from that
+            // entry's cookie.
             for piece in [&head[..], entry.name.as_bytes()] {
                 let count = piece.len().min(target.len() - used);
                 target.part(used, count).copy_from(&piece[..count]);
@@ -390,7 +392,8 @@ fn path_link(
     })
 }
 
-/// Symbolic links would serve tablespaces outside the data directory, which this file system does not have.
+/// Symbolic links would serve tablespaces outside the data directory, which this file system does
+/// not have.
 fn path_symlink(_env: Env<'_>, _target: u32, _target_len: u32, _fd: u32, _path: u32, _len: u32) -> i32 {
     i32::from(Errno::NOTSUP.0)
 }
@@ -462,7 +465,7 @@ fn path_open2(
             exclusive: open_flags & OFLAGS_EXCL != 0,
             truncate: open_flags & OFLAGS_TRUNC != 0,
             directory: open_flags & OFLAGS_DIRECTORY != 0,
-            // libc asks for every right a directory could have when it opens one.
+            // libc requests every right of a directory when it opens one.
             write: rights & RIGHT_FD_WRITE != 0 && open_flags & OFLAGS_DIRECTORY == 0,
         };
         let append = append_flag(descriptor_flags, true)?;
@@ -498,9 +501,10 @@ fn write_vectors(
     })
 }
 
-/// Transfers vector after vector until one is not transferred whole. `one` is given the number of the vector and
-/// what was transferred before it; it returns how much of how many bytes was. What was transferred before an
-/// error counts: as POSIX says, the caller is told of that, and of the error when it goes on.
+/// Transfers vector after vector until one is not transferred whole. `one` is given the number of
+/// the vector and what was transferred before it; it returns how much of how many bytes was. What
+/// was transferred before an error counts: as POSIX says, the caller is told of that, and of the
+/// error when it goes on.
 fn transfer(count: u32, mut one: impl FnMut(u32, u32) -> Result<(usize, u32)>) -> Result<u32> {
     let mut total = 0u32;
     for index in 0..count {
@@ -522,8 +526,9 @@ fn vector(memory: &GuestMemory<'_>, vectors: u32, index: u32) -> Result<(u32, u3
     Ok((memory.read_u32(place)?, memory.read_u32(place.checked_add(4).ok_or(Errno::FAULT)?)?))
 }
 
-/// Whether the flags of a descriptor ask for appending. A flag that this file system does not honour is refused: whoever
-/// asks for writes that are synced (DSYNC, SYNC) must not be told that they are.
+/// Whether the flags of a descriptor ask for appending. A flag that this file system does not
+/// honour is refused: whoever asks for writes that are synced (DSYNC, SYNC) must not be told that
+/// they are.
 fn append_flag(flags: u32, is_node: bool) -> Result<bool> {
     let honoured = FDFLAGS_APPEND | if is_node { FDFLAGS_NONBLOCK } else { 0 };
     if flags & !honoured == 0 { Ok(flags & FDFLAGS_APPEND != 0) } else { Err(Errno::INVAL) }

@@ -1,5 +1,5 @@
-//! `pglite`: a database of this crate from the command line. It owns flags, exit codes and what is
-//! printed; everything else is the library's.
+//! `pglite`: the command-line program. It owns flags, exit codes and messages; everything else is
+//! the library's.
 
 mod place;
 mod serve;
@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What a command failed of.
+/// The error of a command.
 type Failure = Box<dyn std::error::Error>;
 
-/// Exit code of an error of this program's own; what `--run` runs has codes of its own.
+/// Exit code of an error of this program; the command of `--run` has its own exit codes.
 const FAILED: u8 = 1;
 
 /// PostgreSQL without a server to install.
@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Serve a database to any PostgreSQL client until a signal comes, or while a command runs
+    /// Serve a database to PostgreSQL clients until a signal arrives, or while a command runs
     Serve(serve::Arguments),
     /// Dump a database with PostgreSQL's pg_dump
     Dump(tools::DumpArguments),

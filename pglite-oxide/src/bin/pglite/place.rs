@@ -1,5 +1,4 @@
-//! Which database a command is about, and what its sessions start with: the flags for what the
-//! library's `Builder` takes.
+//! The flags that select a database and the options of its sessions, for the library's `Builder`.
 
 use std::path::PathBuf;
 
@@ -17,7 +16,7 @@ pub(crate) struct Place {
     session: Session,
 }
 
-/// A database, or a server that runs.
+/// A database, or a running server.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("place").required(true))]
@@ -34,10 +33,10 @@ pub(crate) struct Target {
 #[derive(Debug, Args)]
 #[group(skip)]
 struct Root {
-    /// The database in this directory, which is made if it is not there
+    /// The database in this directory, which is created if it does not exist
     #[arg(long, value_name = "DIR", group = "place")]
     root: Option<PathBuf>,
-    /// A new database in memory, gone at the end
+    /// A new database in memory, discarded at the end
     #[arg(long, group = "place")]
     temporary: bool,
     /// The database of an application of this user: APPLICATION, or
@@ -55,7 +54,7 @@ struct Session {
     /// Connect as this role [default: postgres]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Create this extension if it is not there; may be given several times
+    /// Create this extension if it does not exist; may be given several times
     #[arg(long = "extension", value_name = "NAME")]
     extensions: Vec<String>,
     /// A server setting, such as work_mem=16MB; may be given several times
@@ -64,7 +63,7 @@ struct Session {
     /// Start without the settings that the database stores, if one of them keeps it from opening
     #[arg(long)]
     ignore_stored_settings: bool,
-    /// What a commit survives [default: full, none for --temporary]
+    /// When commits are durable [default: full; none for --temporary]
     #[arg(long, value_enum)]
     durability: Option<Safety>,
 }
@@ -74,16 +73,16 @@ struct Application([String; 3]);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Safety {
-    /// Kill and loss of power
+    /// Commits survive a kill and a loss of power
     Full,
-    /// The same, but the commits of the last moments can be lost
+    /// The same, but the last commits (about 200 ms) can be lost
     Relaxed,
     /// Nothing
     None,
 }
 
 impl Place {
-    /// What opens the database.
+    /// The builder for the database.
     pub(crate) fn builder(&self) -> Builder {
         builder(&self.root, &self.session)
     }
@@ -95,7 +94,7 @@ impl Target {
         self.url.as_deref()
     }
 
-    /// What opens the database.
+    /// The builder for the database.
     pub(crate) fn builder(&self) -> Builder {
         builder(&self.root, &self.session)
     }

@@ -1,4 +1,4 @@
-//! `pglite serve`: a server until a signal comes, or while a command runs.
+//! `pglite serve`: runs a server until a signal arrives, or while a command runs.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -29,24 +29,24 @@ pub(crate) struct Arguments {
     /// Permissions of the Unix socket, in octal
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, requires = "unix")]
     socket_mode: u32,
-    /// Have clients prove that they know their role's password (SCRAM-SHA-256), and give --user the
-    /// one in this variable of the environment
+    /// Require passwords (SCRAM-SHA-256), and set the password of --user to the value of this
+    /// environment variable
     #[arg(long, value_name = "VARIABLE")]
     password_env: Option<String>,
-    /// How long a client waits for its turn, in seconds
+    /// How long a client waits for the session, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     wait: Duration,
-    /// How long running statements may go on at the end, in seconds
+    /// How long running statements may continue at shutdown, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     grace: Duration,
-    /// Have a client that comes end the session of one that is idle
+    /// Terminate an idle session when another client connects
     #[arg(long)]
     take_over_idle: bool,
     /// Print the connection URI, and nothing else, to standard output
     #[arg(long)]
     print_uri: bool,
-    /// Run this command, by the shell, with DATABASE_URL, PGHOST, PGPORT, PGUSER, PGDATABASE and
-    /// PGPASSWORD set, and stop when it ends, with its exit code
+    /// Run this shell command with DATABASE_URL, PGHOST, PGPORT, PGUSER, PGDATABASE and PGPASSWORD
+    /// set, stop when it ends, and exit with its exit code
     #[arg(long, value_name = "COMMAND")]
     run: Option<String>,
 }
@@ -189,7 +189,7 @@ fn pass_on(process: u32, signal: i32) {
     }
 }
 
-/// As shells have it: a command that a signal ended has 128 and the signal's number.
+/// As in shells: 128 plus the signal's number for a command that a signal ended.
 fn exit_code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {

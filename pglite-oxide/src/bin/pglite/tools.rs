@@ -16,11 +16,11 @@ use crate::place::Target;
 pub(crate) struct DumpArguments {
     #[command(flatten)]
     target: Target,
-    /// Write the dump to this file, which is replaced when the dump is whole [default: standard
+    /// Write the dump to this file, which is replaced when the dump is complete [default: standard
     /// output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The form of the dump
+    /// The format of the dump
     #[arg(long, value_enum, default_value_t)]
     format: Form,
     /// Options of pg_dump, after `--`
@@ -44,7 +44,7 @@ enum Form {
     Plain,
     /// An archive for pg_restore
     Custom,
-    /// The same as a tar file
+    /// The same, as a tar file
     Tar,
 }
 
@@ -99,7 +99,7 @@ fn open(target: &Target) -> Result<Opened, Failure> {
     })
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file atomically.
 fn replace(path: &Path, contents: &[u8]) -> Result<(), Failure> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {

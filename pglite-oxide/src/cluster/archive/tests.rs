@@ -4,7 +4,7 @@ use super::*;
 use crate::fs::test_support::{paths, read as contents};
 use crate::fs::{Image, ImageFs};
 
-/// A data directory as small as a layout allows.
+/// The smallest data directory that a layout allows.
 fn data() -> ImageFs {
     let fs = ImageFs::new(Arc::new(Image::empty()));
     fs.create_directory("global", 0).unwrap();
@@ -93,7 +93,7 @@ fn what_is_no_archive_is_refused() {
 #[test]
 fn an_archive_that_is_cut_off_is_refused_wherever() {
     let whole = dumped(Format::Tar);
-    // The last two blocks of a tar file are empty, and so is our last member but for its head.
+    // The last two blocks of a tar file are empty, and the last member consists of its header only.
     let needed = whole.len() - 1024;
     for len in (0..needed).step_by(512) {
         assert!(load(&mut &whole[..len], &empty(), &layout()).is_err(), "{len} of {}", whole.len());
