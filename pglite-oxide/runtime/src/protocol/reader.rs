@@ -19,7 +19,6 @@ pub type NoticeCallback = Box<dyn FnMut(DbError) + Send>;
 
 /// Whether a transaction is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum TransactionStatus {
     /// No transaction is open.
     #[default]
