@@ -269,7 +269,6 @@ impl Conversation {
                     len => len,
                 };
                 *messages = self.received.split_to(len);
-                self.said_goodbye = last_tag(messages) == Some(TERMINATE);
                 return Input::Bytes;
             }
             let Some(peer) = &mut self.peer else { return Input::End };
