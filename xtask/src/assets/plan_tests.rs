@@ -58,7 +58,11 @@ impl Checkout {
         let after = self.inputs();
         match text {
             Some(text) => fs::write(&path, text).unwrap(),
-            None => fs::remove_file(&path).unwrap(),
+            None => {
+                fs::remove_file(&path).unwrap();
+                // A directory that the edit has made goes as well; one with other files stays.
+                let _ = path.parent().map(fs::remove_dir);
+            }
         }
         let changed = after.iter().filter(|(id, inputs)| before.get(id) != Some(inputs));
         let changed: Vec<String> = changed.map(|(id, _)| id.to_string()).collect();

@@ -314,7 +314,7 @@ fn a_damaged_output_is_named_moved_aside_and_built_again() {
     missing directory: the directory empty is missing
     no output: the directory CACHE/store/guest--main/FINGERPRINT/out is missing
     no record: its record.json cannot be read: No such file or directory (os error 2)
-    cut record: its record.json cannot be parsed: EOF while parsing an object at line 15 column 11
+    cut record: its record.json cannot be parsed: EOF while parsing a string at line 16 column 3
     ");
 }
 
