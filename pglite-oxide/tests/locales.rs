@@ -45,7 +45,8 @@ fn the_locales_that_there_are_work() {
         assert_eq!(db.query_one(&sql, &[]).unwrap().get::<_, &str>(0), "B a z ä");
     }
     // The empty name is that of the environment, which has none.
-    db.batch_execute("SET lc_monetary = ''; CREATE DATABASE other TEMPLATE template0 LOCALE 'C.UTF-8'").unwrap();
+    db.batch_execute("SET lc_monetary = ''").unwrap();
+    db.batch_execute("CREATE DATABASE other TEMPLATE template0 LOCALE 'C.UTF-8'").unwrap();
 }
 
 #[test]

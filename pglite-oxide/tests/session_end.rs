@@ -35,8 +35,12 @@ fn a_session_that_changes_nothing_syncs_the_control_file_alone() -> Test {
     let disk = LogFs::new(Arc::new(dev::template()?)).map_err(|errno| errno.to_string())?;
     // The first one may set hint bits in the catalogs.
     let first = session(&disk, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); SELECT count(*) FROM pg_class");
-    let second = session(&disk, "SELECT count(*) FROM t, pg_class, pg_attribute, pg_proc");
-    let third = session(&disk, "SELECT count(*) FROM t, pg_class");
+    let second = session(
+        &disk,
+        "SELECT count(*) FROM t; SELECT count(*) FROM pg_class; SELECT count(*) FROM pg_attribute;
+         SELECT count(*) FROM pg_proc",
+    );
+    let third = session(&disk, "SELECT count(*) FROM t; SELECT count(*) FROM pg_class");
     println!("first {first:?}, second {second:?}, third {third:?}");
     assert_eq!(third, (1, 1));
     // One that writes syncs what it wrote: the control file, WAL, and the files of the table and of

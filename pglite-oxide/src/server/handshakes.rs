@@ -148,8 +148,9 @@ mod tests {
             keep.send(peer).unwrap();
         };
         handshakes.start(Box::new(server), read).unwrap();
-        handshakes.close();
+        // It has read its packet when it hands the connection on.
         let mut peer = kept.recv().unwrap();
+        handshakes.close();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert_eq!(client.poll_write(&mut context, b"x"), std::task::Poll::Ready(Some(1)));
         assert_eq!(peer.wait(&mut BytesMut::new(), None), Input::Bytes);
