@@ -40,6 +40,7 @@ if ! wait "$NATIVE_PID"; then
 	exit 1
 fi
 make -s -j"$JOBS" -C src/backend generated-headers
+make -s -j"$JOBS" -C src/backend submake-libpgport
 make -s -j"$JOBS" -C src/backend postgres
 
 # The server's own side modules, by directory.
