@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
-use crate::backend::{Instance, Launch, Outcome};
+use crate::backend::{Backend, Launch, Outcome};
 use crate::error::{DbError, Error, ErrorKind, Result};
 use crate::fs::errno::Errno;
 use crate::fs::{self, Image, ImageFs, Volume};
@@ -64,7 +64,7 @@ pub struct Start {
 /// A session with PostgreSQL on a tree.
 #[derive(Debug)]
 pub struct Connection {
-    backend: Instance,
+    backend: Backend,
     reader: Reader,
 }
 
@@ -127,7 +127,7 @@ impl Tree {
 
 /// Runs PostgreSQL's `main` on a tree, to its end.
 pub fn run_main(modules: &Modules, tree: &Tree, start: Start) -> Result<Exit> {
-    let mut instance = Instance::new(launch(modules, tree, start))?;
+    let mut instance = Backend::new(launch(modules, tree, start))?;
     let code = instance.main()?;
     Ok(Exit { code, log: instance.take_log() })
 }
@@ -137,7 +137,7 @@ impl Connection {
     pub fn open(modules: &Modules, tree: &Tree, start: Start, user: &str, database: &str) -> Result<Self> {
         let mut messages = BytesMut::new();
         frontend::startup_message([("user", user), ("database", database)], &mut messages).map_err(Error::protocol)?;
-        let mut connection = Self { backend: Instance::new(launch(modules, tree, start))?, reader: Reader::default() };
+        let mut connection = Self { backend: Backend::new(launch(modules, tree, start))?, reader: Reader::default() };
         connection.backend.streams().send(&mut messages);
         let booted = connection.backend.boot()?;
         connection.receive(booted)?;

@@ -10,9 +10,9 @@ use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
-use crate::backend::copy_thread::{Event, Worker};
-use crate::backend::slot::Guest;
-use crate::backend::{Instance, Launch, Outcome};
+use crate::backend::copy_thread::{Event, CopyThread};
+use crate::backend::slot::BackendSlot;
+use crate::backend::{Backend, Launch, Outcome};
 use crate::client::{Garbage, TypeCache};
 use crate::error::DbError;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,8 +27,8 @@ pub(crate) const MESSAGE_MAX: usize = 0x3fff_fffe;
 /// makes that true again where a panic or a forgotten value left an answer unread.
 #[derive(Debug)]
 pub(crate) struct Session {
-    guest: Guest,
-    worker: Option<Worker>,
+    guest: BackendSlot,
+    worker: Option<CopyThread>,
     interrupts: Arc<Interrupts>,
     /// How often the session's cancel tokens were used.
     cancellations: Arc<AtomicU64>,
@@ -75,7 +75,7 @@ struct Over {
 impl Session {
     /// Starts PostgreSQL and waits until it is ready.
     pub(crate) fn open(launch: Launch, user: &str, database: &str) -> Result<Self> {
-        let mut instance = Instance::new(launch)?;
+        let mut instance = Backend::new(launch)?;
         let mut startup = BytesMut::new();
         let parameters = [("user", user), ("database", database), ("client_encoding", "UTF8")];
         frontend::startup_message(parameters, &mut startup)
@@ -85,7 +85,7 @@ impl Session {
         let mut session = Self {
             interrupts: instance.interrupts().clone(),
             cancellations: Arc::default(),
-            guest: Guest::new(instance),
+            guest: BackendSlot::new(instance),
             worker: None,
             reader: Reader::default(),
             outgoing: BytesMut::new(),
@@ -129,7 +129,7 @@ impl Session {
     pub(crate) fn send(&mut self) -> Result<()> {
         self.check_length()?;
         self.hand_in()?;
-        let outcome = self.guest.with(Instance::pump)?;
+        let outcome = self.guest.with(Backend::pump)?;
         self.receive(outcome)
     }
 
@@ -139,7 +139,7 @@ impl Session {
         self.check_length()?;
         self.hand_in()?;
         let instance = self.guest.take().ok_or_else(|| self.over_error())?;
-        match Worker::start(instance, takes_input) {
+        match CopyThread::start(instance, takes_input) {
             Ok(worker) => self.worker = Some(worker),
             Err(failed) => {
                 let (mut instance, error) = *failed;
@@ -313,14 +313,14 @@ impl Session {
     /// Gives the guest away, at rest between two statements. The session is over then, its
     /// PostgreSQL is not.
     #[cfg(feature = "async")]
-    pub(crate) fn hand_over(&mut self) -> Result<Instance> {
+    pub(crate) fn hand_over(&mut self) -> Result<Backend> {
         let instance = self.lend()?;
         self.end("it was handed over to a connection".to_string(), None);
         Ok(instance)
     }
 
     /// Gives the guest away, at rest between two statements, until `take_back`.
-    pub(crate) fn lend(&mut self) -> Result<Instance> {
+    pub(crate) fn lend(&mut self) -> Result<Backend> {
         // What was dropped is closed with it.
         frontend::sync(self.begin()?);
         self.send()?;
@@ -332,7 +332,7 @@ impl Session {
     /// session's end, the error says why.
     pub(crate) fn take_back(
         &mut self,
-        instance: Instance,
+        instance: Backend,
         outcome: Result<Outcome>,
         fatal: Option<DbError>,
     ) -> Result<()> {
@@ -350,7 +350,7 @@ impl Session {
     /// transaction.
     pub(crate) fn checkpoint(&mut self) -> Result<()> {
         self.settle()?;
-        if self.guest.with(Instance::checkpoint)?? {
+        if self.guest.with(Backend::checkpoint)?? {
             return Ok(());
         }
         let log = self.take_log();
@@ -368,7 +368,7 @@ impl Session {
         format!("{prefix}{}", self.names)
     }
 
-    pub(crate) fn guest(&self) -> &Guest {
+    pub(crate) fn guest(&self) -> &BackendSlot {
         &self.guest
     }
 
@@ -395,7 +395,7 @@ impl Session {
 
     /// Takes what the guest wrote to standard output and error so far.
     pub(crate) fn take_log(&mut self) -> String {
-        self.guest.with(Instance::take_log).unwrap_or_default()
+        self.guest.with(Backend::take_log).unwrap_or_default()
     }
 
     fn check_length(&mut self) -> Result<()> {
@@ -477,7 +477,7 @@ impl Session {
             return Ok(());
         }
         while self.wait_for_worker()?.is_some() {}
-        let maintain = |guest: &mut Instance| {
+        let maintain = |guest: &mut Backend| {
             let outcome = guest.maintenance_due().then(|| guest.maintain());
             (outcome, guest.flush_due())
         };
@@ -546,7 +546,7 @@ impl Session {
     /// Takes the session out, and leaves one that is over.
     fn take(&mut self) -> Self {
         let over = Self {
-            guest: Guest::gone(),
+            guest: BackendSlot::gone(),
             worker: None,
             interrupts: Arc::default(),
             cancellations: Arc::default(),

@@ -22,7 +22,7 @@ use crate::fs::{Image, ImageFs, Item, Volume};
 use crate::wasm::abi::export;
 use crate::wasm::clock::World;
 use crate::wasm::fd_table::Files;
-use crate::wasm::instance::{Process, Return, Start};
+use crate::wasm::instance::{Instance, Return, Start};
 use crate::wasm::interrupts::{Flag, Interrupts};
 
 use crate::wasm::channel::{self, Channels, Dialer};
@@ -144,7 +144,7 @@ impl Command {
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .into();
         env.extend(self.env);
-        let mut process = Process::new(Start {
+        let mut process = Instance::new(Start {
             name: program,
             module: bundle::embedded()?.program(program)?,
             sides: None,

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fs::errno::{Errno, Result};
 use crate::wasm::fd_table::Stream;
-use crate::wasm::interrupts::{Interrupts, Woken};
+use crate::wasm::interrupts::{Interrupts, WakeReason};
 
 /// Bytes that are read at a time from a reader of the caller's.
 const PIECE: usize = 16 * 1024;
@@ -170,7 +170,7 @@ impl Stream for FromReader {
             let state = lock(&self.shared.state);
             !state.bytes.is_empty() || state.ended.is_some()
         };
-        if self.interrupts.wait_or(None, ready) != Woken::Ready {
+        if self.interrupts.wait_or(None, ready) != WakeReason::Ready {
             return Err(Errno::INTR);
         }
         let mut state = lock(&self.shared.state);

@@ -12,7 +12,7 @@ use super::session_loop::{Conversation, before_terminate};
 use super::startup;
 use crate::Pglite;
 use crate::backend::slot::FLUSH_DELAY;
-use crate::backend::{Instance, Outcome};
+use crate::backend::{Backend, Outcome};
 use crate::client::session::Session;
 use crate::error::DbError;
 use crate::error::Result;
@@ -51,7 +51,7 @@ pub(crate) fn attach(db: &mut Pglite, mut end: ServerEnd) -> Result<Option<DbErr
 /// A session whose guest serves a client. The guest is given back however this ends.
 struct Attachment<'a> {
     session: &'a mut Session,
-    instance: Option<Instance>,
+    instance: Option<Backend>,
     attached: Arc<AttachedClient>,
 }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use crate::backend::{Instance, Launch};
+use crate::backend::{Backend, Launch};
 use crate::client::{Builder, Pglite};
 use crate::cluster::Cluster;
 use crate::cluster::options::Options;
@@ -294,7 +294,7 @@ struct Sessions {
     handle: Arc<SessionHandle>,
     started: Arc<Start>,
     /// The thread that makes the next session's process.
-    prepared: Mutex<Option<JoinHandle<Result<Instance>>>>,
+    prepared: Mutex<Option<JoinHandle<Result<Backend>>>>,
 }
 
 /// How the last start of a session went.
@@ -351,7 +351,7 @@ impl Sessions {
         let prepared = lock(&self.prepared).take().and_then(|thread| thread.join().ok()?.ok());
         let instance = match prepared {
             Some(instance) => instance,
-            None => Instance::new(self.launch()?)?,
+            None => Backend::new(self.launch()?)?,
         };
         session_loop::serve_one(instance, self.handle.clone(), next_client, &mut || self.prepare())
     }
@@ -371,7 +371,7 @@ impl Sessions {
             && !self.shared.queue.is_closed()
             && let Ok(launch) = self.launch()
         {
-            *prepared = spawn("prepare", move || Instance::new(launch)).ok();
+            *prepared = spawn("prepare", move || Backend::new(launch)).ok();
         }
     }
 

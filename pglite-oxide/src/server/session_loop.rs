@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use crate::backend::slot::FLUSH_DELAY;
-use crate::backend::{Instance, Outcome};
+use crate::backend::{Backend, Outcome};
 use crate::client::session::MESSAGE_MAX;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
@@ -96,7 +96,7 @@ pub(crate) enum Ended {
 /// # Errors
 /// That of the session, if it ended before it had a client.
 pub(crate) fn serve_one(
-    mut instance: Instance,
+    mut instance: Backend,
     handle: Arc<SessionHandle>,
     next_client: NextClient,
     leaving: &mut dyn FnMut(),
@@ -131,7 +131,7 @@ pub(crate) fn serve_one(
 
 /// A guest and its client.
 struct Served {
-    instance: Instance,
+    instance: Backend,
     client: Arc<Client>,
     handle: Arc<SessionHandle>,
 }
@@ -230,7 +230,7 @@ struct Expected {
 
 impl Client {
     /// Makes a client what the guest reads from and writes to.
-    fn connect(client: Conversation, instance: &mut Instance) -> Arc<Self> {
+    fn connect(client: Conversation, instance: &mut Backend) -> Arc<Self> {
         let client = Arc::new(Self(Mutex::new(client)));
         instance.streams().attach(Some(Box::new(FromClient(client.clone()))), Some(Box::new(ToClient(client.clone()))));
         client

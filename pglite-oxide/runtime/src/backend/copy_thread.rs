@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use bytes::BytesMut;
 
-use crate::backend::{Instance, Outcome};
+use crate::backend::{Backend, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wasm::streams::{More, Sink, Source};
 
@@ -27,19 +27,19 @@ pub enum Event {
 
 /// A guest that is processing its input on another thread.
 #[derive(Debug)]
-pub struct Worker {
-    thread: JoinHandle<Option<(Instance, Result<Outcome>)>>,
+pub struct CopyThread {
+    thread: JoinHandle<Option<(Backend, Result<Outcome>)>>,
     events: Receiver<Event>,
     /// Input for the statement that runs; whole messages.
     feed: Option<SyncSender<BytesMut>>,
 }
 
-impl Worker {
+impl CopyThread {
     /// Lets a guest process its input. On failure the guest comes back.
-    pub fn start(instance: Instance, takes_input: bool) -> Result<Self, Box<(Instance, Error)>> {
+    pub fn start(instance: Backend, takes_input: bool) -> Result<Self, Box<(Backend, Error)>> {
         let (events_in, events) = sync_channel(PIECES);
         let (feed, fed) = sync_channel(PIECES);
-        let (hand_over, handed_over) = sync_channel::<Instance>(1);
+        let (hand_over, handed_over) = sync_channel::<Backend>(1);
         let thread = std::thread::Builder::new().name("pglite-oxide-copy".to_string()).spawn(move || {
             let mut instance = handed_over.recv().ok()?;
             // Never both: each side could wait for the other.
@@ -87,7 +87,7 @@ impl Worker {
 
     /// Waits for the guest to come to rest. Output must have been taken to its end. `None` if the
     /// guest went with its thread.
-    pub fn join(self) -> Option<(Instance, Result<Outcome>)> {
+    pub fn join(self) -> Option<(Backend, Result<Outcome>)> {
         drop((self.feed, self.events));
         self.thread.join().ok().flatten()
     }

@@ -16,7 +16,7 @@ use crate::wasm::abi::{self, due, export};
 use crate::wasm::clock::World;
 use crate::wasm::engine::Modules;
 use crate::wasm::fd_table::Files;
-use crate::wasm::instance::{Process, Return, Start};
+use crate::wasm::instance::{Instance, Return, Start};
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::streams::Streams;
 
@@ -51,21 +51,21 @@ pub enum Outcome {
 
 /// One running guest.
 #[derive(Debug)]
-pub struct Instance {
-    process: Process,
+pub struct Backend {
+    process: Instance,
     pump: TypedFunction<(), i32>,
     /// Flags of `abi::due`.
     due: i32,
     starting: Arc<AtomicBool>,
 }
 
-impl Instance {
+impl Backend {
     /// Makes a guest. None of its code but constructors has run when this returns.
     pub fn new(launch: Launch) -> Result<Self> {
         let files = Files::new(launch.volume.clone(), launch.stdin);
         let files =
             files.map_err(|errno| Error::new(ErrorKind::Io, format!("cannot open the guest's files: {errno}")))?;
-        let process = Process::new(Start {
+        let process = Instance::new(Start {
             name: "PostgreSQL",
             module: launch.modules.main().clone(),
             sides: Some(launch.modules),

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::backend::Instance;
+use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::delay_queue::{Schedule, Task};
+use crate::sync::delay_queue::{DelayQueue, Task};
 
 /// How long an acknowledged commit may stay unflushed while its session is idle: PostgreSQL's
 /// default of `wal_writer_delay`.
@@ -18,27 +18,27 @@ pub const FLUSH_DELAY: Duration = Duration::from_millis(200);
 
 /// The guest of one session.
 #[derive(Debug, Clone)]
-pub struct Guest(Arc<Slot>);
+pub struct BackendSlot(Arc<SlotState>);
 
 #[derive(Debug)]
-struct Slot {
+struct SlotState {
     /// `None` while a worker has it.
-    instance: Mutex<Option<Instance>>,
+    instance: Mutex<Option<Backend>>,
     /// A flush is scheduled.
     announced: AtomicBool,
     /// Its thread is started by the first flush and ends with the session; `None` if it cannot be
     /// spawned.
-    flush_queue: OnceLock<Option<Schedule<FlushTask>>>,
+    flush_queue: OnceLock<Option<DelayQueue<FlushTask>>>,
 }
 
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
+impl SlotState {
+    fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
         self.instance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guest {
-    pub fn new(instance: Instance) -> Self {
+impl BackendSlot {
+    pub fn new(instance: Backend) -> Self {
         Self::holding(Some(instance))
     }
 
@@ -47,8 +47,8 @@ impl Guest {
         Self::holding(None)
     }
 
-    fn holding(instance: Option<Instance>) -> Self {
-        Self(Arc::new(Slot {
+    fn holding(instance: Option<Backend>) -> Self {
+        Self(Arc::new(SlotState {
             instance: Mutex::new(instance),
             announced: AtomicBool::new(false),
             flush_queue: OnceLock::new(),
@@ -56,30 +56,30 @@ impl Guest {
     }
 
     /// The guest, for as long as the result is held.
-    pub fn lock(&self) -> MutexGuard<'_, Option<Instance>> {
+    pub fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
         self.0.lock()
     }
 
     /// Calls the guest, unless it is gone or with a worker.
-    pub fn with<T>(&self, call: impl FnOnce(&mut Instance) -> T) -> Result<T> {
+    pub fn with<T>(&self, call: impl FnOnce(&mut Backend) -> T) -> Result<T> {
         let gone = || Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone");
         self.lock().as_mut().map(call).ok_or_else(gone)
     }
 
     /// Takes the guest away.
-    pub fn take(&self) -> Option<Instance> {
+    pub fn take(&self) -> Option<Backend> {
         self.lock().take()
     }
 
     /// Brings the guest back.
-    pub fn put(&self, instance: Instance) {
+    pub fn put(&self, instance: Backend) {
         *self.lock() = Some(instance);
     }
 
     /// Schedules the flush of commits that are not durable yet, on another thread. Without it, the
     /// next statement or the end of the session flushes them.
     pub fn flush_later(&self) {
-        let queue = self.0.flush_queue.get_or_init(|| Schedule::start("pglite-oxide-flush"));
+        let queue = self.0.flush_queue.get_or_init(|| DelayQueue::start("pglite-oxide-flush"));
         if let Some(queue) = queue
             && !self.0.announced.swap(true, Ordering::SeqCst)
         {
@@ -91,7 +91,7 @@ impl Guest {
 /// Makes the commits of a resting guest durable.
 #[derive(Debug)]
 struct FlushTask {
-    guest: Weak<Slot>,
+    guest: Weak<SlotState>,
 }
 
 impl Task for FlushTask {

@@ -15,7 +15,7 @@ pub trait Task: Send + 'static {
 /// Tasks by their time, and the thread that does them. Dropping it ends the thread after the task
 /// that it is doing; tasks that are left are not done.
 #[derive(Debug)]
-pub struct Schedule<T>(Arc<Shared<T>>);
+pub struct DelayQueue<T>(Arc<Shared<T>>);
 
 /// A task that is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ struct Queue<T> {
     ended: bool,
 }
 
-impl<T: Task> Schedule<T> {
+impl<T: Task> DelayQueue<T> {
     /// Starts the thread; `None` if a thread cannot be spawned.
     pub fn start(thread: &str) -> Option<Self> {
         let queue = Mutex::new(Queue { tasks: BTreeMap::new(), next: 0, ended: false });
@@ -71,7 +71,7 @@ impl<T: Task> Schedule<T> {
     }
 }
 
-impl<T> Drop for Schedule<T> {
+impl<T> Drop for DelayQueue<T> {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.changed.notify_all();
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn tasks_are_done_in_the_order_of_their_times() {
-        let schedule = Schedule::start("schedule").unwrap();
+        let schedule = DelayQueue::start("schedule").unwrap();
         let (said, say) = channel();
         let now = Instant::now();
         for later in [30, 10, 20] {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_task_that_panics_does_not_end_the_others() {
-        let schedule = Schedule::start("schedule").unwrap();
+        let schedule = DelayQueue::start("schedule").unwrap();
         let (said, say) = channel();
         schedule.add(Instant::now(), Work::Panic);
         schedule.add(Instant::now(), Work::Say(said, 1));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_removed_task_is_neither_done_nor_kept() {
-        let schedule = Schedule::start("schedule").unwrap();
+        let schedule = DelayQueue::start("schedule").unwrap();
         let (said, say) = channel();
         let far = Instant::now() + Duration::from_secs(3600);
         for number in 0..1000 {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_its_schedule() {
-        let schedule = Schedule::start("schedule").unwrap();
+        let schedule = DelayQueue::start("schedule").unwrap();
         let (said, say) = channel();
         schedule.add(Instant::now() + Duration::from_secs(3600), Work::Say(said, 1));
         drop(schedule);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wasmer::{Exception, Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeError, StoreMut, Value};
 
 use crate::fs::errno::Errno;
-use crate::wasm::host::{Host, with};
+use crate::wasm::import_state::{ImportState, with};
 
 /// Version of the host ABI that this crate implements.
 pub const VERSION: i32 = 4;
@@ -42,7 +42,7 @@ pub mod due {
 }
 
 /// The functions of module `pgl_host`.
-pub fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
+pub fn exports(env: &FunctionEnv<ImportState>, store: &mut StoreMut<'_>) -> Exports {
     let mut exports = Exports::new();
     let mut define = |name: &str, function: Function| exports.insert(name, function);
     define("input_ready", Function::new_typed_with_env(store, env, input_ready));
@@ -60,17 +60,17 @@ pub fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
     exports
 }
 
-fn input_ready(env: FunctionEnvMut<'_, Host>) -> i32 {
+fn input_ready(env: FunctionEnvMut<'_, ImportState>) -> i32 {
     i32::try_from(env.data().streams.ready()).unwrap_or(i32::MAX)
 }
 
-fn input_read(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+fn input_read(mut env: FunctionEnvMut<'_, ImportState>, buf: u32, len: u32) -> i32 {
     let count = with(&mut env, |host, memory| Ok(host.streams.read(memory.range_mut(buf, len)?)));
     // An unreadable buffer is an error of the guest; the end of the input makes it end the session.
     count.map_or(0, |count| count.map_or(-1, |count| count as i32))
 }
 
-fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+fn output_write(mut env: FunctionEnvMut<'_, ImportState>, buf: u32, len: u32) -> i32 {
     let taken = with(&mut env, |host, memory| {
         let taken = host.streams.write(memory.range(buf, len)?);
         taken.then_some(()).ok_or(Errno::PIPE)
@@ -78,33 +78,33 @@ fn output_write(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
     if taken.is_ok() { 0 } else { -1 }
 }
 
-fn client_left(mut env: FunctionEnvMut<'_, Host>) -> i32 {
+fn client_left(mut env: FunctionEnvMut<'_, ImportState>) -> i32 {
     let left = env.data_mut().streams.client_left();
     i32::from(left.closed) | i32::from(left.goodbye) << 1
 }
 
-fn wait(env: FunctionEnvMut<'_, Host>, timeout_ms: i32) -> i32 {
+fn wait(env: FunctionEnvMut<'_, ImportState>, timeout_ms: i32) -> i32 {
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     i32::from(env.data().interrupts.wait(timeout))
 }
 
-fn timer_set(env: FunctionEnvMut<'_, Host>, delay_us: i64) {
+fn timer_set(env: FunctionEnvMut<'_, ImportState>, delay_us: i64) {
     let delay = u64::try_from(delay_us).ok().filter(|delay| *delay > 0).map(Duration::from_micros);
     // Without a timer thread there are no timeouts; the statement continues.
     let _ = env.data().interrupts.arm(delay);
 }
 
-fn random_fill(mut env: FunctionEnvMut<'_, Host>, buf: u32, len: u32) -> i32 {
+fn random_fill(mut env: FunctionEnvMut<'_, ImportState>, buf: u32, len: u32) -> i32 {
     let filled =
         with(&mut env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)));
     if filled.is_ok() { 0 } else { -1 }
 }
 
-fn file_sync(env: FunctionEnvMut<'_, Host>, fd: u32, data_only: i32) -> i32 {
+fn file_sync(env: FunctionEnvMut<'_, ImportState>, fd: u32, data_only: i32) -> i32 {
     env.data().files.sync(fd, data_only != 0).map_or_else(|errno| i32::from(errno.0), |()| 0)
 }
 
-fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {
+fn shm_map(mut env: FunctionEnvMut<'_, ImportState>, address: u32, len: u32) -> i32 {
     let mapped = with(&mut env, |host, memory| {
         memory.range(address, len)?;
         host.shared_memory = Some((address, len));
@@ -113,7 +113,7 @@ fn shm_map(mut env: FunctionEnvMut<'_, Host>, address: u32, len: u32) -> i32 {
     mapped.map_or_else(|errno| i32::from(errno.0), |()| 0)
 }
 
-fn sem_wait(mut env: FunctionEnvMut<'_, Host>, address: u32) -> i32 {
+fn sem_wait(mut env: FunctionEnvMut<'_, ImportState>, address: u32) -> i32 {
     let slept = with(&mut env, |host, memory| {
         host.interrupts.wait_semaphore(&memory.atomics::<1>(address)?[0]);
         Ok(())
@@ -121,12 +121,12 @@ fn sem_wait(mut env: FunctionEnvMut<'_, Host>, address: u32) -> i32 {
     slept.map_or_else(|errno| i32::from(errno.0), |()| 0)
 }
 
-fn sem_wake(env: FunctionEnvMut<'_, Host>, _address: u32) {
+fn sem_wake(env: FunctionEnvMut<'_, ImportState>, _address: u32) {
     env.data().interrupts.wake();
 }
 
 /// Throws the exception that the guest's setjmp catches, with an address as its payload.
-fn longjmp(mut env: FunctionEnvMut<'_, Host>, thrown: u32) -> Result<(), RuntimeError> {
+fn longjmp(mut env: FunctionEnvMut<'_, ImportState>, thrown: u32) -> Result<(), RuntimeError> {
     let (host, mut store) = env.data_and_store_mut();
     if let Some((payload, exception)) = &host.jump.exception
         && *payload == thrown

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::fs::errno::{Errno, Result};
-use crate::wasm::interrupts::{Interrupts, Woken};
+use crate::wasm::interrupts::{Interrupts, WakeReason};
 
 /// Where programs find the server: the directory of its socket and its port, in libpq's terms.
 pub const HOST: &str = "/pglite-oxide";
@@ -90,9 +90,9 @@ impl Channels {
             ready.get() != 0
         };
         match self.interrupts.wait_or(timeout, look) {
-            Woken::Ready => Ok(ready.get()),
-            Woken::Timeout => Ok(0),
-            Woken::Flag => Err(Errno::INTR),
+            WakeReason::Ready => Ok(ready.get()),
+            WakeReason::Timeout => Ok(0),
+            WakeReason::Flag => Err(Errno::INTR),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 
 use crate::fs::errno::{Errno, Result};
-use crate::wasm::host::{Host, with};
+use crate::wasm::import_state::{ImportState, with};
 
 /// Version of the host ABI that this crate implements.
 pub const VERSION: i32 = 1;
@@ -18,7 +18,7 @@ const PIECE: usize = 64 * 1024;
 pub const VERSION_EXPORT: &str = "pgl_program_version";
 
 /// Adds the functions to those of module `pgl_host`.
-pub fn define(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>, exports: &mut Exports) {
+pub fn define(env: &FunctionEnv<ImportState>, store: &mut StoreMut<'_>, exports: &mut Exports) {
     let mut define = |name: &str, function: Function| exports.insert(name, function);
     define("channel_open", Function::new_typed_with_env(store, env, channel_open));
     define("channel_read", Function::new_typed_with_env(store, env, channel_read));
@@ -27,14 +27,14 @@ pub fn define(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>, exports: &mut E
     define("channel_close", Function::new_typed_with_env(store, env, channel_close));
 }
 
-fn channel_open(mut env: FunctionEnvMut<'_, Host>, path: u32, len: u32) -> i32 {
+fn channel_open(mut env: FunctionEnvMut<'_, ImportState>, path: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
         let path = memory.range(path, len)?.to_vec();
         host.channels.as_mut().ok_or(Errno::NOTSUP)?.open(&path)
     }))
 }
 
-fn channel_read(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
+fn channel_read(mut env: FunctionEnvMut<'_, ImportState>, channel: u32, buf: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
         let mut buf = memory.range_mut(buf, len)?;
         let mut bytes = vec![0; buf.len().min(PIECE)];
@@ -44,14 +44,14 @@ fn channel_read(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: 
     }))
 }
 
-fn channel_write(mut env: FunctionEnvMut<'_, Host>, channel: u32, buf: u32, len: u32) -> i32 {
+fn channel_write(mut env: FunctionEnvMut<'_, ImportState>, channel: u32, buf: u32, len: u32) -> i32 {
     answer(with(&mut env, |host, memory| {
         let data = memory.range(buf, len)?.part(0, PIECE).to_vec();
         host.channels.as_ref().ok_or(Errno::BADF)?.write(channel as usize, &data)
     }))
 }
 
-fn channel_wait(env: FunctionEnvMut<'_, Host>, channel: u32, events: i32, timeout_ms: i32) -> i32 {
+fn channel_wait(env: FunctionEnvMut<'_, ImportState>, channel: u32, events: i32, timeout_ms: i32) -> i32 {
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     let ready = match &env.data().channels {
         Some(channels) => channels.wait(channel as usize, events, timeout),
@@ -60,7 +60,7 @@ fn channel_wait(env: FunctionEnvMut<'_, Host>, channel: u32, events: i32, timeou
     answer(ready.map(|events| events as usize))
 }
 
-fn channel_close(mut env: FunctionEnvMut<'_, Host>, channel: u32) {
+fn channel_close(mut env: FunctionEnvMut<'_, ImportState>, channel: u32) {
     if let Some(channels) = &mut env.data_mut().channels {
         channels.close(channel as usize);
     }

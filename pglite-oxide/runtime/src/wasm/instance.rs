@@ -21,7 +21,7 @@ use crate::wasm::channel::Channels;
 use crate::wasm::clock::{Sources, World};
 use crate::wasm::engine::{self, Modules};
 use crate::wasm::fd_table::Files;
-use crate::wasm::host::{Host, Jump};
+use crate::wasm::import_state::{ImportState, Jump};
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::loader::LoaderFs;
 use crate::wasm::memory::GuestMemory;
@@ -55,10 +55,10 @@ pub struct Start {
 
 /// One process.
 #[derive(Debug)]
-pub struct Process {
+pub struct Instance {
     name: &'static str,
     store: Store,
-    host: FunctionEnv<Host>,
+    host: FunctionEnv<ImportState>,
     instance: wasmer::Instance,
     interrupts: Arc<Interrupts>,
     held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
@@ -69,10 +69,10 @@ pub struct Process {
 // SAFETY: what keeps `Store` from being `Send` are raw pointers into allocations that it owns
 // itself (instances, memories, tables, functions). They move with it. Between calls nothing of a
 // guest is bound to a thread: Wasmer's thread-local state names a store only while a call is in
-// progress, native stacks are borrowed for one call, and everything given to the store (`Host`,
+// progress, native stacks are borrowed for one call, and everything given to the store (`ImportState`,
 // wasmer-wasix's environment) is `Send` by the bounds of `FunctionEnv`. Calls need `&mut`, so no
 // two threads are ever in one guest.
-unsafe impl Send for Process {}
+unsafe impl Send for Instance {}
 
 /// How a call of an export ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +89,13 @@ enum Death {
     Trap(String),
 }
 
-impl Process {
+impl Instance {
     /// Makes a process. None of its code but constructors and what tells versions and addresses has
     /// run when this returns.
     pub fn new(start: Start) -> Result<Self> {
         let name = start.name;
         let mut store = Store::new(engine::engine().clone());
-        let host = Host {
+        let host = ImportState {
             files: start.files,
             sources: Sources::new(start.world),
             streams: Streams::default(),
@@ -257,7 +257,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Instance {
     fn drop(&mut self) {
         self.interrupts.detach();
     }
@@ -279,7 +279,7 @@ struct GuestRuntime {
     tasks: Arc<dyn VirtualTaskManager>,
     networking: virtual_net::DynVirtualNetworking,
     cache: Arc<PlaceholderCache>,
-    host: FunctionEnv<Host>,
+    host: FunctionEnv<ImportState>,
 }
 
 impl Runtime for GuestRuntime {
@@ -318,7 +318,7 @@ impl Runtime for GuestRuntime {
         if let Some(wasmer::Extern::Tag(tag)) = imports.get_export("env", "__c_longjmp") {
             self.host.as_mut(&mut store.as_store_mut()).jump.tag.get_or_insert(tag);
         }
-        crate::wasm::host::define(&self.host, module, store, imports);
+        crate::wasm::import_state::define(&self.host, module, store, imports);
         Ok(InstantiationState::empty())
     }
 }

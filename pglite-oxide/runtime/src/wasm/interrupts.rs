@@ -9,7 +9,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
-use crate::sync::delay_queue::{Key, Schedule, Task};
+use crate::sync::delay_queue::{Key, DelayQueue, Task};
 
 /// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first
 /// place says "look at the others".
@@ -22,7 +22,7 @@ pub enum Flag {
 
 /// What ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// What was waited for.
     Ready,
     /// A flag was set.
@@ -100,11 +100,11 @@ impl Interrupts {
 
     /// Sleeps until a flag is set or something else is ready, which `wake` makes it look at, but no
     /// longer than the given time.
-    pub fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> Woken {
+    pub fn wait_or(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) -> WakeReason {
         match self.sleep(timeout, |flags| ready() || is_flagged(flags)) {
-            _ if ready() => Woken::Ready,
-            true => Woken::Flag,
-            false => Woken::Timeout,
+            _ if ready() => WakeReason::Ready,
+            true => WakeReason::Flag,
+            false => WakeReason::Timeout,
         }
     }
 
@@ -192,9 +192,9 @@ impl Task for Alarm {
 }
 
 /// The process's timer, with its thread started at the first use.
-fn timer() -> Result<&'static Schedule<Alarm>> {
-    static TIMER: OnceLock<Option<Schedule<Alarm>>> = OnceLock::new();
-    TIMER.get_or_init(|| Schedule::start("pglite-oxide-timer")).as_ref().ok_or(Errno::IO)
+fn timer() -> Result<&'static DelayQueue<Alarm>> {
+    static TIMER: OnceLock<Option<DelayQueue<Alarm>>> = OnceLock::new();
+    TIMER.get_or_init(|| DelayQueue::start("pglite-oxide-timer")).as_ref().ok_or(Errno::IO)
 }
 
 #[cfg(test)]

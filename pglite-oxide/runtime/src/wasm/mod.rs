@@ -9,7 +9,7 @@ pub mod channel_abi;
 pub mod clock;
 pub mod engine;
 pub mod fd_table;
-pub mod host;
+pub mod import_state;
 pub mod instance;
 pub mod interrupts;
 pub mod loader;

@@ -7,10 +7,10 @@ use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 use super::fd_table::{Files, Node, ROOT_FD, Target, Whence};
 use crate::fs::errno::{Errno, Result};
 use crate::fs::{Kind, OpenOptions, RawSlice, RawSliceMut};
-use crate::wasm::host::{Host, call};
+use crate::wasm::import_state::{ImportState, call};
 use crate::wasm::memory::GuestMemory;
 
-type Env<'a> = FunctionEnvMut<'a, Host>;
+type Env<'a> = FunctionEnvMut<'a, ImportState>;
 
 /// Path of the preopened directory.
 const PREOPEN: &[u8] = b"/";
@@ -43,7 +43,7 @@ const FSTFLAGS_MTIM_NOW: u32 = 8;
 const DIRENT_LEN: usize = 24;
 
 /// The calls implemented here, by name.
-pub fn exports(env: &FunctionEnv<Host>, store: &mut StoreMut<'_>) -> Exports {
+pub fn exports(env: &FunctionEnv<ImportState>, store: &mut StoreMut<'_>) -> Exports {
     let mut exports = Exports::new();
     macro_rules! define {
         ($($name:ident),* $(,)?) => {
@@ -534,7 +534,7 @@ fn append_flag(flags: u32, is_node: bool) -> Result<bool> {
     if flags & !honoured == 0 { Ok(flags & FDFLAGS_APPEND != 0) } else { Err(Errno::INVAL) }
 }
 
-fn modification_time(flags: u32, modified_ns: u64, host: &Host) -> Option<u64> {
+fn modification_time(flags: u32, modified_ns: u64, host: &ImportState) -> Option<u64> {
     match flags {
         flags if flags & FSTFLAGS_MTIM_NOW != 0 => Some(host.sources.stamp_ns()),
         flags if flags & FSTFLAGS_MTIM != 0 => Some(modified_ns),

@@ -17,7 +17,7 @@ use crate::wasm::streams::Streams;
 
 /// State behind the imports of one guest.
 #[derive(Debug)]
-pub struct Host {
+pub struct ImportState {
     pub files: Files,
     pub sources: Sources,
     pub streams: Streams,
@@ -46,8 +46,8 @@ pub struct Jump {
 
 /// Runs the body of an import that answers with a WASI errno.
 pub fn call(
-    mut env: FunctionEnvMut<'_, Host>,
-    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<()>,
+    mut env: FunctionEnvMut<'_, ImportState>,
+    body: impl FnOnce(&mut ImportState, &mut GuestMemory<'_>) -> Result<()>,
 ) -> i32 {
     match with(&mut env, body) {
         Ok(()) => 0,
@@ -57,8 +57,8 @@ pub fn call(
 
 /// Runs the body of an import on the host's state and the guest's memory.
 pub fn with<T>(
-    env: &mut FunctionEnvMut<'_, Host>,
-    body: impl FnOnce(&mut Host, &mut GuestMemory<'_>) -> Result<T>,
+    env: &mut FunctionEnvMut<'_, ImportState>,
+    body: impl FnOnce(&mut ImportState, &mut GuestMemory<'_>) -> Result<T>,
 ) -> Result<T> {
     let (host, store) = env.data_and_store_mut();
     let memory = host.memory.clone().ok_or(Errno::FAULT)?;
@@ -70,7 +70,7 @@ pub fn with<T>(
 
 /// Puts this crate's imports into an import object: `pgl_host`, and those of WASI's that it serves
 /// itself, in the place of wasmer-wasix's.
-pub fn define(env: &FunctionEnv<Host>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
+pub fn define(env: &FunctionEnv<ImportState>, module: &Module, store: &mut StoreMut<'_>, imports: &mut Imports) {
     let mut abi = crate::wasm::abi::exports(env, store);
     if env.as_ref(store).channels.is_some() {
         channel_abi::define(env, store, &mut abi);
