@@ -252,8 +252,6 @@ fn every_built_in_type_goes_out_and_in_again() {
         ("refcursor", "a cursor"),
         ("pg_snapshot", "10:20:10,14,15"),
         ("txid_snapshot", "10:20:10,14,15"),
-        ("int2vector", "1 2 3"),
-        ("oidvector", "1 2 3"),
     ]);
     // Those that have no input of their own, or no binary form.
     let without = [

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
-use crate::backend::copy_thread::{Event, CopyThread};
+use crate::backend::copy_thread::{CopyThread, Event};
 use crate::backend::slot::BackendSlot;
 use crate::backend::{Backend, Launch, Outcome};
 use crate::client::{Garbage, TypeCache};

@@ -9,7 +9,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
-use crate::sync::delay_queue::{Key, DelayQueue, Task};
+use crate::sync::delay_queue::{DelayQueue, Key, Task};
 
 /// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first
 /// place says "look at the others".
