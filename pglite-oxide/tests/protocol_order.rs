@@ -76,8 +76,8 @@ impl Raw {
         self.0.read_exact(&mut body).unwrap();
         let text = match head[0] {
             b'E' | b'N' => {
-                let fields = body.split(|byte| *byte == 0);
-                let code = fields.filter(|field| field.first() == Some(&b'C')).next_back().unwrap();
+                let mut fields = body.split(|byte| *byte == 0);
+                let code = fields.rfind(|field| field.first() == Some(&b'C')).unwrap();
                 String::from_utf8(code[1..].to_vec()).unwrap()
             }
             b'Z' => String::from_utf8(body).unwrap(),

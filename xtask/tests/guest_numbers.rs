@@ -3,6 +3,8 @@
 //! computed anew, and their results are compared with those of the machine's C library. What the
 //! guest's compiler makes of them is tested by `pglite-oxide/tests/numbers.rs`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;

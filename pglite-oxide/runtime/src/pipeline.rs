@@ -173,7 +173,7 @@ impl Connection {
     fn receive(&mut self, outcome: Outcome) -> Result<()> {
         self.backend.streams().receive(&mut self.reader.unread);
         let mut failed = None;
-        while let Some(message) = self.reader.next().map_err(Error::protocol)? {
+        while let Some(message) = self.reader.next_message().map_err(Error::protocol)? {
             if let Message::ErrorResponse(body) = message {
                 let error = DbError::parse(body.fields()).map_err(Error::protocol)?;
                 failed.get_or_insert(Error::database(ErrorKind::Database, error));

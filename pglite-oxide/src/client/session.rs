@@ -227,7 +227,7 @@ impl Session {
 
     /// As `next`, or `None` when all that has come is read.
     pub(crate) fn try_next(&mut self) -> Result<Option<Message>> {
-        match self.reader.next() {
+        match self.reader.next_message() {
             Ok(Some(Message::ErrorResponse(body))) => Err(match DbError::parse(body.fields()) {
                 Ok(error) => self.failed(error),
                 Err(cause) => self.broken_by(cause),
@@ -436,7 +436,7 @@ impl Session {
             Ok(Outcome::Ended(code)) => {
                 // The server's last word is why.
                 let mut reason = None;
-                while let Ok(Some(message)) = self.reader.next() {
+                while let Ok(Some(message)) = self.reader.next_message() {
                     if let Message::ErrorResponse(body) = message
                         && let Ok(error) = DbError::parse(body.fields())
                         && error.is_fatal()
@@ -461,7 +461,7 @@ impl Session {
     /// Reads what has come and drops it.
     fn skip(&mut self) -> Result<()> {
         loop {
-            match self.reader.next() {
+            match self.reader.next_message() {
                 Ok(Some(message)) => self.note_ready(&message)?,
                 Ok(None) => return Ok(()),
                 Err(cause) => return Err(self.broken_by(cause)),

@@ -177,7 +177,7 @@ mod tests {
         let mut whole = RawSliceMut::from(&mut bytes);
         whole.part(8, 100).copy_from(b"ab");
         whole.part(0, 2).zero();
-        assert_eq!(&bytes, b"\0\0234567ab");
+        assert_eq!(&bytes, b"\x00\x00234567ab");
     }
 
     /// Two threads write the same bytes through ranges: allowed of these, undefined of slices.

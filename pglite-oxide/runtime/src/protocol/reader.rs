@@ -67,7 +67,7 @@ pub struct Reader {
 
 impl Reader {
     /// The next message that belongs to an answer, or `None` when all output is read.
-    pub fn next(&mut self) -> io::Result<Option<Message>> {
+    pub fn next_message(&mut self) -> io::Result<Option<Message>> {
         while !self.unread.is_empty() {
             let Some(message) = Message::parse(&mut self.unread)? else { break };
             match message {
@@ -153,19 +153,19 @@ mod tests {
         let (head, tail) = output.split_at(output.len() - 2);
         let mut reader = reader(head);
         assert!(
-            matches!(reader.next().unwrap(), Some(Message::CommandComplete(body)) if body.tag().unwrap() == "SELECT 1")
+            matches!(reader.next_message().unwrap(), Some(Message::CommandComplete(body)) if body.tag().unwrap() == "SELECT 1")
         );
-        assert!(reader.next().unwrap().is_none());
+        assert!(reader.next_message().unwrap().is_none());
         assert_eq!(reader.status, TransactionStatus::Idle);
         reader.unread.extend_from_slice(tail);
-        assert!(matches!(reader.next().unwrap(), Some(Message::ReadyForQuery(_))));
+        assert!(matches!(reader.next_message().unwrap(), Some(Message::ReadyForQuery(_))));
         assert_eq!(reader.status, TransactionStatus::InTransaction);
     }
 
     #[test]
     fn keeps_every_field_of_an_error() {
         let fields = b"SFEHLER\0VERROR\0C23505\0Mdup\0Dd\0Hh\0p4\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ff.c\0L12\0Rr\0\0";
-        let Some(Message::ErrorResponse(body)) = reader(&message(b'E', fields)).next().unwrap() else {
+        let Some(Message::ErrorResponse(body)) = reader(&message(b'E', fields)).next_message().unwrap() else {
             panic!("no error");
         };
         let error = DbError::parse(body.fields()).unwrap();
@@ -187,7 +187,7 @@ mod tests {
         output.extend(message(b'N', b"VNOTICE\0C00000\0Mhello\0\0"));
         output.extend(message(b'A', b"\0\0\0\x07channel\0payload\0"));
         let mut reader = reader(&output);
-        assert!(reader.next().unwrap().is_none());
+        assert!(reader.next_message().unwrap().is_none());
         assert_eq!(reader.parameter("server_version"), Some("17.11"));
         assert_eq!(reader.take_notices()[0].message(), "hello");
         assert!(reader.take_notices().is_empty());
@@ -205,20 +205,20 @@ mod tests {
             output.extend(message(b'N', format!("VNOTICE\0C00000\0M{number}\0\0").as_bytes()));
         }
         let mut keeping = reader(&output);
-        assert!(keeping.next().unwrap().is_none());
+        assert!(keeping.next_message().unwrap().is_none());
         let notices = keeping.take_notices();
         assert_eq!((notices.len(), notices[0].message()), (NOTICES_MAX, "5"));
 
         let mut handing = reader(&output);
         let (sender, receiver) = std::sync::mpsc::channel();
         handing.on_notice(Some(Box::new(move |notice| sender.send(notice).unwrap())));
-        assert!(handing.next().unwrap().is_none());
+        assert!(handing.next_message().unwrap().is_none());
         assert_eq!(receiver.try_iter().count(), NOTICES_MAX + 5);
         assert!(handing.take_notices().is_empty());
     }
 
     #[test]
     fn nonsense_is_an_error() {
-        assert!(reader(&message(b'!', b"")).next().is_err());
+        assert!(reader(&message(b'!', b"")).next_message().is_err());
     }
 }

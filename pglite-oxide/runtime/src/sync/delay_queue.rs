@@ -65,8 +65,9 @@ impl<T: Task> DelayQueue<T> {
         self.0.lock().tasks.remove(&key);
     }
 
+    /// How many tasks wait.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.lock().tasks.len()
     }
 }
