@@ -17,6 +17,10 @@ pub const ROOT_FD: u32 = 3;
 /// What libc passes for "relative to the working directory".
 const CWD_FD: u32 = -2i32 as u32;
 
+/// What the guest is told when its working directory has been removed. Its C library makes every
+/// relative path absolute with the working directory, so it must have one; nothing is there.
+pub const REMOVED: &str = "/.pglite-oxide/removed";
+
 /// Maximum number of descriptors of one guest. PostgreSQL uses up to `max_files_per_process`, 1000
 /// by default, and a few more.
 const DESCRIPTORS_MAX: usize = 1100;
@@ -368,6 +372,10 @@ impl Files {
         let start = if fd == CWD_FD { &self.working_directory } else { &*self.descriptor(fd)?.path };
         if start.is_empty() && !path.starts_with('/') {
             return Err(if fd == CWD_FD { Errno::NOENT } else { Errno::NOTDIR });
+        }
+        // Judged before `..` is resolved, which would lead out of what does not exist.
+        if path.strip_prefix('/').unwrap_or(path).starts_with(&REMOVED[1..]) {
+            return Err(Errno::NOENT);
         }
         normalise(start, path)
     }

@@ -4,7 +4,7 @@
 
 use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, StoreMut};
 
-use super::fd_table::{Files, Node, ROOT_FD, Target, Whence};
+use super::fd_table::{Files, Node, REMOVED, ROOT_FD, Target, Whence};
 use crate::fs::errno::{Errno, Result};
 use crate::fs::{Kind, OpenOptions, RawSlice, RawSliceMut};
 use crate::wasm::import_state::{ImportState, call};
@@ -337,10 +337,10 @@ fn fd_tell(env: Env<'_>, fd: u32, out: u32) -> i32 {
 /// WASIX passes the capacity through `len` and takes the length back.
 fn getcwd(env: Env<'_>, buf: u32, len: u32) -> i32 {
     call(env, |host, memory| {
-        let path = host.files.working_directory();
-        if path.is_empty() {
-            return Err(Errno::NOENT);
-        }
+        let path = match host.files.working_directory() {
+            "" => REMOVED,
+            path => path,
+        };
         let capacity = memory.read_u32(len)? as usize;
         memory.write(len, &(path.len() as u32).to_le_bytes())?;
         if path.len() > capacity {
