@@ -213,8 +213,8 @@ fn on_a_signal_a_statement_has_the_grace_period_to_end_by_itself() -> Test {
         assert_eq!((status.code(), stdout.as_str(), stderr.as_str()), (Some(0), "", ""));
         let result = statement.join().unwrap();
         match ends {
-            // The server ends the session as soon as the statement has ended; a client that reads both at once may
-            // report the end of the session instead of the statement's.
+            // The server ends the session as soon as the statement has ended; a client that reads
+            // both at once may report the end of the session instead of the statement's.
             true => assert_eq!(notices.recv_timeout(PATIENCE)?, "ended"),
             false => {
                 assert_eq!(result.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN));

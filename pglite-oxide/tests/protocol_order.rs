@@ -203,7 +203,8 @@ fn a_start_up_packet_cannot_change_what_the_session_is() -> Test {
     for (options, code) in refused {
         let mut raw = Raw::connect(&server);
         raw.start(&[("user", "postgres"), ("options", options)]);
-        // As natively, options are judged after the authentication, which this server does not ask for.
+        // As natively, options are judged after the authentication, which this server does not ask
+        // for.
         let authenticated = raw.next().unwrap();
         assert_eq!(authenticated.0, 'R', "{options}");
         let heard = raw.next().unwrap();

@@ -69,9 +69,9 @@ pub struct Instance {
 // SAFETY: what keeps `Store` from being `Send` are raw pointers into allocations that it owns
 // itself (instances, memories, tables, functions). They move with it. Between calls nothing of a
 // guest is bound to a thread: Wasmer's thread-local state names a store only while a call is in
-// progress, native stacks are borrowed for one call, and everything given to the store (`ImportState`,
-// wasmer-wasix's environment) is `Send` by the bounds of `FunctionEnv`. Calls need `&mut`, so no
-// two threads are ever in one guest.
+// progress, native stacks are borrowed for one call, and everything given to the store
+// (`ImportState`, wasmer-wasix's environment) is `Send` by the bounds of `FunctionEnv`. Calls need
+// `&mut`, so no two threads are ever in one guest.
 unsafe impl Send for Instance {}
 
 /// How a call of an export ended.
