@@ -38,7 +38,7 @@ static INPUTS: AtomicU32 = AtomicU32::new(0);
 fuzz_target!(|input: &[u8]| -> Corpus {
     let Some((how, bytes)) = input.split_first() else { return Corpus::Reject };
     send(bytes, how & 1 != 0, how & 2 != 0, how & 4 != 0);
-    if INPUTS.fetch_add(1, Ordering::Relaxed) % CHECK_INTERVAL == 0 {
+    if INPUTS.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECK_INTERVAL) {
         let mut client = Client::connect(&SERVER.connection_uri(), NoTls).expect("a client is not let in");
         let two: i32 = client.query_one("SELECT 1 + 1", &[]).expect("a client is not served").get(0);
         assert_eq!(two, 2);
