@@ -3,6 +3,7 @@
 // A panic in a helper fails the test, as it should.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -120,6 +121,24 @@ fn data_is_there_after_a_close_and_after_a_drop() {
         }
     }
     assert!(!path.join("pgdata/postmaster.pid").exists());
+}
+
+/// PostgreSQL rejects a `postmaster.pid` that is empty, as it may be after a loss of power. Here
+/// the lock of the root decides.
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_postmaster_pid_that_was_left_behind_does_not_count() {
+    let dir = place();
+    let path = dir.path().join("db");
+    Pglite::open(&path).unwrap().close().unwrap();
+    let file = path.join("pgdata/postmaster.pid");
+    for left in ["", "1\n/elsewhere\n", "not a number"] {
+        fs::write(&file, left).unwrap();
+        let mut db = Pglite::open(&path).unwrap();
+        assert_eq!(value(&mut db, "SELECT pg_read_file('postmaster.pid') ~ '/pgdata'"), "true");
+        db.close().unwrap();
+        assert!(!file.exists(), "{left:?}");
+    }
 }
 
 #[test]

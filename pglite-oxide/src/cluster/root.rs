@@ -111,11 +111,7 @@ impl Root {
         let bytes = fs::read(&version).map_err(|cause| failed("cannot read", &version, cause))?;
         Version::check(&bytes, &version.display().to_string(), layout)?;
         let lock = Lock::take(path)?;
-        let stale = path.join(DATA).join(POSTMASTER_PID);
-        match fs::remove_file(&stale) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", &stale, cause)),
-            _ => Ok(Self { directory: path.to_path_buf(), _lock: lock }),
-        }
+        Ok(Self { directory: path.to_path_buf(), _lock: lock })
     }
 
     /// Creates a root, or returns `None` if another one was created meanwhile.

@@ -119,7 +119,6 @@ fn try_case(base: &ImageFs, plan: Plan, seed: u64) -> Result<Outcome, Violation>
     let mut acknowledged = outcome.acknowledged;
     // Once after the fault, and once after recovery and more work.
     for depth in [Depth::Pages, Depth::Contents] {
-        let _ = dev::FileSystem::remove_file(&disk, "postmaster.pid", 0);
         let mut db =
             dev::open(Arc::new(disk.clone()), Durability::Full, &[]).map_err(broken("opening after the fault"))?;
         let expected = Expected { seed, scale: Scale::TINY, acknowledged, may_lose: false };
@@ -140,7 +139,6 @@ fn workload(fs: &FaultFs, seed: u64) -> Result<Outcome, Violation> {
     let mut sessions = 0;
     while outcome.errors + outcome.ends < FAILURES_MAX && !outcome.is_done() && sessions < 4 {
         sessions += 1;
-        let _ = dev::FileSystem::remove_file(fs, "postmaster.pid", 0);
         let mut db = match dev::open(Arc::new(fs.clone()), Durability::Full, &[]) {
             Ok(db) => db,
             Err(error) => {

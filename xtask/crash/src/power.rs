@@ -205,7 +205,6 @@ impl Record {
         let mut last = None;
         // Twice, because the result of recovery must be a valid database as well.
         for depth in [Depth::Everything, Depth::Contents] {
-            forget_holder(&disk);
             let mut db = dev::open(Arc::new(disk.clone()), Durability::Full, &[])
                 .map_err(|error| broken("opening", error.to_string()))?;
             let found = check::check(
@@ -222,7 +221,6 @@ impl Record {
     fn rebuild(&self, state: &State) -> Result<ImageFs, String> {
         let fates = state.losses.fates(workload::rng(state.seed, &[10]));
         let disk = self.recording.rebuild(&self.base, state.prefix, fates).map_err(|errno| errno.to_string())?;
-        forget_holder(&disk);
         if !state.is_cut_twice {
             return Ok(disk);
         }
@@ -247,13 +245,6 @@ impl Losses {
             Self::Some(_) | Self::Torn(_) => Fate::Kept,
         }
     }
-}
-
-/// As opening a root does: PostgreSQL's own lock file is useless to another process and may be
-/// empty.
-fn forget_holder(disk: &ImageFs) {
-    // It may be missing.
-    let _ = disk.remove_file("postmaster.pid", 0);
 }
 
 impl fmt::Display for State {

@@ -46,7 +46,6 @@ fn a_root_is_made_once_and_opened_again() {
         (["lock", "pgdata", VERSION].map(String::from).to_vec(), vec!["db".to_string()])
     );
     assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::InUse);
-    fs::write(path.join(DATA).join(POSTMASTER_PID), "").unwrap();
     drop(root);
     let again = Root::open(&path, &layout(), true, |_| panic!("it is there")).unwrap();
     assert_eq!(names(&path.join(DATA)), ["file"]);
