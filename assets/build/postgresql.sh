@@ -51,12 +51,13 @@ done
 mkdir "$OUT/modules"
 mv "$OUT"/install/usr/lib/postgresql/*.so "$OUT/modules/"
 
-# Modules that PostgreSQL's own tests load. Nobody else does, so they are installed apart and never
-# shipped.
+# Modules that only tests load. They are installed apart and not shipped.
 mkdir "$OUT/test"
 make -s -j"$JOBS" -C src/test/regress regress.so
 make -s -j"$JOBS" -C contrib/spi autoinc.so refint.so
-cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so "$OUT/test/"
+make -s -C src/test/modules/pgl_barriers pgl_barriers.so
+cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so \
+	src/test/modules/pgl_barriers/pgl_barriers.so "$OUT/test/"
 
 make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
 make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"

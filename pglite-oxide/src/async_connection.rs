@@ -192,7 +192,8 @@ impl Connection {
         Poll::Ready(match (result, self.failed.take()) {
             (Ok(()), None) => None,
             (Ok(()), Some(cause)) => {
-                Some(Err(Error::new(ErrorKind::Protocol, "the client broke the connection off").with_cause(cause)))
+                Some(Err(Error::new(ErrorKind::Protocol, "the client ended the connection in the middle of a message")
+                    .with_cause(cause)))
             }
             (Err(error), _) => Some(Err(error)),
         })

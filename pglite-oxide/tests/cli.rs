@@ -258,7 +258,7 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_to_do() -> Test {
     refused(&["--temporary", "--wait=-1"], 2, "seconds");
     refused(&["--app", ""], 2, "APPLICATION");
     refused(&["--temporary", "--config", "fsync=off"], 1, "durability");
-    refused(&["--temporary", "--config", "port=5433"], 1, "listens to nobody");
+    refused(&["--temporary", "--config", "port=5433"], 1, "accepts no connections");
     refused(&["--temporary", "--config", "work_mem=much"], 1, "work_mem");
     refused(&["--temporary", "--extension", "nonesuch"], 1, "nonesuch");
     refused(&["--temporary", "--database", "nonesuch", "--extension", "vector"], 1, "\"nonesuch\" does not exist");

@@ -1,13 +1,13 @@
 //! What a database's own settings can and cannot do to the promises of the API: settings that this
 //! crate makes are not changed by ALTER SYSTEM, and a stored setting that PostgreSQL cannot start
-//! with locks nobody out.
+//! with does not make the database inaccessible.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 
 use pglite_oxide::dev::{self, ImageFs, LogFs, Operation};
-use pglite_oxide::{Durability, Error, ErrorKind, GenericClient, Pglite, Result};
+use pglite_oxide::{Durability, Error, ErrorKind, GenericClient, Listen, Pglite, Result};
 
 const COMMITS: usize = 20;
 
@@ -119,12 +119,15 @@ fn locked_out(setting: &str) -> (tempfile::TempDir, Error) {
 }
 
 #[test]
-fn a_stored_setting_locks_nobody_out() {
+fn no_stored_setting_makes_a_database_inaccessible() {
     for setting in ["shared_buffers = '4GB'", "session_preload_libraries = 'nosuch'"] {
         let name = setting.split_once(' ').unwrap().0;
         let (directory, error) = locked_out(setting);
         let message = error.to_string();
         assert!(matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed), "{message}");
+        assert!(message.contains("ignore_stored_settings") && message.contains(name), "{message}");
+        let served = Pglite::builder().path(directory.path()).serve(&Listen::tcp());
+        let message = served.err().unwrap().to_string();
         assert!(message.contains("ignore_stored_settings") && message.contains(name), "{message}");
 
         let rescue = || Pglite::builder().path(directory.path()).ignore_stored_settings().open();

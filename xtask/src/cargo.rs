@@ -124,14 +124,15 @@ impl SharedTarget {
     }
 }
 
-/// Runs a cargo command to its end, with this program's standard streams.
-pub(crate) fn succeed(cargo: &mut Command) -> Result<()> {
-    let status = cargo.status().map_err(|e| Error::new("cannot start cargo").cause(e))?;
+/// Runs a command to its end, with this program's standard streams.
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|e| Error::new(format!("cannot start {program}")).cause(e))?;
     if status.success() {
         return Ok(());
     }
-    let arguments = cargo.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    Err(Error::new(format!("cargo {arguments} failed: {status}")))
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    Err(Error::new(format!("{program} {arguments} failed: {status}")))
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ const CHECKS: &[Check] = &[
     check("clients", Runs::Full, &["assets build", "native PostgreSQL"], clients),
     check("crash", Runs::Full, &["assets build"], |paths| passed(crash::run(paths, &crash::Options::slice()))),
     check("regress", Runs::Full, &["assets build"], |paths| passed(regress::run(paths, &regress::Options::default()))),
+    check("memory barriers", Runs::Full, &["assets build"], regress::barriers),
     check("release stage", Runs::Full, &["assets build"], |paths| {
         passed(release::run(paths, release::Verb::Stage(release::StageOptions::default())))
     }),

@@ -238,7 +238,7 @@ send(int fd, const void *buf, size_t len, int options)
 	}
 }
 
-/* One socket at a time: nobody here waits for more. */
+/* One socket at a time: no program waits for more. */
 int
 poll(struct pollfd *polled, nfds_t count, int timeout_ms)
 {

@@ -16,7 +16,8 @@ use crate::protocol::Reader;
 use crate::wasm::artifact;
 use crate::wasm::engine;
 
-pub use crate::wasm::clock::{Clock, Random, World};
+pub use crate::wasm::clock::ClockSource;
+pub use crate::wasm::rng::RngSource;
 
 /// PostgreSQL's compiled modules.
 #[derive(Debug, Clone)]
@@ -57,8 +58,10 @@ pub struct Start {
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Bytes,
-    /// Clock and randomness.
-    pub world: World,
+    /// Its clock.
+    pub clock: ClockSource,
+    /// Its random numbers.
+    pub rng: RngSource,
 }
 
 /// A session with PostgreSQL on a tree.
@@ -193,7 +196,7 @@ impl Connection {
 }
 
 fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
-    let Start { args, env, stdin, world } = start;
+    let Start { args, env, stdin, clock, rng } = start;
     let volume = Arc::new(Volume::new(Arc::new(tree.0.clone())));
     Launch {
         modules: modules.loaded.clone(),
@@ -201,7 +204,8 @@ fn launch(modules: &Modules, tree: &Tree, start: Start) -> Launch {
         args,
         env,
         stdin,
-        world,
+        clock,
+        rng,
         memory_limit: None,
         starting: Arc::default(),
         held: None,

@@ -43,7 +43,7 @@ pub(crate) struct Session {
     pub(crate) closes_on_thread: bool,
     /// Why no statement is possible any more.
     over: Option<Over>,
-    /// Statements and portals that nobody holds any more.
+    /// Statements and portals whose handles were dropped.
     garbage: Arc<Garbage>,
     pub(crate) types: TypeCache,
     names: u64,
@@ -268,7 +268,7 @@ impl Session {
         if self.ready { Ok(()) } else { Err(self.broken("the server does not become ready")) }
     }
 
-    /// The error of a message that is none of the answer's. The session is ready again.
+    /// The error of a message that does not belong to the answer. The session is ready again.
     pub(crate) fn unexpected(&mut self, error: Error) -> Error {
         match self.settle() {
             Ok(()) => error,
@@ -306,7 +306,9 @@ impl Session {
                 let message = format!("PostgreSQL did not shut down cleanly (exit code {code}): {}", log.trim_end());
                 Err(Error::new(ErrorKind::Crashed, message))
             }
-            Outcome::Drained => Err(Error::new(ErrorKind::Protocol, "PostgreSQL went on after the end of its session")),
+            Outcome::Drained => {
+                Err(Error::new(ErrorKind::Protocol, "PostgreSQL continued after the end of its session"))
+            }
         }
     }
 
@@ -537,7 +539,7 @@ impl Session {
         match &self.over {
             Some(Over { database: Some(error), .. }) => Error::ended(error.clone()),
             Some(Over { message, .. }) => Error::new(ErrorKind::Closed, format!("the session is over: {message}")),
-            None => Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone"),
+            None => Error::new(ErrorKind::Closed, "the session has ended"),
         }
     }
 }
@@ -574,7 +576,7 @@ impl Drop for Session {
             let _ = thread.spawn(move || drop(session));
             return;
         }
-        // Whoever wants to know calls `close`.
+        // `close` returns the error.
         let _ = self.close();
     }
 }

@@ -114,7 +114,7 @@ fn read(reader: impl Read, data: &dyn FileSystem, layout: &Layout) -> Result<()>
             };
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = inside(&name).ok_or_else(|| refused(&format!("{name:?} is no path in a data directory")))?;
+        let path = inside(&name).ok_or_else(|| refused(&format!("{name:?} is not a path in a data directory")))?;
         let failed = |errno: Errno| match errno {
             Errno::EXIST => refused(&format!("{name:?} is in it twice")),
             Errno::NOENT | Errno::NOTDIR => refused(&format!("{name:?} is in no directory of it")),

@@ -15,7 +15,8 @@ use crate::backend::Launch;
 use crate::bundle::{self, PGDATA, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Image, ImageFs};
-use crate::wasm::clock::World;
+use crate::wasm::clock::ClockSource;
+use crate::wasm::rng::RngSource;
 use options::{ABOVE_SEGMENT, Options, SEGMENT_START};
 
 /// An open cluster.
@@ -70,7 +71,8 @@ impl Cluster {
             env,
             starting,
             stdin: bytes::Bytes::new(),
-            world: World::default(),
+            clock: ClockSource::System,
+            rng: RngSource::Os,
             memory_limit: self.options.memory_limit,
             held: self.held.clone(),
         })
@@ -90,7 +92,7 @@ impl Cluster {
             return Error::new(ErrorKind::Config, message).with_cause(error);
         }
         let started = !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed);
-        // Who the client is and which database it asks for is no matter of settings.
+        // Settings do not decide who the client is and which database it asks for.
         let refused = error.code().is_some_and(|code| ["28", "3D", "53300"].iter().any(|c| code.code().starts_with(c)));
         if started || refused || self.options.ignore_stored_settings {
             return error;

@@ -128,8 +128,8 @@ const HBA_FILE: &str = "/pgdata/pg_hba.conf";
 const IDENT_FILE: &str = "/pgdata/pg_ident.conf";
 
 const NO_FILES: &str = "an embedded database has no such file; use `setting`";
-const NO_NETWORK: &str = "an embedded database listens to nobody";
-const NO_MEMORY: &str = "the host lays memory out";
+const NO_NETWORK: &str = "an embedded database accepts no connections by itself";
+const NO_MEMORY: &str = "the host decides where memory is";
 const NO_PROCESSES: &str = "an embedded database has no other processes";
 const NO_REPLICATION: &str = "an embedded database has no standbys";
 
@@ -174,7 +174,7 @@ impl Options {
         let names = [("database", &self.database), ("user", &self.user)].into_iter();
         for (what, name) in names.chain(self.extensions.iter().map(|name| ("extension", name))) {
             if name.is_empty() || name.contains('\0') {
-                return Err(Error::new(ErrorKind::Config, format!("{name:?} is no name of a {what}")));
+                return Err(Error::new(ErrorKind::Config, format!("{name:?} is not a valid name of a {what}")));
             }
         }
         Ok(())
@@ -223,7 +223,7 @@ mod tests {
     fn settings_of_this_crate_are_refused_with_the_repair() {
         assert_eq!(refusal("fsync", "off"), "setting \"fsync\": use `durability`");
         assert_eq!(refusal("FSync", "off"), "setting \"FSync\": use `durability`");
-        assert_eq!(refusal("port", "1"), "setting \"port\": an embedded database listens to nobody");
+        assert_eq!(refusal("port", "1"), "setting \"port\": an embedded database accepts no connections by itself");
         for name in ["", "a=b", "a b", "-c", "a.b.c", "1a", ".a", "work-mem", "a\0"] {
             assert!(refusal(name, "x").ends_with("not the name of a setting"), "{name}");
         }
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn names_must_be_names() {
         let options = Options { database: String::new(), ..Options::default() };
-        assert_eq!(options.check().unwrap_err().to_string(), "\"\" is no name of a database");
+        assert_eq!(options.check().unwrap_err().to_string(), "\"\" is not a valid name of a database");
         let options = Options { extensions: vec!["a\0".to_string()], ..Options::default() };
         assert_eq!(options.check().unwrap_err().kind(), ErrorKind::Config);
     }

@@ -201,7 +201,7 @@ impl New {
         loop {
             let mut random = [0; 8];
             getrandom::fill(&mut random)
-                .map_err(|cause| Error::new(ErrorKind::Io, "there are no random numbers").with_cause(cause))?;
+                .map_err(|cause| Error::new(ErrorKind::Io, "the system has no random numbers").with_cause(cause))?;
             let path = parent.join(format!("{prefix}{}-{:016x}", std::process::id(), u64::from_le_bytes(random)));
             make_private(&path).map_err(|cause| {
                 let message = format!(
@@ -273,7 +273,7 @@ fn follow(path: &Path) -> Result<PathBuf> {
                 let target = fs::read_link(&place).map_err(|cause| failed("cannot read the link", &place, cause))?;
                 place = place.parent().unwrap_or(Path::new("/")).join(target);
             }
-            // What is wrong with a place that cannot be looked at is said by whoever opens it.
+            // Opening the directory reports why it cannot be read.
             _ => return Ok(place),
         }
     }

@@ -337,7 +337,7 @@ impl Dump {
 pub(crate) fn plain(options: &PgDumpOptions) -> Result<()> {
     match options.format {
         DumpFormat::Plain => Ok(()),
-        other => Err(Error::new(ErrorKind::Config, format!("{other:?} is no SQL: use dump_bytes"))),
+        other => Err(Error::new(ErrorKind::Config, format!("{other:?} is not SQL: use dump_bytes"))),
     }
 }
 

@@ -20,10 +20,11 @@ use crate::bundle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Image, ImageFs, Item, Volume};
 use crate::wasm::abi::export;
-use crate::wasm::clock::World;
+use crate::wasm::clock::ClockSource;
 use crate::wasm::fd_table::Files;
 use crate::wasm::instance::{Instance, Return, Start};
 use crate::wasm::interrupts::{Flag, Interrupts};
+use crate::wasm::rng::RngSource;
 
 use crate::wasm::channel::{self, Channels, Dialer};
 use crate::wasm::channel_abi;
@@ -113,7 +114,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.interrupts.flag(Flag::Die);
-        // Whoever wants to know how it ended waits for it.
+        // `wait` returns how it ended.
         let _ = self.join();
     }
 }
@@ -153,7 +154,8 @@ impl Command {
             files,
             args: self.args,
             env,
-            world: World::default(),
+            clock: ClockSource::System,
+            rng: RngSource::Os,
             memory_limit: None,
             interrupts: interrupts.clone(),
             channels: Some(Channels::new(self.dialer, &interrupts)),
@@ -172,6 +174,6 @@ impl Command {
 fn installation(path: &str) -> Result<ImageFs> {
     let items = [(path.to_string(), Item::File(bytes::Bytes::new())), ("tmp".to_string(), Item::Directory)];
     let image = Image::new(items, 0);
-    let image = image.map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot lay out {path}: {errno}")))?;
+    let image = image.map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot write {path}: {errno}")))?;
     Ok(ImageFs::new(Arc::new(image)))
 }

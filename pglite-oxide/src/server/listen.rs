@@ -138,7 +138,7 @@ impl Listen {
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::new(ErrorKind::Config, message));
         match (&self.place, &self.password) {
-            (_, Some(password)) if password.is_empty() => refuse("an empty password keeps nobody out".to_string()),
+            (_, Some(password)) if password.is_empty() => refuse("an empty password protects nothing".to_string()),
             (_, Some(password)) if password.contains('\0') => refuse("the password has a zero byte".to_string()),
             (Place::Tcp(address), None) if !address.is_loopback() => refuse(format!(
                 "other machines can reach {address}, and would need no password: set one with `password`, or listen at 127.0.0.1"

@@ -351,9 +351,11 @@ impl Sessions {
         let prepared = lock(&self.prepared).take().and_then(|thread| thread.join().ok()?.ok());
         let instance = match prepared {
             Some(instance) => instance,
-            None => Backend::new(self.launch()?)?,
+            None => Backend::new(self.launch()?).map_err(|error| self.cluster.explain(error))?,
         };
+        // Its error is that of a session that had no client.
         session_loop::serve_one(instance, self.handle.clone(), next_client, &mut || self.prepare())
+            .map_err(|error| self.cluster.explain(error))
     }
 
     fn launch(&self) -> Result<Launch> {

@@ -159,7 +159,7 @@ impl Served {
                     return match self.process(&mut messages)? {
                         Outcome::Ended(code) => self.ended(code),
                         Outcome::Drained => {
-                            Err(Error::new(ErrorKind::Protocol, "PostgreSQL went on after the end of its session"))
+                            Err(Error::new(ErrorKind::Protocol, "PostgreSQL continued after the end of its session"))
                         }
                     };
                 }

@@ -1,5 +1,5 @@
-//! The lock file beside a Unix socket (`.s.PGSQL.5432.lock`), as PostgreSQL makes it: whoever holds
-//! it may remove a socket that a dead server left behind, and listen there. A server of
+//! The lock file beside a Unix socket (`.s.PGSQL.5432.lock`), as PostgreSQL makes it: its holder
+//! may remove a socket that a dead server left behind, and listen there. A server of
 //! PostgreSQL's own and one of this crate respect each other's. It owns the lock file; the socket
 //! belongs to `listen`.
 

@@ -207,8 +207,8 @@ impl Startup {
                 put_text(value, body);
             })?;
         }
-        let secret =
-            getrandom::u32().map_err(|cause| Error::new(ErrorKind::Io, "no random numbers").with_cause(cause))?;
+        let secret = getrandom::u32()
+            .map_err(|cause| Error::new(ErrorKind::Io, "the system has no random numbers").with_cause(cause))?;
         put(b'K', answer, |body| {
             body.put_i32(reader.process_id);
             body.put_u32(secret);

@@ -336,7 +336,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "crash: {} commits acknowledged, none lost; {} more were there whole that nobody had been told of",
+            "crash: {} commits acknowledged, none lost; {} more were there whole that had not been acknowledged",
             self.acknowledged, self.unacknowledged
         )?;
         writeln!(

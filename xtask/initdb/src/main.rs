@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use pglite_oxide_runtime::pipeline::{Clock, Connection, File, Modules, Random, Start, Tree, World, run_main};
+use pglite_oxide_runtime::pipeline::{ClockSource, Connection, File, Modules, RngSource, Start, Tree, run_main};
 
 use script::{SHARE, STEPS, Step};
 
@@ -110,10 +110,8 @@ fn start(args: &[&str], stdin: Vec<u8>, number: u64) -> Start {
         args: std::iter::once("postgres").chain(args.iter().copied()).map(str::to_owned).collect(),
         env: vec![("TZ".into(), "UTC".into()), ("PGTZ".into(), "UTC".into())],
         stdin: stdin.into(),
-        world: World {
-            clock: Clock::Fixed { unix_us: CLOCK_START_US + number * HOUR_US, step_us: CLOCK_STEP_US },
-            random: Random::Seeded(SEED + number),
-        },
+        clock: ClockSource::Fixed { unix_us: CLOCK_START_US + number * HOUR_US, step_us: CLOCK_STEP_US },
+        rng: RngSource::Seeded(SEED + number),
     }
 }
 

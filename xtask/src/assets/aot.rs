@@ -65,11 +65,11 @@ pub(crate) fn compiler(
     // Every checkout is mounted at the same path, so Cargo would take another checkout's build of
     // the program for this one's. The program's tests run here, because only the image can link it.
     let script = "set -eu; cd /pgl/checkout
-        cargo clean --quiet --release --locked --offline -p aot-compiler -p wasmer-compiler-llvm
-        cargo test --quiet --release --locked --offline -p aot-compiler
-        cargo build --release --locked --offline -p aot-compiler";
+        cargo clean --quiet --profile aot-compiler --locked --offline -p aot-compiler -p wasmer-compiler-llvm
+        cargo test --quiet --profile aot-compiler --locked --offline -p aot-compiler
+        cargo build --profile aot-compiler --locked --offline -p aot-compiler";
     workshop.run(context, &["sh", "-c", script], files)?;
-    let (built, wanted) = (target.join("release").join(COMPILER), context.out.join(COMPILER));
+    let (built, wanted) = (target.join(COMPILER).join(COMPILER), context.out.join(COMPILER));
     fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;
     context.tools.insert("rust".into(), host.rust.clone());
     Ok(())

@@ -84,7 +84,7 @@ impl Extension {
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         };
         if !fine(name) || name == RESERVED {
-            return Err(Error::new(format!("`{name}` is no name of an extension"))
+            return Err(Error::new(format!("`{name}` is not a valid name of an extension"))
                 .repair("use lowercase letters, digits and `_`, as CREATE EXTENSION does"));
         }
         let file: File = toml::from_str(text).context(|| "it does not have the expected form".into())?;
@@ -100,7 +100,7 @@ impl Extension {
             return Err(Error::new(format!("`{place}` is no place of a source")));
         }
         if let Some(module) = file.modules.iter().find(|module| !fine(module) || *module == RESERVED) {
-            return Err(Error::new(format!("`{module}` is no name of a module")));
+            return Err(Error::new(format!("`{module}` is not a valid name of a module")));
         }
         if let Some(variable) = make.iter().find(|variable| !variable.contains('=')) {
             return Err(Error::new(format!("`{variable}` in `make` is not NAME=VALUE")));
@@ -183,10 +183,10 @@ mod tests {
         insta::assert_snapshot!(parse("x", "contrib = \"../a\"", ""), @"`../a` is no place of a source");
         insta::assert_snapshot!(parse("x", "contrib = \"a\"\nmake = [\"-j\"]", ""), @"`-j` in `make` is not NAME=VALUE");
         insta::assert_snapshot!(parse("x", "server = \"a\"\nmake = [\"A=b\"]", ""), @"what is built with the server has no `make` variables of its own");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"a b\""), @"`a b` is no name of a module");
-        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"`postgres` is no name of a module");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"a b\""), @"`a b` is not a valid name of a module");
+        insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"`postgres` is not a valid name of a module");
         insta::assert_snapshot!(parse("postgres", "contrib = \"a\"", ""), @"
-        `postgres` is no name of an extension
+        `postgres` is not a valid name of an extension
           repair: use lowercase letters, digits and `_`, as CREATE EXTENSION does
         ");
         insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"an extension has `smoke` statements; what is built with the server has none");

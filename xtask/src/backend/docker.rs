@@ -234,6 +234,16 @@ async fn remove_stale(client: &bollard::Docker) -> Result<()> {
     Ok(())
 }
 
+/// Number of containers of a job, by its log.
+#[cfg(test)]
+pub(super) fn containers(log: &Path) -> usize {
+    let label = format!("{LOG_LABEL}={}", log.display());
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = runtime().unwrap().block_on(async { client().await.unwrap().list_containers(Some(options)).await });
+    found.unwrap().len()
+}
+
 /// Removes a container, running or not, if it exists.
 async fn remove(client: &bollard::Docker, name: &str) -> Result<()> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();

@@ -154,3 +154,60 @@ fn sandbox_jobs_see_the_image_and_nothing_else() {
 fn docker_jobs_see_the_image_and_nothing_else() {
     job_sees_the_image_and_nothing_else(Choice::Docker);
 }
+
+/// Names the log of the job that a child process of the next test runs.
+const CHILD_LOG: &str = "PGLITE_OXIDE_TEST_INTERRUPTED_LOG";
+
+/// The child process of the next test: two jobs at a time, and two more after them.
+#[test]
+#[ignore = "a process of docker_a_signal_ends_the_whole_run"]
+fn child_that_is_interrupted() {
+    let Some(log) = std::env::var_os(CHILD_LOG).map(std::path::PathBuf::from) else {
+        panic!("only docker_a_signal_ends_the_whole_run starts this")
+    };
+    let image = built_image();
+    std::thread::scope(|scope| {
+        for log in [log.join("one"), log.join("two")] {
+            let image = &image;
+            scope.spawn(move || {
+                for argv in [["sh", "-c", "echo started; sleep 600"], ["sh", "-c", "echo more; sleep 600"]] {
+                    let argv = argv.map(String::from).into();
+                    let (mounts, env) = (vec![], BTreeMap::new());
+                    let job = Job { image, mounts, env, argv, workdir: "/tmp".into(), log: log.clone() };
+                    drop(select(Choice::Docker).unwrap().run(&job));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs the build image and a Docker daemon: `cargo xtask test \"backend docker\"`"]
+fn docker_a_signal_ends_the_whole_run() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let home = tempfile::tempdir().unwrap();
+    let logs = ["one", "two"].map(|name| home.path().join(name));
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "backend::tests::child_that_is_interrupted", "--nocapture"])
+        .env(CHILD_LOG, home.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let started = |log: &std::path::PathBuf| fs::read(log).is_ok_and(|text| text == b"started\n");
+    while !logs.iter().all(started) {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "the jobs did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(logs.each_ref().map(|log| docker::containers(log)), [1, 1]);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(2), "{said}");
+    assert!(said.contains("the run was ended by SIGINT (Ctrl-C)"), "{said}");
+    assert_eq!(logs.each_ref().map(|log| docker::containers(log)), [0, 0]);
+}

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn the_second_run_says_who_holds_the_lock_and_waits() {
         let cache = tempfile::tempdir().unwrap();
-        let first = RunLock::acquire(cache.path(), "assets build", |_| panic!("nobody else is there")).unwrap();
+        let first = RunLock::acquire(cache.path(), "assets build", |_| panic!("no other run holds it")).unwrap();
         let (said, heard) = mpsc::channel();
         let path = cache.path().to_path_buf();
         let second = thread::spawn(move || {

@@ -391,7 +391,7 @@ fn a_step_reads_only_what_it_is_planned_after() {
 }
 
 #[test]
-fn a_step_nobody_can_run_is_an_error_before_anything_runs() {
+fn a_step_without_an_executor_is_an_error_before_anything_runs() {
     let bench = Bench::new();
     let lock = RunLock::acquire(bench.cache.path(), "test", |_| {}).unwrap();
     let progress = Progress::lines(bench.said.clone(), Duration::from_secs(3600));

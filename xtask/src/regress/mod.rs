@@ -8,6 +8,7 @@ mod suite;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::assets;
@@ -15,6 +16,7 @@ use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::pipeline::progress::elapsed;
+use crate::test;
 
 use driver::{Driver, Server};
 use report::{Outcome, REASONS, Reasons, Results, TABLE};
@@ -107,6 +109,18 @@ fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
 fn build(target: &SharedTarget) -> Result<PathBuf> {
     succeed(&mut target.build(&["--bin", "regress"]))?;
     Ok(target.release().join("regress"))
+}
+
+/// Runs the test of memory barriers.
+pub(crate) fn barriers(paths: &Paths) -> Result<test::Outcome> {
+    if !std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        return Ok(test::Outcome::Skipped("it needs two cores: on one, no access is seen out of order".to_owned()));
+    }
+    let modules = assets::test_outputs(paths)?.modules;
+    let target = SharedTarget::acquire(paths)?;
+    succeed(&mut target.build(&["--bin", "barriers"]))?;
+    succeed(Command::new(target.release().join("barriers")).arg("--modules").arg(modules))?;
+    Ok(test::Outcome::Passed)
 }
 
 /// The suites with the named tests only, or with all if none is named.

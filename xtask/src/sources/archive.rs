@@ -43,7 +43,7 @@ impl<'a> Suite<'a> {
                 let lacking = if keyring.is_none() { "Debian's archive keyring" } else { "gpgv" };
                 eprintln!(
                     "WARNING: suite {name}: the signature of its Release file is NOT checked: this machine has no {lacking}.\n\
-                     WARNING: whoever answers for the mirror decides what gets pinned. Install gpgv and debian-archive-keyring."
+                     WARNING: so the mirror decides what gets pinned. Install gpgv and debian-archive-keyring."
                 );
                 signed_text(&signed)?.to_owned()
             }

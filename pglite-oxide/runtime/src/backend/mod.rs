@@ -13,11 +13,12 @@ use wasmer::TypedFunction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::wasm::abi::{self, due, export};
-use crate::wasm::clock::World;
+use crate::wasm::clock::ClockSource;
 use crate::wasm::engine::Modules;
 use crate::wasm::fd_table::Files;
 use crate::wasm::instance::{Instance, Return, Start};
 use crate::wasm::interrupts::Interrupts;
+use crate::wasm::rng::RngSource;
 use crate::wasm::streams::Streams;
 
 /// What a guest starts with.
@@ -29,7 +30,8 @@ pub struct Launch {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub stdin: Bytes,
-    pub world: World,
+    pub clock: ClockSource,
+    pub rng: RngSource,
     /// Largest size of the guest's memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub memory_limit: Option<u64>,
     /// Made false when PostgreSQL has started: for what its files show only then.
@@ -74,7 +76,8 @@ impl Backend {
             files,
             args: launch.args,
             env: launch.env,
-            world: launch.world,
+            clock: launch.clock,
+            rng: launch.rng,
             memory_limit: launch.memory_limit,
             interrupts: Arc::default(),
             channels: None,

@@ -62,7 +62,7 @@ impl BackendSlot {
 
     /// Calls the guest, unless it is gone or with a worker.
     pub fn with<T>(&self, call: impl FnOnce(&mut Backend) -> T) -> Result<T> {
-        let gone = || Error::new(ErrorKind::Closed, "the session's PostgreSQL is gone");
+        let gone = || Error::new(ErrorKind::Closed, "the session has ended");
         self.lock().as_mut().map(call).ok_or_else(gone)
     }
 

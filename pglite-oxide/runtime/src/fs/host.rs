@@ -38,7 +38,7 @@ impl HostFs {
 }
 
 impl HostHandle {
-    /// A file or directory that is open, whoever opened it.
+    /// A file or directory that is open already.
     pub fn new(file: File) -> Result<Self> {
         let kind = kind(Metadata::from_file(&file)?.file_type());
         Ok(Self { file, kind })
@@ -196,8 +196,8 @@ fn transferred(count: isize) -> io::Result<usize> {
 }
 
 /// The largest size of a file that the process may make (RLIMIT_FSIZE). Linux and the BSDs send
-/// SIGXFSZ to whoever exceeds it, which ends the process; a library leaves the program's signals
-/// alone, so it looks first. The answer is "no space left": to PostgreSQL that is SQLSTATE 53100,
+/// SIGXFSZ to a process that exceeds it, which ends it; a library does not change the program's
+/// signal handlers, so it checks the limit first. The answer is "no space left": to PostgreSQL that is SQLSTATE 53100,
 /// for which it undoes the statement and goes on.
 #[cfg(unix)]
 pub mod limit {

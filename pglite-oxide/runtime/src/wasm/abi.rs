@@ -96,7 +96,7 @@ fn timer_set(env: FunctionEnvMut<'_, ImportState>, delay_us: i64) {
 
 fn random_fill(mut env: FunctionEnvMut<'_, ImportState>, buf: u32, len: u32) -> i32 {
     let filled =
-        with(&mut env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)));
+        with(&mut env, |host, memory| memory.fill(buf, len, |piece| host.rng.fill(piece).map_err(|_| Errno::IO)));
     if filled.is_ok() { 0 } else { -1 }
 }
 

@@ -55,7 +55,7 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// No channels yet. Whoever sets the interrupts ends the program's waits.
+    /// No channels yet. The owner of the interrupts ends the program's waits.
     pub fn new(dialer: Box<dyn Dialer>, interrupts: &Arc<Interrupts>) -> Self {
         let open = (0..CHANNELS_MAX).map(|_| None).collect();
         Self { dialer, open, interrupts: interrupts.clone(), waker: interrupts.clone().into() }

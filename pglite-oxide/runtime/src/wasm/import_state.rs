@@ -9,17 +9,19 @@ use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, Runt
 use crate::fs::errno::{Errno, Result};
 use crate::wasm::channel::Channels;
 use crate::wasm::channel_abi;
-use crate::wasm::clock::Sources;
+use crate::wasm::clock::Clock;
 use crate::wasm::fd_table::Files;
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::memory::{GuestMemory, Range};
+use crate::wasm::rng::Rng;
 use crate::wasm::streams::Streams;
 
 /// State behind the imports of one guest.
 #[derive(Debug)]
 pub struct ImportState {
     pub files: Files,
-    pub sources: Sources,
+    pub clock: Clock,
+    pub rng: Rng,
     pub streams: Streams,
     pub interrupts: Arc<Interrupts>,
     /// The network, of a client program that is running.

@@ -18,13 +18,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
 use crate::wasm::abi::export;
 use crate::wasm::channel::Channels;
-use crate::wasm::clock::{Sources, World};
+use crate::wasm::clock::{Clock, ClockSource};
 use crate::wasm::engine::{self, Modules};
 use crate::wasm::fd_table::Files;
 use crate::wasm::import_state::{ImportState, Jump};
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::loader::LoaderFs;
 use crate::wasm::memory::GuestMemory;
+use crate::wasm::rng::{Rng, RngSource};
 use crate::wasm::streams::Streams;
 
 /// What a process starts with.
@@ -42,7 +43,8 @@ pub struct Start {
     /// Arguments, the program's name first.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
-    pub world: World,
+    pub clock: ClockSource,
+    pub rng: RngSource,
     /// Largest size of the memory, in bytes. Without one it ends at WebAssembly's 4 GiB.
     pub memory_limit: Option<u64>,
     pub interrupts: Arc<Interrupts>,
@@ -97,7 +99,8 @@ impl Instance {
         let mut store = Store::new(engine::engine().clone());
         let host = ImportState {
             files: start.files,
-            sources: Sources::new(start.world),
+            clock: Clock::new(start.clock),
+            rng: Rng::new(start.rng),
             streams: Streams::default(),
             interrupts: start.interrupts.clone(),
             channels: start.channels,

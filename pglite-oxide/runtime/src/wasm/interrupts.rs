@@ -113,7 +113,7 @@ impl Interrupts {
         self.sleep(None, |_| semaphore.load(Ordering::SeqCst) > 0);
     }
 
-    /// Wakes whoever sleeps, to look again.
+    /// Wakes a guest that waits, so that it checks its flags.
     pub fn wake(&self) {
         drop(self.lock());
         self.changed.notify_all();

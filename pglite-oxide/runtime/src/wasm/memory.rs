@@ -30,8 +30,7 @@ pub struct Range {
     len: usize,
 }
 
-// SAFETY: it is an address; whoever reads or writes there is `GuestMemory`, which holds on to the
-// store.
+// SAFETY: it is an address; only `GuestMemory` reads or writes there, and it borrows the store.
 unsafe impl Send for Range {}
 // SAFETY: as above; it is never changed in place.
 unsafe impl Sync for Range {}

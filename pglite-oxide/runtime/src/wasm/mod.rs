@@ -14,5 +14,6 @@ pub mod instance;
 pub mod interrupts;
 pub mod loader;
 pub mod memory;
+pub mod rng;
 pub mod streams;
 pub mod wasi;

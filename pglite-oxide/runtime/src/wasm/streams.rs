@@ -105,9 +105,8 @@ impl Streams {
     }
 
     /// Reads input for the guest; 0 only at its end, `None` for an interrupt. A guest that asks for
-    /// more than there is is in the middle of a COPY from its client. If nobody offers data for
-    /// that, it is told so as a client would, and the statement ends with an error instead of the
-    /// session.
+    /// more than there is executes a COPY from its client. Without a source of data for it, the
+    /// guest reads a CopyFail message, and the statement ends with an error instead of the session.
     pub fn read<'a>(&mut self, buffer: impl Into<RawSliceMut<'a>>) -> Option<usize> {
         let mut buffer = buffer.into();
         if self.ready() == 0 {
@@ -140,7 +139,7 @@ impl Streams {
         })
     }
 
-    /// Takes output of the guest. False: nobody reads any more.
+    /// Takes output of the guest. False: the reader is closed.
     pub fn write<'a>(&mut self, bytes: impl Into<RawSlice<'a>>) -> bool {
         bytes.into().append_to(&mut self.output);
         match &mut self.sink {

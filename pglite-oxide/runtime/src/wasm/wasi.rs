@@ -99,8 +99,8 @@ pub fn exports(env: &FunctionEnv<ImportState>, store: &mut StoreMut<'_>) -> Expo
 fn clock_time_get(env: Env<'_>, clock: u32, _precision: u64, out: u32) -> i32 {
     call(env, |host, memory| {
         let now_ns = match clock {
-            0 => host.sources.realtime_ns(),
-            1..=3 => host.sources.monotonic_ns(),
+            0 => host.clock.realtime_ns(),
+            1..=3 => host.clock.monotonic_ns(),
             _ => return Err(Errno::INVAL),
         };
         memory.write(out, &now_ns.to_le_bytes())
@@ -108,7 +108,7 @@ fn clock_time_get(env: Env<'_>, clock: u32, _precision: u64, out: u32) -> i32 {
 }
 
 fn random_get(env: Env<'_>, buf: u32, len: u32) -> i32 {
-    call(env, |host, memory| memory.fill(buf, len, |piece| host.sources.fill(piece).map_err(|_| Errno::IO)))
+    call(env, |host, memory| memory.fill(buf, len, |piece| host.rng.fill(piece).map_err(|_| Errno::IO)))
 }
 
 fn fd_advise(env: Env<'_>, fd: u32, _offset: u64, _len: u64, _advice: u32) -> i32 {
@@ -118,7 +118,7 @@ fn fd_advise(env: Env<'_>, fd: u32, _offset: u64, _len: u64, _advice: u32) -> i3
 fn fd_allocate(env: Env<'_>, fd: u32, offset: u64, len: u64) -> i32 {
     call(env, |host, _| {
         offset.checked_add(len).ok_or(Errno::FBIG)?;
-        host.files.allocate(fd, offset, len, host.sources.stamp_ns())
+        host.files.allocate(fd, offset, len, host.clock.stamp_ns())
     })
 }
 
@@ -211,7 +211,7 @@ fn fd_filestat_get(env: Env<'_>, fd: u32, out: u32) -> i32 {
 }
 
 fn fd_filestat_set_size(env: Env<'_>, fd: u32, len: u64) -> i32 {
-    call(env, |host, _| host.files.set_len(fd, len, host.sources.stamp_ns()))
+    call(env, |host, _| host.files.set_len(fd, len, host.clock.stamp_ns()))
 }
 
 fn fd_filestat_set_times(env: Env<'_>, fd: u32, _accessed_ns: u64, modified_ns: u64, flags: u32) -> i32 {
@@ -274,7 +274,7 @@ fn fd_pread(env: Env<'_>, fd: u32, vectors: u32, count: u32, offset: u64, out: u
 
 fn fd_write(env: Env<'_>, fd: u32, vectors: u32, count: u32, out: u32) -> i32 {
     call(env, |host, memory| {
-        let now_ns = host.sources.stamp_ns();
+        let now_ns = host.clock.stamp_ns();
         let total = write_vectors(memory, vectors, count, |data, _| host.files.write(fd, data, now_ns))?;
         memory.write(out, &total.to_le_bytes())
     })
@@ -282,7 +282,7 @@ fn fd_write(env: Env<'_>, fd: u32, vectors: u32, count: u32, out: u32) -> i32 {
 
 fn fd_pwrite(env: Env<'_>, fd: u32, vectors: u32, count: u32, offset: u64, out: u32) -> i32 {
     call(env, |host, memory| {
-        let now_ns = host.sources.stamp_ns();
+        let now_ns = host.clock.stamp_ns();
         let total = write_vectors(memory, vectors, count, |data, done| {
             let position = offset.checked_add(u64::from(done)).ok_or(Errno::FBIG)?;
             host.files.write_at(fd, position, data, now_ns)
@@ -357,21 +357,21 @@ fn chdir(env: Env<'_>, path: u32, len: u32) -> i32 {
 }
 
 fn path_create_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.create_directory((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.create_directory((fd, &memory.text(path, len)?), host.clock.stamp_ns()))
 }
 
 fn path_remove_directory(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.remove_directory((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.remove_directory((fd, &memory.text(path, len)?), host.clock.stamp_ns()))
 }
 
 fn path_unlink_file(env: Env<'_>, fd: u32, path: u32, len: u32) -> i32 {
-    call(env, |host, memory| host.files.remove_file((fd, &memory.text(path, len)?), host.sources.stamp_ns()))
+    call(env, |host, memory| host.files.remove_file((fd, &memory.text(path, len)?), host.clock.stamp_ns()))
 }
 
 fn path_rename(env: Env<'_>, from: u32, from_path: u32, from_len: u32, to: u32, to_path: u32, to_len: u32) -> i32 {
     call(env, |host, memory| {
         let (from_path, to_path) = (memory.text(from_path, from_len)?, memory.text(to_path, to_len)?);
-        host.files.rename((from, &from_path), (to, &to_path), host.sources.stamp_ns())
+        host.files.rename((from, &from_path), (to, &to_path), host.clock.stamp_ns())
     })
 }
 
@@ -388,7 +388,7 @@ fn path_link(
 ) -> i32 {
     call(env, |host, memory| {
         let (from_path, to_path) = (memory.text(from_path, from_len)?, memory.text(to_path, to_len)?);
-        host.files.hard_link((from, &from_path), (to, &to_path), host.sources.stamp_ns())
+        host.files.hard_link((from, &from_path), (to, &to_path), host.clock.stamp_ns())
     })
 }
 
@@ -469,7 +469,7 @@ fn path_open2(
             write: rights & RIGHT_FD_WRITE != 0 && open_flags & OFLAGS_DIRECTORY == 0,
         };
         let append = append_flag(descriptor_flags, true)?;
-        let number = host.files.open((fd, &memory.text(path, len)?), options, append, host.sources.stamp_ns())?;
+        let number = host.files.open((fd, &memory.text(path, len)?), options, append, host.clock.stamp_ns())?;
         host.files.descriptor_mut(number)?.close_on_exec = extended_flags & 1 != 0;
         memory.write(out, &number.to_le_bytes())
     })
@@ -527,8 +527,8 @@ fn vector(memory: &GuestMemory<'_>, vectors: u32, index: u32) -> Result<(u32, u3
 }
 
 /// Whether the flags of a descriptor ask for appending. A flag that this file system does not
-/// honour is refused: whoever asks for writes that are synced (DSYNC, SYNC) must not be told that
-/// they are.
+/// honour is refused: a guest that asks for synced writes (DSYNC, SYNC) must not believe that it
+/// has them.
 fn append_flag(flags: u32, is_node: bool) -> Result<bool> {
     let honoured = FDFLAGS_APPEND | if is_node { FDFLAGS_NONBLOCK } else { 0 };
     if flags & !honoured == 0 { Ok(flags & FDFLAGS_APPEND != 0) } else { Err(Errno::INVAL) }
@@ -536,7 +536,7 @@ fn append_flag(flags: u32, is_node: bool) -> Result<bool> {
 
 fn modification_time(flags: u32, modified_ns: u64, host: &ImportState) -> Option<u64> {
     match flags {
-        flags if flags & FSTFLAGS_MTIM_NOW != 0 => Some(host.sources.stamp_ns()),
+        flags if flags & FSTFLAGS_MTIM_NOW != 0 => Some(host.clock.stamp_ns()),
         flags if flags & FSTFLAGS_MTIM != 0 => Some(modified_ns),
         _ => None,
     }

@@ -117,7 +117,7 @@ fn hostile_members_are_refused_by_name() {
         "pgdata/a\\b",
     ] {
         let why = refusal(&with(file, path, 0));
-        assert!(why.contains(&format!("{path:?} is no path in a data directory")), "{why}");
+        assert!(why.contains(&format!("{path:?} is not a path in a data directory")), "{why}");
     }
     for kind in [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Char, tar::EntryType::Fifo] {
         assert!(refusal(&with(kind, "pgdata/x", 0)).contains("neither a file nor a directory"));

@@ -43,7 +43,7 @@ int32_t		pgl_host_input_read(void *buf, int32_t len);
 PGL_IMPORT("input_ready")
 int32_t		pgl_host_input_ready(void);
 
-/* Appends protocol output.  0: taken; -1: nobody reads any more. */
+/* Appends protocol output.  0: taken; -1: the reader is closed. */
 PGL_IMPORT("output_write")
 int32_t		pgl_host_output_write(const void *buf,
 								  int32_t len);
