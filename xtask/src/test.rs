@@ -87,6 +87,7 @@ const CHECKS: &[Check] = &[
     check("unit tests of the runtime", Runs::Fast, &[], |paths| {
         cargo(paths, &["test", "--locked", "-p", "pglite-oxide", "--lib", "--all-features"])
     }),
+    check("c format", Runs::Full, &["sources"], c_format),
     check("assets build", Runs::Full, &["sources"], |paths| passed(assets::build(paths, &BuildOptions::default()))),
     check("assets build, nothing changed", Runs::Full, &["assets build"], nothing_changed),
     check("assets verify", Runs::Full, &["assets build"], |paths| passed(assets::run(paths, Verb::Verify))),
@@ -209,6 +210,13 @@ fn judge(options: &Options, results: &Results) -> Result<()> {
 
 fn passed(result: Result<()>) -> Result<Outcome> {
     result.map(|()| Outcome::Passed)
+}
+
+/// Checks the format of C code, and that the check finds code that is not formatted. It fetches the
+/// sources and makes the image if necessary.
+fn c_format(paths: &Paths) -> Result<Outcome> {
+    assets::check_format(paths)?;
+    ignored_tests(paths, "assets::format::")
 }
 
 /// A second build takes every output from the store.

@@ -8,7 +8,8 @@
 #define PGL_ERRNO_H
 
 #ifdef __cplusplus
-extern "C" {
+extern "C"
+{
 #endif
 int		   *__errno_location(void);
 #ifdef __cplusplus

@@ -8,7 +8,8 @@
 #define PGL_LOCALE_H
 
 #ifdef __cplusplus
-extern "C" {
+extern "C"
+{
 #endif
 extern char *pgl_setlocale(int category, const char *name);
 #ifdef __cplusplus

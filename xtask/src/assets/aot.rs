@@ -123,7 +123,7 @@ pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Resul
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --locked --offline -p aot-compiler
         cargo clippy --quiet --locked --offline -p aot-compiler --all-targets -- -D warnings";
-    workshop.run_alone(&["sh", "-c", script], files)
+    workshop.run_alone(&["sh", "-c", script], files).map(drop)
 }
 
 /// Where the compiler is compiled. Kept between builds: most of the time goes into crates that

@@ -38,7 +38,7 @@ pub(crate) fn suites(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepC
 }
 
 /// The mounts of a job that starts from PostgreSQL's archive.
-fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
+pub(super) fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles> {
     Ok(JobFiles {
         read_only: [
             ("assets".to_owned(), paths.root.join("assets")),

@@ -3,6 +3,7 @@
 
 mod aot;
 mod extension;
+mod format;
 mod guest;
 mod host;
 mod lockfile;
@@ -351,6 +352,11 @@ pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
         modules: output(id::aot_test(&run.host.triple)?)?,
         rootfs: image.rootfs,
     })
+}
+
+/// Compares the C code of the guest and of its patches with the format of PostgreSQL's own code.
+pub(crate) fn check_format(paths: &Paths) -> Result<()> {
+    format::check(paths, &Progress::stderr())
 }
 
 /// Lints the AOT compiler, in the image.

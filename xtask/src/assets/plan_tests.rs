@@ -109,6 +109,8 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
             }),
         ),
         ("the link of the client programs", checkout.steps_of("assets/build/programs.sh", append("\n"))),
+        ("the check of the format of C", checkout.steps_of("assets/build/format.sh", append("\n"))),
+        ("the names of types, for that check", checkout.steps_of("assets/guest/typedefs.list", append("x\n"))),
         ("the C compiler's flags", checkout.steps_of("assets/build/flags.sh", append("\n"))),
     ];
     let lines: String = edits.into_iter().map(|(what, steps)| format!("{what}: {steps}\n")).collect();
@@ -132,6 +134,8 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
     the smoke test of an extension: nothing
     a new extension: aot/aarch64-apple-darwin/unaccent, aot/aarch64-unknown-linux-gnu/unaccent, aot/x86_64-pc-windows-msvc/unaccent, aot/x86_64-unknown-linux-gnu/unaccent, guest/modules, guest/unaccent, payload/assets
     the link of the client programs: guest/programs
+    the check of the format of C: nothing
+    the names of types, for that check: nothing
     the C compiler's flags: guest/amcheck, guest/modules, guest/pg_trgm, guest/postgresql, guest/programs, guest/vector
     ");
 }

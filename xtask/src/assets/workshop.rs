@@ -100,13 +100,15 @@ impl<'a> Workshop<'a> {
         self.run_in(&context.out, &context.work, &context.log, argv, files)
     }
 
-    /// Runs a command without output files in the image.
-    pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<()> {
+    /// Runs a command in the image that belongs to no step. Its output is below `out` of the result
+    /// and is removed with it.
+    pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<tempfile::TempDir> {
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
         let [out, work] = ["out", "work"].map(|name| scratch.path().join(name));
         make_dir(&out)?;
         make_dir(&work)?;
-        self.run_in(&out, &work, &scratch.path().join("log"), argv, files)
+        self.run_in(&out, &work, &scratch.path().join("log"), argv, files)?;
+        Ok(scratch)
     }
 
     fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
