@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::aot::{Outcome, outcome};
 use super::extension::Extension;
 use super::guest::IMAGE_DIGEST;
@@ -308,11 +306,6 @@ pub(crate) fn read(payload: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
         members.insert(name, bytes);
     }
     Ok(members)
-}
-
-/// SHA-256 as hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::targets::{TARGETS, Target};
 use crate::error::{Context, Error, Result};
 use crate::manifest::{AotManifest, AssetsManifest, FORMAT};
 use crate::paths::Paths;
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// The command that makes every payload.
 pub(crate) const REPAIR: &str = "run `cargo xtask assets build`";
@@ -158,7 +159,7 @@ fn member<'a>(path: &Path, members: &'a Members, name: &str) -> Result<&'a [u8]>
 }
 
 fn expect_hash(path: &Path, name: &str, expected: &str, bytes: &[u8]) -> Result<()> {
-    let found = payload::sha256(bytes);
+    let found = Fingerprint::of_bytes(bytes).to_string();
     if found == expected { Ok(()) } else { Err(differs(path, name, &format!("SHA-256 {expected}"), &found)) }
 }
 
@@ -214,7 +215,7 @@ mod tests {
             archives: vec![Archive {
                 name: "share".into(),
                 member: "share.tar.zst".into(),
-                sha256: payload::sha256(archive),
+                sha256: Fingerprint::of_bytes(archive).to_string(),
                 unpacked: 1,
             }],
         }
@@ -225,7 +226,7 @@ mod tests {
             name: "postgres".into(),
             wasm_sha256: "w".into(),
             member: "postgres.aot.zst".into(),
-            sha256: payload::sha256(code),
+            sha256: Fingerprint::of_bytes(code).to_string(),
             size: code.len() as u64,
         };
         let cpu_features = target.cpu_features.iter().map(|f| (*f).to_owned()).collect();

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
+use crate::pipeline::fingerprint::Fingerprint;
 pub(crate) use tree::{scan, write_tar};
 
 /// The modification time of everything that the pipeline makes: 2026-01-01 00:00:00 UTC, in seconds
@@ -161,7 +162,7 @@ pub(crate) fn input_hash(spec: &Spec) -> String {
         field(&file.content);
         field(&format!("{:o}", file.mode));
     }
-    tree::hex(hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 /// The description of a finished image: `image.toml` beside its tree.
@@ -203,8 +204,11 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
     report(Event::Hash);
     let entries = scan(&rootfs)?;
     let listing = tree::listing(&rootfs, &entries)?;
-    let record =
-        Record { digest: tree::hex(Sha256::digest(&listing)), packages: spec.packages.len(), entries: entries.len() };
+    let record = Record {
+        digest: Fingerprint::of_bytes(listing.as_bytes()).to_string(),
+        packages: spec.packages.len(),
+        entries: entries.len(),
+    };
     let text = toml::to_string(&record).context(|| "cannot write the image's record".into())?;
     for (name, content) in [("listing", listing), ("image.toml", text)] {
         let path = home.join(name);
@@ -227,7 +231,7 @@ fn open_at(home: &Path) -> Result<Image> {
     let record = read_record(home)?;
     let rootfs = home.join("rootfs");
     let listing = tree::listing(&rootfs, &scan(&rootfs)?)?;
-    let digest = tree::hex(Sha256::digest(&listing));
+    let digest = Fingerprint::of_bytes(listing.as_bytes()).to_string();
     if digest != record.digest {
         let expected = fs::read_to_string(home.join("listing")).unwrap_or_default();
         return Err(Error::new(format!(

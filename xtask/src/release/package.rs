@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 
 use super::Crate;
-use crate::assets::payload::{MANIFEST, PAYLOAD, sha256};
+use crate::assets::payload::{MANIFEST, PAYLOAD};
 use crate::error::{Context, Error, Result};
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
 
@@ -34,7 +34,14 @@ impl Package {
         let path = directory.join(format!("{}-{version}.crate", krate.name));
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
         let files = unpack(&bytes, &format!("{}-{version}/", krate.name)).map_err(|e| unreadable(&path).cause(e))?;
-        Ok(Self { sha256: sha256(&bytes), krate, version: version.to_owned(), path, bytes, files })
+        Ok(Self {
+            sha256: Fingerprint::of_bytes(&bytes).to_string(),
+            krate,
+            version: version.to_owned(),
+            path,
+            bytes,
+            files,
+        })
     }
 
     pub(crate) fn file_name(&self) -> String {
@@ -69,7 +76,7 @@ impl Package {
 
     /// SHA-256 of each file.
     pub(crate) fn checksums(&self) -> BTreeMap<&str, String> {
-        self.files.iter().map(|(name, bytes)| (name.as_str(), sha256(bytes))).collect()
+        self.files.iter().map(|(name, bytes)| (name.as_str(), Fingerprint::of_bytes(bytes).to_string())).collect()
     }
 
     /// Identifies the inputs of its build: all files, or all but the payload. The commit is not
@@ -101,11 +108,11 @@ impl Package {
         for name in [PAYLOAD, MANIFEST] {
             let path = directory.join(name);
             let expected = match fs::read(&path) {
-                Ok(bytes) => Some(sha256(&bytes)),
+                Ok(bytes) => Some(Fingerprint::of_bytes(&bytes).to_string()),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
                 Err(e) => return Err(Error::io("read", &path, e)),
             };
-            let found = self.files.get(&in_crate(name)).map(|bytes| sha256(bytes));
+            let found = self.files.get(&in_crate(name)).map(|bytes| Fingerprint::of_bytes(bytes).to_string());
             if expected != found {
                 let say =
                     |hash: Option<String>| hash.map_or("no such file".to_owned(), |hash| format!("SHA-256 {hash}"));
