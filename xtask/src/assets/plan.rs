@@ -384,7 +384,7 @@ const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
 /// it consists of, and the crates that it depends on. Comments do not count.
 fn rust_program(root: &Path, package: &str) -> Result<Inputs> {
     let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e));
-    let lock = read(root.join("Cargo.lock"))?;
+    let lock = lockfile::parse(&read(root.join("Cargo.lock"))?)?;
     let workspace = read(root.join("Cargo.toml"))?;
     let members = lockfile::members(&workspace, |directory| read(root.join(directory).join("Cargo.toml")))?;
     let (mut sources, mut settings) = (Vec::new(), Vec::new());

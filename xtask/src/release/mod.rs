@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde::Deserialize;
+use cargo_metadata::MetadataCommand;
 
 use crate::assets;
 use crate::assets::stage::{self, Staged};
@@ -258,22 +258,13 @@ fn require_small(packages: &[Package], limit: u64) -> Result<()> {
 /// The version of the release, after checking that the workspace publishes exactly the staged
 /// crates.
 fn publishable(paths: &Paths) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Member>,
-    }
-    #[derive(Deserialize)]
-    struct Member {
-        name: String,
-        version: String,
-        /// Registries it may go to; `None`: every one.
-        publish: Option<Vec<String>>,
-    }
-    let mut cargo = Command::new("cargo");
-    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).current_dir(&paths.root);
-    let metadata: Metadata = serde_json::from_str(&run_cargo(&mut cargo)?)
-        .context(|| "cargo metadata printed something unexpected".into())?;
-    let mut members: Vec<Member> = metadata.packages.into_iter().filter(|m| m.publish.is_none()).collect();
+    let metadata = MetadataCommand::new()
+        .current_dir(&paths.root)
+        .no_deps()
+        .other_options(["--locked".to_owned()])
+        .exec()
+        .context(|| "`cargo metadata` failed".into())?;
+    let mut members: Vec<_> = metadata.packages.into_iter().filter(|m| m.publish.is_none()).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let mut expected: Vec<String> = crates().into_iter().map(|c| c.name).collect();
     expected.sort();
@@ -286,8 +277,8 @@ fn publishable(paths: &Paths) -> Result<String> {
         ))
         .repair("set `publish = false` for what is not part of a release"));
     }
-    let version = members.first().map(|m| m.version.clone()).unwrap_or_default();
-    match members.iter().find(|m| m.version != version) {
+    let version = members.first().map(|m| m.version.to_string()).unwrap_or_default();
+    match members.iter().find(|m| m.version.to_string() != version) {
         None => Ok(version),
         Some(other) => {
             Err(Error::new(format!("{} has version {}, expected {version} like the others", other.name, other.version))
