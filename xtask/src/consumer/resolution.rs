@@ -2,12 +2,12 @@
 //! it runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use cargo_lock::Lockfile;
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::pipeline::fingerprint::Hasher;
 
 /// The crates of a `Cargo.lock`, without those of this project.
@@ -27,7 +27,7 @@ struct Locked {
 
 impl Resolution {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = files::text(path)?;
         Self::parse(text).map_err(|e| Error::new(format!("{} cannot be read", path.display())).cause(e))
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A SHA-256, written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,7 +157,7 @@ impl Hasher {
                 .try_for_each(|(child, path)| self.rust_entry(&path, &format!("{name}/{child}")));
         }
         if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+            let text = files::text(path)?;
             // The compiler reports a source that is not valid Rust.
             if let Ok(tokens) = TokenStream::from_str(&text) {
                 self.value(Kind::Tokens, name, &[]);

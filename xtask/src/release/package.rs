@@ -11,6 +11,7 @@ use flate2::read::GzDecoder;
 use super::Crate;
 use crate::assets::payload::{MANIFEST, PAYLOAD};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
 
 /// A crate as `cargo package` made it.
@@ -32,7 +33,7 @@ impl Package {
     /// Reads the file of a crate from a directory.
     pub(super) fn read(krate: Crate, version: &str, directory: &Path) -> Result<Self> {
         let path = directory.join(format!("{}-{version}.crate", krate.name));
-        let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = files::read(&path)?;
         let files = unpack(&bytes, &format!("{}-{version}/", krate.name)).map_err(|e| unreadable(&path).cause(e))?;
         Ok(Self {
             sha256: Fingerprint::of_bytes(&bytes).to_string(),
@@ -139,9 +140,9 @@ impl Package {
         for (name, bytes) in &self.files {
             let path = directory.join(name);
             if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+                files::make_directory(parent)?;
             }
-            fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+            files::write(&path, bytes)?;
         }
         Ok(())
     }

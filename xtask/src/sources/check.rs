@@ -17,6 +17,7 @@ use super::recipe::{Recipe, Root};
 use super::update::source_package;
 use super::version;
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 
 /// Crates whose versions the lock states, because the artifacts depend on them.
@@ -189,7 +190,7 @@ fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &Lockfile) -> Vec<S
 }
 
 fn read_toml(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = files::text(path)?;
     text.parse().context(|| format!("{} is not TOML", path.display()))
 }
 

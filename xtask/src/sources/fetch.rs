@@ -15,6 +15,7 @@ use super::lock::{Artifact, Lock, Role};
 use super::mirror::Mirrors;
 use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Fingerprint;
 
@@ -97,7 +98,7 @@ pub(crate) fn ensure_files(
     wanted: &[Wanted],
     mirrors: impl FnOnce() -> Result<Mirrors>,
 ) -> Result<()> {
-    std::fs::create_dir_all(downloads).map_err(|e| Error::io("create", downloads, e))?;
+    files::make_directory(downloads)?;
     let _guard = guard(downloads)?;
     let missing = Mutex::new(Vec::new());
     parallel(wanted, |file| {
