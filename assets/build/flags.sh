@@ -1,5 +1,6 @@
 # Compiler and linker settings of the guest, shared by every build step that compiles C for it.
-# Mounted by the pipeline: /pgl/assets (this tree), /pgl/sources (locked archives), /pgl/deps/STEP (outputs of earlier steps), /pgl/work (scratch), /pgl/out (outputs).
+# Mounted by the pipeline: /pgl/assets (this tree), /pgl/sources (locked archives), /pgl/deps/STEP
+# (outputs of earlier steps), /pgl/work (scratch), /pgl/out (outputs).
 
 # The headers of ours stand before the C library's: see guest/sysroot.
 WASM_TARGET="--target=wasm32-wasip1 -nostdlibinc -isystem /pgl/assets/guest/sysroot -isystem /usr/include/wasm32-wasi"

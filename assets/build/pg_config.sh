@@ -1,5 +1,6 @@
 #!/bin/sh
-# pg_config for PGXS builds against the tree that postgresql.sh installed: the real one would be a wasm program.
+# pg_config for PGXS builds against the tree that postgresql.sh installed: the real one would be a
+# wasm program.
 PREFIX=/pgl/deps/postgresql/install/usr
 case "$1" in
 --bindir) echo "$PREFIX/bin" ;;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # An extension, by PGXS: pgxs.sh NAME [MAKE-VARIABLE=VALUE ...], from the archive
-# /pgl/sources/NAME.tar or the directory /pgl/sources/NAME, patched with what assets/patches/NAME has.
-# What its install makes in an empty directory goes to /pgl/out/install, below the paths of the
+# /pgl/sources/NAME.tar or the directory /pgl/sources/NAME, patched with what assets/patches/NAME
+# has. What its install makes in an empty directory goes to /pgl/out/install, below the paths of the
 # server.
 set -eu
 . /pgl/assets/build/flags.sh

@@ -1,6 +1,8 @@
 #!/bin/sh
-# PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and psql, compiled for the build machine, and what the suites consist
-# of. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE has a suite's files, with the names of its tests in TESTS where it has no schedule.
+# PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and
+# psql, compiled for the build machine, and what the suites consist of. /pgl/out/bin and
+# /pgl/out/lib are the programs; /pgl/out/SUITE has a suite's files, with the names of its tests in
+# TESTS where it has no schedule.
 set -eu
 
 SRC=/pgl/work/postgresql

@@ -13,6 +13,7 @@ use pglite_oxide::dev::{
 use pglite_oxide::{Durability, ErrorKind, Pglite};
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_session_whose_host_function_panicked_is_never_entered_again() {
     let mut db = Pglite::temporary().unwrap();
     let mut other = Pglite::temporary().unwrap();
@@ -31,6 +32,7 @@ fn a_session_whose_host_function_panicked_is_never_entered_again() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_disk_that_does_not_answer_delays_its_own_database_only() {
     let gate = Arc::new(Gate::default());
     let stuck = GatedFs { inner: Arc::new(dev::template().unwrap()), gate: gate.clone() };

@@ -24,6 +24,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_file_that_may_not_grow_is_a_full_disk() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_str().unwrap();
@@ -57,6 +58,7 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn too_little_address_space_is_an_error_with_the_repair() {
     // Enough for the program and its code, not for a database's memory.
     for kilobytes in ["3000000", "8500000"] {
@@ -69,6 +71,7 @@ fn too_little_address_space_is_an_error_with_the_repair() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn memory_that_may_not_be_executed_is_an_error_with_the_repair() {
     const PR_SET_MDWE: libc::c_int = 65;
     let mut command = Command::new(PGLITE);

@@ -49,6 +49,7 @@ fn show(db: &mut impl GenericClient, name: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn no_stored_setting_takes_durability_away() {
     let disk = dev::template().unwrap();
     store(
@@ -68,6 +69,7 @@ fn no_stored_setting_takes_durability_away() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn each_stored_setting_alone_takes_no_durability_away() {
     for setting in ["fsync = off", "synchronous_commit = off", "wal_sync_method = 'open_datasync'"] {
         let disk = dev::template().unwrap();
@@ -78,6 +80,7 @@ fn each_stored_setting_alone_takes_no_durability_away() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn stored_settings_that_this_crate_makes_do_not_count() {
     let disk = dev::template().unwrap();
     // Two of them keep a PostgreSQL that obeys them from starting, and one keeps every commit
@@ -119,6 +122,7 @@ fn locked_out(setting: &str) -> (tempfile::TempDir, Error) {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn no_stored_setting_makes_a_database_inaccessible() {
     for setting in ["shared_buffers = '4GB'", "session_preload_libraries = 'nosuch'"] {
         let name = setting.split_once(' ').unwrap().0;
@@ -144,6 +148,7 @@ fn no_stored_setting_makes_a_database_inaccessible() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn other_failures_do_not_blame_stored_settings() {
     let directory = tempfile::tempdir().unwrap();
     let mut db = Pglite::open(directory.path()).unwrap();
@@ -155,6 +160,7 @@ fn other_failures_do_not_blame_stored_settings() {
 }
 
 #[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_memory_limit_that_is_too_small_says_what_suffices() -> Result<()> {
     let error = Pglite::builder().memory_limit(100 << 20).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");

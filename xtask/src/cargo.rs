@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 
 /// The tests of the runtime and of what is built on it.
@@ -66,7 +67,7 @@ impl SharedTarget {
     /// Waits for other users, and removes the outputs of another checkout.
     pub(crate) fn acquire(paths: &Paths) -> Result<Self> {
         let directory = paths.cargo_target();
-        fs::create_dir_all(&directory).map_err(|e| Error::io("make the directory", &directory, e))?;
+        files::make_directory(&directory)?;
         let lock_path = directory.join("pglite-oxide.lock");
         let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
         lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
@@ -120,7 +121,7 @@ impl SharedTarget {
                 .cause(said));
             }
         }
-        fs::write(&owner, root).map_err(|e| Error::io("write", &owner, e))
+        files::write(&owner, root)
     }
 }
 

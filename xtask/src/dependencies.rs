@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::consumer::tree::{self, Node};
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::release;
 
@@ -48,7 +49,7 @@ impl Policy {
     /// The list of the checkout.
     pub(crate) fn read(paths: &Paths) -> Result<Self> {
         let path = paths.root.join(FILE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let text = files::text(&path)?;
         Self::parse(&text)
     }
 

@@ -9,6 +9,7 @@ mod consumer;
 mod crash;
 mod dependencies;
 mod error;
+mod files;
 mod image;
 #[path = "../../pglite-oxide/src/bundle/manifest.rs"]
 mod manifest;
@@ -18,6 +19,7 @@ mod perf;
 mod pipeline;
 mod regress;
 mod release;
+mod shell;
 mod sources;
 mod test;
 mod wasm;

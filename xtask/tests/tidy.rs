@@ -13,15 +13,20 @@ use std::path::{Path, PathBuf};
 const WIDTH: usize = 100;
 
 /// Files and directories whose comments or documents are wider.
-const WIDTH_NOT_YET: &[&str] = &["assets/build", "assets/image.toml", "assets/native.toml"];
+const WIDTH_NOT_YET: &[&str] = &[];
 
 /// Files and directories with modules that do not open with what they own.
-const HEADS_NOT_YET: &[&str] = &[
-    "pglite-oxide/runtime/src/fs/tree/tests.rs",
-    "pglite-oxide/src/bundle/tests.rs",
-    "pglite-oxide/src/cluster/archive/tests.rs",
-    "pglite-oxide/src/cluster/root/tests.rs",
-];
+const HEADS_NOT_YET: &[&str] = &[];
+
+/// What a test that needs the built PostgreSQL carries.
+const NEEDS_PAYLOAD: &str =
+    "#[cfg_attr(not(payload), ignore = \"needs the built PostgreSQL: cargo xtask assets build\")]";
+
+/// Tests in `pglite-oxide/tests` that need no payload, `FILE: TEST`.
+const WITHOUT_PAYLOAD: &[&str] = &[];
+
+/// What opens a database in a test beside the code.
+const OPENS: &[&str] = &["Pglite::", "PgliteServer::", "dev::open(", "dev::template("];
 
 /// Documents that are copies, licences or written by others.
 const NOT_OURS: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT", "THIRD_PARTY_NOTICES.md"];
@@ -96,7 +101,8 @@ fn comments_and_documents_end_by_column_100() {
             in_code ^= kind == "md" && text.starts_with("```");
             let counts = match kind {
                 "rs" => text.starts_with("//"),
-                "toml" | "sh" | "yml" => text.starts_with('#'),
+                // The scripts without an extension among them.
+                "toml" | "sh" | "yml" | "" => text.starts_with('#'),
                 "md" => !in_code && !text.starts_with('|'),
                 _ => false,
             };
@@ -108,6 +114,24 @@ fn comments_and_documents_end_by_column_100() {
         }
     }
     judge(&format!("is wider than {WIDTH} columns"), wide, WIDTH_NOT_YET);
+}
+
+#[test]
+fn tests_that_need_the_payload_say_so() {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for file in rust().into_iter().filter(|file| file.starts_with("pglite-oxide/")) {
+        let is_public = file.starts_with("pglite-oxide/tests/");
+        for (name, text) in tests(&read(&file)) {
+            seen += usize::from(text.contains(NEEDS_PAYLOAD));
+            let opens = is_public || OPENS.iter().any(|call| text.contains(call));
+            if opens && !text.contains(NEEDS_PAYLOAD) {
+                found.push((format!("{file}: {name}"), String::new()));
+            }
+        }
+    }
+    assert!(seen > 100, "the tests are not where they were looked for");
+    judge(&format!("needs `{NEEDS_PAYLOAD}`"), found, WITHOUT_PAYLOAD);
 }
 
 #[test]
@@ -200,6 +224,7 @@ fn files() -> Vec<String> {
             } else if [".rs", ".md", ".toml", ".sh", ".yml", ".c", ".h", ".mjs", ".py", ".lock"]
                 .iter()
                 .any(|end| name.ends_with(end))
+                || ["scripts/", ".ci/"].iter().any(|directory| name.starts_with(directory))
             {
                 found.push(name);
             }
@@ -214,6 +239,23 @@ fn files() -> Vec<String> {
 
 fn rust() -> Vec<String> {
     files().into_iter().filter(|file| file.ends_with(".rs")).collect()
+}
+
+/// The tests of a file: name, and the text from the test's attribute to the end of its function.
+fn tests(text: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_test =
+        |line: &str| line.trim_start().starts_with("#[test]") || line.trim_start().starts_with("#[tokio::test");
+    let starts = lines.iter().enumerate().filter(|(_, line)| is_test(line));
+    let test = |(start, first): (usize, &&str)| {
+        let closing = format!("{}}}", &first[..first.len() - first.trim_start().len()]);
+        let all = &lines[start..];
+        let end = all.iter().position(|line| *line == closing).map_or(all.len(), |end| end + 1);
+        let signature = all.iter().find_map(|line| line.split_once("fn "));
+        let name = signature.map_or("", |(_, rest)| rest.split('(').next().unwrap());
+        (name.to_owned(), all[..end].join("\n"))
+    };
+    starts.map(test).collect()
 }
 
 /// What each module may import.
@@ -341,6 +383,16 @@ fn imports_are_read_from_every_form() {
     let text = "use crate::{a::X, b::{c, d}, e};\nuse pglite_oxide_runtime::wasm::Y;\n// crate::comment\n\
                 fn f() { crate::g::h() }\n$crate::not; my_crate::not;\n#[cfg(test)]\nmod tests { use crate::test; }";
     assert_eq!(imported(text).into_iter().collect::<Vec<_>>(), ["a", "b", "e", "g", "wasm"]);
+}
+
+#[test]
+fn a_test_ends_where_its_function_does() {
+    let text = "fn helper() { Pglite::open() }\n#[test]\n#[ignore]\nfn one() {\n    if a {\n    }\n}\nfn more() {}\n\
+                mod inner {\n    #[tokio::test(flavor = \"multi_thread\")]\n    async fn two() {\n        b();\n    }\n}\n";
+    let found = tests(text);
+    assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert!(found[0].1.starts_with("#[test]\n#[ignore]") && found[0].1.ends_with("    }\n}"), "{}", found[0].1);
+    assert!(found[1].1.ends_with("        b();\n    }"), "{}", found[1].1);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Tests of reading a payload: what is found in one, and what is refused.
+
 use super::*;
 use crate::bundle::manifest;
 

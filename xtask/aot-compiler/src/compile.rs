@@ -86,9 +86,9 @@ impl Compiler {
             schema: SCHEMA,
             name,
             target: &self.target,
-            wasm_sha256: hex(&wasm),
+            wasm_sha256: hex::encode(Sha256::digest(&wasm)),
             wasm_size: wasm.len(),
-            artifact_sha256: hex(&artifact),
+            artifact_sha256: hex::encode(Sha256::digest(&artifact)),
             artifact_size: artifact.len(),
             identity: &self.identity,
         };
@@ -126,10 +126,6 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().map_err(Error::io("sync", &path))?;
     file.persist(&path).map_err(|e| Error::io("rename to", &path)(e.error))?;
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

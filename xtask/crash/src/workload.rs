@@ -370,7 +370,7 @@ pub(crate) fn schema() -> Vec<Statement> {
 
 /// The representation of a text in the facts.
 pub(crate) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(text))
 }
 
 /// A random source for a seed and the numbers that identify its purpose.

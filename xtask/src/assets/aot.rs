@@ -14,6 +14,7 @@ use super::targets::Target;
 use super::workshop::{JobFiles, Workshop, jobs, make_dir};
 use super::{modules, payload};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
@@ -181,9 +182,9 @@ pub(crate) fn compile(
     if matches!(outcome(&context.out)?, Outcome::Artifacts) {
         for name in names {
             let path = context.out.join(format!("{name}.aot"));
-            let packed = payload::compress(&fs::read(&path).map_err(|e| Error::io("read", &path, e))?)?;
+            let packed = payload::compress(&files::read(&path)?)?;
             let path = context.out.join(format!("{name}.aot.zst"));
-            fs::write(&path, packed).map_err(|e| Error::io("write", &path, e))?;
+            files::write(&path, packed)?;
         }
     }
     Ok(())
@@ -202,7 +203,7 @@ pub(crate) enum Outcome {
 pub(crate) fn outcome(output: &Path) -> Result<Outcome> {
     let refused: PathBuf = output.join(REFUSED);
     if refused.exists() {
-        let text = fs::read_to_string(&refused).map_err(|e| Error::io("read", &refused, e))?;
+        let text = files::text(&refused)?;
         // The compiler repeats the reason for every module it tried; one is enough.
         let reason = text.lines().next().unwrap_or_default();
         return Ok(Outcome::Refused(reason.trim_start_matches("refused: ").to_owned()));

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::pipeline::fingerprint::children;
 
 /// Directory of the files, below the checkout.
@@ -70,7 +71,7 @@ impl Extension {
                 return Err(Error::new(format!("{} is no extension's file", path.display()))
                     .repair("call it NAME.toml or move it elsewhere"));
             };
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+            let text = files::text(&path)?;
             all.push(Self::parse(name, &text).context(|| format!("{DIRECTORY}/{file} cannot be used"))?);
         }
         distinct(&all)?;

@@ -7,6 +7,7 @@ use super::extension::{Extension, Source};
 use super::plan::needs;
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 
@@ -17,7 +18,7 @@ pub(crate) const IMAGE_DIGEST: &str = "image.txt";
 /// equal tree changes nothing later.
 pub(crate) fn image(workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
     let path = context.out.join(IMAGE_DIGEST);
-    fs::write(&path, workshop.image_digest()?).map_err(|e| Error::io("write", &path, e))
+    files::write(&path, workshop.image_digest()?)
 }
 
 /// PostgreSQL and the side modules of the server.

@@ -2,9 +2,11 @@
 //! it and installs nothing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use xshell::cmd;
 
 use crate::error::{Context, Error, Result};
+use crate::shell;
 
 /// What `rustc` reports about itself.
 #[derive(Debug, Clone)]
@@ -22,13 +24,9 @@ pub(crate) struct Host {
 impl Host {
     /// Asks `rustc`.
     pub(crate) fn find(root: &Path) -> Result<Self> {
-        let ask = |args: &[&str]| -> Result<String> {
-            let output =
-                Command::new("rustc").args(args).current_dir(root).output().context(|| "cannot start rustc".into())?;
-            if !output.status.success() {
-                return Err(Error::new(format!("rustc {} failed: {}", args.join(" "), output.status)));
-            }
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let shell = shell::at(root)?;
+        let ask = |args: &[&str]| {
+            cmd!(shell, "rustc {args...}").quiet().read().context(|| format!("rustc {} failed", args.join(" ")))
         };
         let verbose = ask(&["-vV"])?;
         let field = |name: &str| {

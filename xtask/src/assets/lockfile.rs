@@ -1,22 +1,35 @@
 //! The dependencies of a Rust program of the pipeline, as inputs of a fingerprint: a new version of
-//! a crate that only another program uses rebuilds nothing. Pure functions over the texts of
-//! `Cargo.lock` and `Cargo.toml`.
+//! a crate that only another program uses rebuilds nothing. Pure functions over a `Cargo.lock` and
+//! the texts of `Cargo.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use cargo_lock::{Checksum, Lockfile, Package};
 
 use crate::error::{Context, Error, Result};
 
+/// Reads the text of a `Cargo.lock`.
+pub(crate) fn parse(cargo_lock: &str) -> Result<Lockfile> {
+    cargo_lock.parse().context(|| "Cargo.lock does not have the expected form".into())
+}
+
 /// One line for every package that `root` is built from, with version and checksum, sorted.
-pub(crate) fn closure(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
-    let packages = packages(cargo_lock, root)?;
-    Ok(packages.into_iter().map(|p| format!("{} {} {}", p.name, p.version, p.checksum)).collect())
+pub(crate) fn closure(lock: &Lockfile, root: &str) -> Result<Vec<String>> {
+    let line = |p: &Package| {
+        let checksum = p.checksum.as_ref().map(Checksum::to_string).unwrap_or_default();
+        format!("{} {} {checksum}", p.name, p.version)
+    };
+    // Sorted as text: the order is part of the fingerprint.
+    let lines: BTreeSet<_> = packages(lock, root)?.into_iter().map(line).collect();
+    Ok(lines.into_iter().collect())
 }
 
 /// The packages among those that `root` is built from whose sources are here and not in a registry,
 /// `root` included.
-pub(crate) fn local(cargo_lock: &str, root: &str) -> Result<Vec<String>> {
-    let packages = packages(cargo_lock, root)?;
-    Ok(packages.into_iter().filter(|p| p.source.is_empty()).map(|p| p.name).collect())
+pub(crate) fn local(lock: &Lockfile, root: &str) -> Result<Vec<String>> {
+    let packages = packages(lock, root)?;
+    Ok(packages.into_iter().filter(|p| p.source.is_none()).map(|p| p.name.to_string()).collect())
 }
 
 /// Directories of the workspace's members by package. `manifest` reads a directory's manifest.
@@ -39,49 +52,22 @@ pub(crate) fn members(
     Ok(members)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Package {
-    name: String,
-    version: String,
-    checksum: String,
-    source: String,
-}
-
 /// Every package that `root` is built from, sorted.
-fn packages(cargo_lock: &str, root: &str) -> Result<BTreeSet<Package>> {
-    let lock: toml::Table = cargo_lock.parse().context(|| "Cargo.lock does not have the expected form".into())?;
-    let packages =
-        lock.get("package").and_then(|p| p.as_array()).ok_or_else(|| Error::new("Cargo.lock has no packages"))?;
-    let text =
-        |package: &toml::Value, key: &str| package.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    let mut by_name: BTreeMap<String, Vec<&toml::Value>> = BTreeMap::new();
-    for package in packages {
-        by_name.entry(text(package, "name")).or_default().push(package);
-    }
-    let mut waiting = vec![root.to_owned()];
-    let mut seen = BTreeSet::new();
+fn packages<'a>(lock: &'a Lockfile, root: &str) -> Result<BTreeSet<&'a Package>> {
+    let missing = |package: &dyn Display| {
+        Error::new(format!("Cargo.lock has no package {package}"))
+            .repair("run `cargo metadata` to bring Cargo.lock up to date")
+    };
+    let found = lock.packages.iter().find(|p| p.name.as_str() == root);
+    let mut waiting = vec![found.ok_or_else(|| missing(&root))?];
     let mut all = BTreeSet::new();
-    while let Some(dependency) = waiting.pop() {
-        if !seen.insert(dependency.clone()) {
-            continue;
+    while let Some(package) = waiting.pop() {
+        if all.insert(package) {
+            for dependency in &package.dependencies {
+                let found = lock.packages.iter().find(|p| dependency.matches(p));
+                waiting.push(found.ok_or_else(|| missing(dependency))?);
+            }
         }
-        // "name", "name version" where there are several versions, "name version (source)" where
-        // that is not enough.
-        let mut words = dependency.split(' ');
-        let (name, version) = (words.next().unwrap_or_default(), words.next());
-        let found = by_name.get(name).into_iter().flatten().find(|p| version.is_none_or(|v| text(p, "version") == v));
-        let package = found.ok_or_else(|| {
-            Error::new(format!("Cargo.lock has no package {dependency}"))
-                .repair("run `cargo metadata` to bring Cargo.lock up to date")
-        })?;
-        all.insert(Package {
-            name: name.to_owned(),
-            version: text(package, "version"),
-            checksum: text(package, "checksum"),
-            source: text(package, "source"),
-        });
-        let dependencies = package.get("dependencies").and_then(|d| d.as_array());
-        waiting.extend(dependencies.into_iter().flatten().filter_map(|d| d.as_str()).map(str::to_owned));
     }
     Ok(all)
 }
@@ -109,20 +95,21 @@ version = 4
 [[package]]
 name = "tool"
 version = "0.1.0"
-dependencies = ["a", "b 2.0.0"]
+dependencies = ["a", "b 10.0.0"]
 [[package]]
 name = "a"
 version = "1.0.0"
-checksum = "aa"
-dependencies = ["b 1.0.0"]
+source = "registry+https://registry.invalid/index"
+checksum = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+dependencies = ["b 9.0.0"]
 [[package]]
 name = "b"
-version = "1.0.0"
-checksum = "b1"
+version = "9.0.0"
 [[package]]
 name = "b"
-version = "2.0.0"
-checksum = "b2"
+version = "10.0.0"
+source = "registry+https://registry.invalid/index"
+checksum = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 [[package]]
 name = "unrelated"
 version = "9.0.0"
@@ -130,10 +117,22 @@ version = "9.0.0"
 
     #[test]
     fn only_what_the_root_needs_counts() {
-        assert_eq!(closure(LOCK, "tool").unwrap(), ["a 1.0.0 aa", "b 1.0.0 b1", "b 2.0.0 b2", "tool 0.1.0 "]);
-        assert_eq!(closure(LOCK, "a").unwrap(), ["a 1.0.0 aa", "b 1.0.0 b1"]);
-        assert_eq!(local(&LOCK.replace("checksum", "source = \"registry\"\nchecksum"), "tool").unwrap(), ["tool"]);
-        assert!(closure(LOCK, "missing").unwrap_err().to_string().contains("missing"));
+        let lock = parse(LOCK).unwrap();
+        let a = format!("a 1.0.0 {}", "a".repeat(64));
+        let b = format!("b 10.0.0 {}", "b".repeat(64));
+        assert_eq!(closure(&lock, "tool").unwrap(), [&a, &b, "b 9.0.0 ", "tool 0.1.0 "]);
+        assert_eq!(closure(&lock, "a").unwrap(), [&a, "b 9.0.0 "]);
+        assert_eq!(local(&lock, "tool").unwrap(), ["b", "tool"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_an_error() {
+        let lock = parse(LOCK).unwrap();
+        assert!(closure(&lock, "missing").unwrap_err().to_string().contains("has no package missing\n"));
+        let stale = parse(&LOCK.replace("[\"b 9.0.0\"]", "[\"b 8.0.0\"]")).unwrap();
+        let error = closure(&stale, "tool").unwrap_err().to_string();
+        assert!(error.contains("has no package b 8.0.0\n"), "{error}");
+        assert!(parse("[[package]]").unwrap_err().to_string().starts_with("Cargo.lock does not have"));
     }
 
     #[test]

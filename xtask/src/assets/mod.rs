@@ -24,6 +24,7 @@ use std::process::Command;
 use crate::backend::Choice;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::plan::{Need, Output, Plan, StepId, StepState};
@@ -238,7 +239,7 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
             Outcome::Artifacts => changed |= stage::place(output(&id::payload(target.triple)?)?, &directory)?,
             Outcome::Refused(reason) => {
                 progress.say(&format!("no artifacts for {reason}"));
-                stage::remove(&directory)?;
+                files::remove_directory(&directory)?;
             }
         }
     }
@@ -251,7 +252,7 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
         if directory.exists() && !manifest.contains(&staged.build) {
             progress
                 .say(&format!("{}: the payload of another build was removed; --target makes it again", target.triple));
-            stage::remove(&directory)?;
+            files::remove_directory(&directory)?;
         }
     }
     progress.say(if changed { "staged the payloads" } else { "the staged payloads are up to date" });
@@ -446,7 +447,7 @@ fn build_id(forecast: &Forecast) -> Result<Option<Fingerprint>> {
 /// The version of the host ABI, from the header that defines it.
 fn abi_version(paths: &Paths) -> Result<u32> {
     let path = paths.root.join("assets/guest/overlay/src/include/pgl_host.h");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+    let text = files::text(&path)?;
     let value = text.lines().find_map(|line| line.strip_prefix("#define PGL_ABI_VERSION ")?.trim().parse().ok());
     value.ok_or_else(|| Error::new(format!("{} does not define PGL_ABI_VERSION", path.display())))
 }

@@ -10,6 +10,7 @@ use super::extension::Extension;
 use super::plan::{id, needs};
 use super::workshop::{JobFiles, Workshop, make_dir};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
@@ -41,7 +42,7 @@ pub(crate) fn run(
     let exports = needed_exports(&sides)?;
     let list = context.work.join("exports.txt");
     let text: String = exports.iter().map(|name| format!("{name}\n")).collect();
-    fs::write(&list, text).map_err(|e| Error::io("write", &list, e))?;
+    files::write(&list, text)?;
     context.note(&format!("the main module exports {} symbols to {} side modules", exports.len(), sides.len()))?;
 
     let mut files = JobFiles::default();
@@ -55,21 +56,21 @@ pub(crate) fn run(
     make_dir(&shipped)?;
     make_dir(&context.out.join(TEST))?;
     let linked_path = context.out.join(format!("{MAIN}.wasm"));
-    let linked = fs::read(&linked_path).map_err(|e| Error::io("read", &linked_path, e))?;
+    let linked = files::read(&linked_path)?;
     fs::remove_file(&linked_path).map_err(|e| Error::io("remove", &linked_path, e))?;
     let main = postlink(&linked)?;
     let main_path = shipped.join(format!("{MAIN}.wasm"));
-    fs::write(&main_path, &main).map_err(|e| Error::io("write", &main_path, e))?;
+    files::write(&main_path, &main)?;
     for (name, bytes) in &sides {
         let directory = if found.test.contains_key(name) { context.out.join(TEST) } else { shipped.clone() };
         let path = directory.join(format!("{name}.wasm"));
-        fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, bytes)?;
     }
 
     let report = linkcheck(&main, &sides, &HostProvided::pglite())?;
     let path = context.out.join(REPORT);
     let json = serde_json::to_vec_pretty(&report).context(|| "cannot write the link report".into())?;
-    fs::write(&path, json).map_err(|e| Error::io("write", &path, e))?;
+    files::write(&path, json)?;
     report.verify()
 }
 

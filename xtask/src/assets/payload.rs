@@ -3,10 +3,7 @@
 //! the runtime's (`manifest`).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::aot::{Outcome, outcome};
 use super::extension::Extension;
@@ -16,6 +13,7 @@ use super::plan::{PROGRAMS, id, needs, units};
 use super::targets::Target;
 use super::template::{PACKED, TEMPLATE};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::image::SOURCE_DATE_EPOCH;
 use crate::manifest::{AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module, Program};
 use crate::pipeline::StepContext;
@@ -62,7 +60,7 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
     let share = tar_of(&all)?;
     add("share", share.len(), compress(&share)?);
     let template = context.output_of(&id::template()?)?;
-    let read = |name: &str| fs::read(template.join(name)).map_err(|e| Error::io("read", &template.join(name), e));
+    let read = |name: &str| files::read(&template.join(name));
     add("template", read(TEMPLATE)?.len(), read(PACKED)?);
     let others: Vec<&Extension> = extensions.iter().filter(|e| !e.is_server()).collect();
     for extension in &others {
@@ -98,7 +96,7 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
         build: this_build(context)?.to_string(),
         postgresql,
         abi,
-        image: fs::read_to_string(&digest).map_err(|e| Error::io("read", &digest, e))?,
+        image: files::text(&digest)?,
         toolchain: lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
         modules: listed,
         programs,
@@ -122,7 +120,7 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
         if let Outcome::Refused(reason) = outcome(output)? {
             context.note(&format!("{}: {reason}", target.triple))?;
             let path = context.out.join("refused.txt");
-            return fs::write(&path, reason).map_err(|e| Error::io("write", &path, e));
+            return files::write(&path, reason);
         }
     }
     let mut wasm = modules::list(&context.part(&needs::shipped()?)?)?;
@@ -136,7 +134,7 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
         let record = Record::read(&output.join(format!("{name}.json")))?;
         let read = |file: String| {
             let path = output.join(file);
-            fs::read(&path).map_err(|e| Error::io("read", &path, e))
+            files::read(&path)
         };
         let bytes = read(format!("{name}.aot"))?;
         let wasm_sha256 = Fingerprint::of_file(&wasm)?.to_string();
@@ -192,7 +190,7 @@ struct Identity {
 
 impl Record {
     fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = files::text(path)?;
         serde_json::from_str(&text).context(|| format!("{} is not an artifact's record", path.display()))
     }
 
@@ -259,7 +257,7 @@ fn owned(install: &Path) -> Result<Files> {
 fn tar_of(files: &Files) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, source) in files {
-        let bytes = fs::read(source).map_err(|e| Error::io("read", source, e))?;
+        let bytes = files::read(source)?;
         append(&mut archive, path, &bytes)?;
     }
     archive.into_inner().context(|| "cannot finish an archive".into())
@@ -290,7 +288,7 @@ fn write(context: &StepContext<'_>, manifest: &impl serde::Serialize, members: &
     let payload = archive.into_inner().context(|| "cannot finish the payload".into())?;
     for (name, bytes) in [(PAYLOAD, &payload), (MANIFEST, &json)] {
         let path = context.out.join(name);
-        fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, bytes)?;
     }
     Ok(())
 }
@@ -310,13 +308,10 @@ pub(crate) fn read(payload: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(members)
 }
 
-/// SHA-256 as hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

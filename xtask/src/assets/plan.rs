@@ -11,6 +11,7 @@ use super::modules::{MAIN, SHIPPED, TEST};
 use super::payload::LEVEL;
 use super::targets::{self, Target};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Inputs;
 use crate::pipeline::plan::{Need, Plan, Step, StepId};
@@ -383,8 +384,8 @@ const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
 /// What a Rust program of the pipeline is built from: the sources of the workspace's members that
 /// it consists of, and the crates that it depends on. Comments do not count.
 fn rust_program(root: &Path, package: &str) -> Result<Inputs> {
-    let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e));
-    let lock = read(root.join("Cargo.lock"))?;
+    let read = |path: PathBuf| files::text(&path);
+    let lock = lockfile::parse(&read(root.join("Cargo.lock"))?)?;
     let workspace = read(root.join("Cargo.toml"))?;
     let members = lockfile::members(&workspace, |directory| read(root.join(directory).join("Cargo.toml")))?;
     let (mut sources, mut settings) = (Vec::new(), Vec::new());

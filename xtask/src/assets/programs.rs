@@ -1,12 +1,11 @@
 //! The step `guest/programs`: links the client programs, makes each loadable like a main module
 //! without side modules, and proves that every import is satisfied.
 
-use std::fs;
-
 use super::modules;
 use super::plan::needs;
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::wasm::host::HostProvided;
@@ -20,9 +19,9 @@ pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepCont
     files.add_need(context, "deps/postgresql", &needs::program_objects()?)?;
     workshop.run(context, &["sh", "/pgl/assets/build/programs.sh"], files)?;
     for (name, path) in modules::list(&context.out)? {
-        let linked = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let linked = files::read(&path)?;
         let program = postlink(&linked)?;
-        fs::write(&path, &program).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, &program)?;
         let report = linkcheck(&program, &[], &HostProvided::program())?;
         report.verify().map_err(|e| Error::new(format!("the program {name} cannot be loaded")).cause(e))?;
     }

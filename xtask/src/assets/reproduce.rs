@@ -6,18 +6,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use super::plan::id;
 use super::{BuildOptions, Run};
 use crate::backend::Choice;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::children;
 use crate::pipeline::plan::{Output, StepId};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
 use crate::pipeline::store::{Lookup, Store};
+use crate::shell;
 
 /// What the second run shares with the first instead of making it again.
 struct Shared {
@@ -37,14 +39,14 @@ pub(crate) fn verify(
 ) -> Result<()> {
     let second = paths.cache.join("second-build");
     let checkout = second.join("checkout");
-    start_afresh(&second)?;
+    files::remove_directory(&second)?;
     copy_checkout(&paths.root, &checkout)?;
     // The programs are tools, not results, and take longer than everything else.
     let tools = vec![id::compiler()?, id::template_program()?];
     let shared = Shared { directories: &["downloads", "cargo-target"], steps: tools };
     let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, None, options, progress)?;
     let differences = compare(first, &outputs)?;
-    start_afresh(&second)?;
+    files::remove_directory(&second)?;
     report(&differences, "the second build, in other directories", progress)
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
     // Held to the end: all runs share one second cache directory.
     let lock = RunLock::acquire(&paths.cache, "backend check", |message| progress.say(message))?;
     let second = paths.cache.join("second-backend");
-    start_afresh(&second)?;
+    files::remove_directory(&second)?;
     let options = BuildOptions { backend: choice, ..BuildOptions::default() };
     let targets = [id::extension("vector")?, id::modules()?, id::programs()?];
     let first = stored(paths, &targets, &options, &lock, progress)?;
@@ -69,7 +71,7 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
         progress,
     )?;
     let differences = compare(&first, &outputs)?;
-    start_afresh(&second)?;
+    files::remove_directory(&second)?;
     report(&differences, &format!("the build in {choice:?}"), progress)
 }
 
@@ -102,18 +104,18 @@ fn run(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<BTreeMap<StepId, Output>> {
-    fs::create_dir_all(&second.cache).map_err(|e| Error::io("make the directory", &second.cache, e))?;
+    files::make_directory(&second.cache)?;
     for name in shared.directories {
         let (from, to) = (first.cache.join(name), second.cache.join(name));
-        fs::create_dir_all(&from).map_err(|e| Error::io("make the directory", &from, e))?;
+        files::make_directory(&from)?;
         std::os::unix::fs::symlink(&from, &to).map_err(|e| Error::io("link", &to, e))?;
     }
     let mut run = Run::prepare(second, super::wanted_targets(options)?, options, progress.clone())?;
-    let shell = Shell::new().context(|| "cannot start commands".into())?;
+    let shell = shell::at(&second.root)?;
     for step in &shared.steps {
         let (from, to) = (first.store().join(step.directory()), second.store().join(step.directory()));
         if from.exists() {
-            fs::create_dir_all(second.store()).map_err(|e| Error::io("make the directory", &second.store(), e))?;
+            files::make_directory(&second.store())?;
             cmd!(shell, "cp -a {from} {to}").quiet().run().context(|| format!("cannot copy the output of {step}"))?;
         }
     }
@@ -124,17 +126,9 @@ fn run(
     run.execute(&lock)
 }
 
-fn start_afresh(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory, e)),
-        _ => Ok(()),
-    }
-}
-
 /// Copies the files that git tracks or would track, without outputs.
 pub(super) fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
-    let shell = Shell::new().context(|| "cannot start commands".into())?;
-    shell.change_dir(from);
+    let shell = shell::at(from)?;
     let files = cmd!(shell, "git ls-files -z --cached --others --exclude-standard")
         .quiet()
         .read()
@@ -142,7 +136,7 @@ pub(super) fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
     for name in files.split('\0').filter(|name| !name.is_empty()) {
         let (source, copy) = (from.join(name), to.join(name));
         if let Some(parent) = copy.parent() {
-            fs::create_dir_all(parent).map_err(|e| Error::io("make the directory", parent, e))?;
+            files::make_directory(parent)?;
         }
         if source.is_symlink() {
             let target = fs::read_link(&source).map_err(|e| Error::io("read", &source, e))?;
@@ -163,7 +157,7 @@ fn compare(first: &BTreeMap<StepId, Output>, second: &BTreeMap<StepId, Output>) 
         for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
             match (a.get(name), b.get(name)) {
                 (Some(a), Some(b)) => {
-                    let read = |path: &PathBuf| fs::read(path).map_err(|e| Error::io("read", path, e));
+                    let read = |path: &PathBuf| files::read(path);
                     if let Some(where_) = difference(name, &read(a)?, &read(b)?) {
                         differences.push(format!("{step}: {name}: {where_}"));
                     }

@@ -2,15 +2,15 @@
 //! there. It owns the `payload` directories in the checkout.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::payload::{self, MANIFEST, PAYLOAD};
 use super::targets::{TARGETS, Target};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::manifest::{AotManifest, AssetsManifest, FORMAT};
 use crate::paths::Paths;
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// The command that makes every payload.
 pub(crate) const REPAIR: &str = "run `cargo xtask assets build`";
@@ -31,30 +31,16 @@ pub(crate) fn place(output: &Path, directory: &Path) -> Result<bool> {
     let mut changed = false;
     for name in [PAYLOAD, MANIFEST] {
         let (from, to) = (output.join(name), directory.join(name));
-        let bytes = fs::read(&from).map_err(|e| Error::io("read", &from, e))?;
+        let bytes = files::read(&from)?;
         if fs::read(&to).is_ok_and(|there| there == bytes) {
             continue;
         }
-        fs::create_dir_all(directory).map_err(|e| Error::io("make the directory", directory, e))?;
+        files::make_directory(directory)?;
         // A build of the crate sees the old payload or the new one, never a partial one.
-        let readable = fs::Permissions::from_mode(0o644);
-        let mut file = tempfile::Builder::new()
-            .permissions(readable)
-            .tempfile_in(directory)
-            .map_err(|e| Error::io("write into", directory, e))?;
-        file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", &to, e))?;
-        file.persist(&to).map_err(|e| Error::io("write", &to, e.error))?;
+        files::replace(&to, &bytes)?;
         changed = true;
     }
     Ok(changed)
-}
-
-/// Removes a payload that no longer has a source.
-pub(crate) fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory, e)),
-        _ => Ok(()),
-    }
 }
 
 /// What is staged: manifests whose every hash was checked.
@@ -158,7 +144,7 @@ fn member<'a>(path: &Path, members: &'a Members, name: &str) -> Result<&'a [u8]>
 }
 
 fn expect_hash(path: &Path, name: &str, expected: &str, bytes: &[u8]) -> Result<()> {
-    let found = payload::sha256(bytes);
+    let found = Fingerprint::of_bytes(bytes).to_string();
     if found == expected { Ok(()) } else { Err(differs(path, name, &format!("SHA-256 {expected}"), &found)) }
 }
 
@@ -214,7 +200,7 @@ mod tests {
             archives: vec![Archive {
                 name: "share".into(),
                 member: "share.tar.zst".into(),
-                sha256: payload::sha256(archive),
+                sha256: Fingerprint::of_bytes(archive).to_string(),
                 unpacked: 1,
             }],
         }
@@ -225,7 +211,7 @@ mod tests {
             name: "postgres".into(),
             wasm_sha256: "w".into(),
             member: "postgres.aot.zst".into(),
-            sha256: payload::sha256(code),
+            sha256: Fingerprint::of_bytes(code).to_string(),
             size: code.len() as u64,
         };
         let cpu_features = target.cpu_features.iter().map(|f| (*f).to_owned()).collect();

@@ -13,6 +13,7 @@ use super::plan::{id, needs, server_units};
 use super::workshop::make_dir;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::children;
@@ -67,7 +68,7 @@ pub(crate) fn run(lock: &Lock, host: &Host, extensions: &[Extension], context: &
             .arg("--out")
             .arg(&template),
     )?;
-    let packed = payload::compress(&fs::read(&template).map_err(|e| Error::io("read", &template, e))?)?;
+    let packed = payload::compress(&files::read(&template)?)?;
     let path = context.out.join(PACKED);
-    fs::write(&path, packed).map_err(|e| Error::io("write", &path, e))
+    files::write(&path, packed)
 }

@@ -3,12 +3,12 @@
 //! job does belongs to its step.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::backend::{self, Backend, Choice, Job, Mount};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::image::{self, Event, Image};
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
@@ -181,5 +181,5 @@ pub(crate) fn jobs() -> usize {
 
 /// Makes a directory and its parents.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| Error::io("make the directory", path, e))
+    files::make_directory(path)
 }

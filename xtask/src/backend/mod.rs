@@ -7,11 +7,12 @@ mod interrupt;
 mod sandbox;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::image::{Image, SOURCE_DATE_EPOCH};
 
 /// Name of the machine a job sees, in both backends.
@@ -190,7 +191,7 @@ impl Job<'_> {
     /// The log, empty and locked: as long as this process holds it, the job is alive.
     fn create_log(&self) -> Result<Log> {
         if let Some(parent) = self.log.parent() {
-            fs::create_dir_all(parent).map_err(|e| Error::io("make the directory", parent, e))?;
+            files::make_directory(parent)?;
         }
         let log = File::options()
             .append(true)

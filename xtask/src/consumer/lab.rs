@@ -10,6 +10,7 @@ use std::process::Command;
 use super::resolution::{self, Resolution};
 use super::tree;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
 use crate::pipeline::runlock::RunLock;
@@ -47,7 +48,7 @@ impl<'a> Lab<'a> {
             source: paths.root.join("xtask/consumer/main.rs"),
             packages,
         };
-        make(&lab.vendor())?;
+        files::make_directory(&lab.vendor())?;
         lab.remove_leftovers()?;
         for package in packages {
             lab.unpack(package)?;
@@ -128,7 +129,7 @@ impl<'a> Lab<'a> {
             clean.args(["-p", &package.krate.name]);
         }
         release::run_cargo(clean.env("CARGO_TARGET_DIR", target))?;
-        make(target)?;
+        files::make_directory(target)?;
         write(&stamp, &crates)
     }
 
@@ -171,10 +172,7 @@ impl<'a> Lab<'a> {
     }
 
     fn scratch(&self) -> Result<tempfile::TempDir> {
-        tempfile::Builder::new()
-            .prefix(SCRATCH)
-            .tempdir_in(&self.directory)
-            .map_err(|e| Error::io("create a directory in", &self.directory, e))
+        files::scratch(SCRATCH, &self.directory)
     }
 
     /// Puts a crate of this project into the source, unless it is there: new file times would make
@@ -186,7 +184,7 @@ impl<'a> Lab<'a> {
         if fs::read_to_string(place.join(CHECKSUMS)).is_ok_and(|found| found == checksums) {
             return Ok(());
         }
-        remove(&place)?;
+        files::remove_directory(&place)?;
         let scratch = self.scratch()?;
         package.unpack_into(scratch.path())?;
         write(&scratch.path().join(CHECKSUMS), &checksums)?;
@@ -198,7 +196,7 @@ impl<'a> Lab<'a> {
         for entry in fs::read_dir(&self.directory).map_err(|e| Error::io("list", &self.directory, e))? {
             let entry = entry.map_err(|e| Error::io("list", &self.directory, e))?;
             if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
-                remove(&entry.path())?;
+                files::remove_directory(&entry.path())?;
             }
         }
         Ok(())
@@ -226,7 +224,7 @@ impl<'a> Lab<'a> {
     /// The program, with a directory as its only source.
     fn prepare_program(&self, resolution: &Resolution) -> Result<()> {
         let program = self.program();
-        let source = fs::read_to_string(&self.source).map_err(|e| Error::io("read", &self.source, e))?;
+        let source = files::text(&self.source)?;
         self.write_project(&program, &manifest(&self.runtime()?.version), &source, Some(&resolution.cargo_lock))?;
         let vendor = self.vendor().display().to_string();
         let config: toml::Table = [(
@@ -238,7 +236,7 @@ impl<'a> Lab<'a> {
         )]
         .into_iter()
         .collect();
-        make(&program.join(".cargo"))?;
+        files::make_directory(&program.join(".cargo"))?;
         write(&program.join(".cargo/config.toml"), &config.to_string())?;
         // This project's crates enter the lock from the directory; everything else must stay as
         // resolved.
@@ -262,7 +260,7 @@ impl<'a> Lab<'a> {
         source: &str,
         cargo_lock: Option<&str>,
     ) -> Result<()> {
-        make(&directory.join("src"))?;
+        files::make_directory(&directory.join("src"))?;
         write(&directory.join("Cargo.toml"), &manifest.to_string())?;
         write(&directory.join("src/main.rs"), source)?;
         let lock = directory.join("Cargo.lock");
@@ -313,7 +311,7 @@ impl<'a> Lab<'a> {
         for package in self.packages {
             hasher.fingerprint(&package.krate.name, &package.content(false));
         }
-        hasher.bytes("program", &fs::read(&self.source).map_err(|e| Error::io("read", &self.source, e))?);
+        hasher.bytes("program", &files::read(&self.source)?);
         resolution.hash_into(&mut hasher);
         Ok(hasher.finish())
     }
@@ -346,21 +344,10 @@ fn table<const N: usize>(entries: [(&str, toml::Value); N]) -> toml::Value {
     toml::Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-fn make(directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory, e)),
-        _ => Ok(()),
-    }
-}
-
 fn write(path: &Path, text: &str) -> Result<()> {
     // The time of an unchanged file tells Cargo that there is nothing to do.
     if fs::read_to_string(path).is_ok_and(|found| found == text) {
         return Ok(());
     }
-    fs::write(path, text).map_err(|e| Error::io("write", path, e))
+    files::write(path, text)
 }

@@ -2,10 +2,12 @@
 //! it runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
+use cargo_lock::Lockfile;
+
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::pipeline::fingerprint::Hasher;
 
 /// The crates of a `Cargo.lock`, without those of this project.
@@ -25,27 +27,21 @@ struct Locked {
 
 impl Resolution {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = files::text(path)?;
         Self::parse(text).map_err(|e| Error::new(format!("{} cannot be read", path.display())).cause(e))
     }
 
     fn parse(cargo_lock: String) -> Result<Self> {
-        #[derive(serde::Deserialize)]
-        struct Lock {
-            package: Vec<Entry>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Entry {
-            name: String,
-            version: String,
-            /// Absent for the program itself.
-            source: Option<String>,
-            checksum: Option<String>,
-        }
-        let lock: Lock = toml::from_str(&cargo_lock).context(|| "it is no Cargo.lock".into())?;
-        let theirs = lock.package.into_iter().filter(|e| e.source.is_some() && !e.name.starts_with("pglite-oxide"));
+        let lock: Lockfile = cargo_lock.parse().context(|| "it is no Cargo.lock".into())?;
+        // The program itself has no source.
+        let theirs =
+            lock.packages.into_iter().filter(|p| p.source.is_some() && !p.name.as_str().starts_with("pglite-oxide"));
         let crates = theirs
-            .map(|e| Locked { name: e.name, version: e.version, checksum: e.checksum.unwrap_or_default() })
+            .map(|p| Locked {
+                name: p.name.into(),
+                version: p.version.to_string(),
+                checksum: p.checksum.map(|checksum| checksum.to_string()).unwrap_or_default(),
+            })
             .collect();
         Ok(Self { cargo_lock, crates })
     }
@@ -102,12 +98,14 @@ pub(super) fn is_unreachable(complaint: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::fingerprint::Fingerprint;
 
     fn resolution(crates: &[(&str, &str)]) -> Resolution {
         let mut text = "version = 4\n[[package]]\nname = \"program\"\nversion = \"0.0.0\"\n".to_owned();
         for (name, version) in crates {
             text += &format!(
-                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"registry\"\nchecksum = \"{name}{version}\"\n"
+                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"registry+https://registry.invalid/index\"\nchecksum = \"{}\"\n",
+                Fingerprint::of_bytes(format!("{name}{version}").as_bytes())
             );
         }
         Resolution::parse(text).unwrap()
@@ -140,7 +138,8 @@ mod tests {
             hasher.finish()
         };
         let one = resolution(&[("a", "1.0.0")]);
-        let replaced = Resolution::parse(one.cargo_lock.replace("\"a1.0.0\"", "\"other\"")).unwrap();
+        let checksum = |text: &str| Fingerprint::of_bytes(text.as_bytes()).to_string();
+        let replaced = Resolution::parse(one.cargo_lock.replace(&checksum("a1.0.0"), &checksum("other"))).unwrap();
         assert_eq!(hash(&one), hash(&one.clone()));
         assert_ne!(hash(&one), hash(&resolution(&[("a", "1.0.1")])));
         assert_ne!(hash(&one), hash(&replaced));

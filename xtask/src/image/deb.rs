@@ -8,8 +8,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use super::Package;
-use super::tree::{TreeWriter, hash_reader};
+use super::tree::TreeWriter;
 use crate::error::{Context, Error, Result};
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// Directories whose content no build step reads: half of the entries of a package set. Licences
 /// stay, see [`is_kept`].
@@ -55,7 +56,7 @@ fn open_verified(package: &Package) -> Result<File> {
     let repair = "run `cargo xtask sources fetch`";
     let mut file = File::open(&package.path)
         .map_err(|e| Error::io(&format!("open the package {} at", package.name), &package.path, e).repair(repair))?;
-    let found = hash_reader(&mut file).map_err(|e| Error::io("read", &package.path, e))?;
+    let found = Fingerprint::of_open_file(&mut file, &package.path)?.to_string();
     if found != package.sha256 {
         return Err(Error::new(format!(
             "the package {} at {} is not the locked one: expected sha256 {}, found {found}",

@@ -4,9 +4,8 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
-use super::{Package, Spec, tree};
+use super::{Package, Spec};
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// An entry of a package, with its path.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +59,7 @@ pub(super) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
 pub(super) fn package(directory: &Path, name: &str, bytes: &[u8]) -> Package {
     let path = directory.join(format!("{name}.deb"));
     fs::write(&path, bytes).unwrap();
-    Package { name: name.into(), path, sha256: tree::hex(Sha256::digest(bytes)) }
+    Package { name: name.into(), path, sha256: Fingerprint::of_bytes(bytes).to_string() }
 }
 
 /// A spec of packages alone.

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::pipeline::fingerprint::Fingerprint;
 pub(crate) use tree::{scan, write_tar};
 
 /// The modification time of everything that the pipeline makes: 2026-01-01 00:00:00 UTC, in seconds
@@ -97,7 +99,7 @@ pub(crate) enum Event<'a> {
 /// The verified image of the spec: the one below `images` if it is intact, a new one otherwise.
 /// Another process that builds is waited for.
 pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>)) -> Result<Image> {
-    fs::create_dir_all(images).map_err(|e| Error::io("make the directory", images, e))?;
+    files::make_directory(images)?;
     let images = &absolute(images)?;
     let lock_path = images.join("lock");
     let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
@@ -112,10 +114,7 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
             Err(reason) => report(Event::Rebuild(&reason)),
         }
     }
-    let unfinished = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(images)
-        .map_err(|e| Error::io("make a directory in", images, e))?;
+    let unfinished = files::scratch(UNFINISHED, images)?;
     write_image(spec, unfinished.path(), report)?;
     // One sync for all files, before the rename makes them visible.
     rustix::fs::syncfs(&lock).map_err(|e| Error::io("flush", images, e.into()))?;
@@ -161,7 +160,7 @@ pub(crate) fn input_hash(spec: &Spec) -> String {
         field(&file.content);
         field(&format!("{:o}", file.mode));
     }
-    tree::hex(hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 /// The description of a finished image: `image.toml` beside its tree.
@@ -203,12 +202,15 @@ fn write_image(spec: &Spec, home: &Path, report: &mut dyn FnMut(Event<'_>)) -> R
     report(Event::Hash);
     let entries = scan(&rootfs)?;
     let listing = tree::listing(&rootfs, &entries)?;
-    let record =
-        Record { digest: tree::hex(Sha256::digest(&listing)), packages: spec.packages.len(), entries: entries.len() };
+    let record = Record {
+        digest: Fingerprint::of_bytes(listing.as_bytes()).to_string(),
+        packages: spec.packages.len(),
+        entries: entries.len(),
+    };
     let text = toml::to_string(&record).context(|| "cannot write the image's record".into())?;
     for (name, content) in [("listing", listing), ("image.toml", text)] {
         let path = home.join(name);
-        fs::write(&path, content).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, content)?;
     }
     Ok(())
 }
@@ -227,7 +229,7 @@ fn open_at(home: &Path) -> Result<Image> {
     let record = read_record(home)?;
     let rootfs = home.join("rootfs");
     let listing = tree::listing(&rootfs, &scan(&rootfs)?)?;
-    let digest = tree::hex(Sha256::digest(&listing));
+    let digest = Fingerprint::of_bytes(listing.as_bytes()).to_string();
     if digest != record.digest {
         let expected = fs::read_to_string(home.join("listing")).unwrap_or_default();
         return Err(Error::new(format!(
@@ -239,7 +241,7 @@ fn open_at(home: &Path) -> Result<Image> {
         .repair("run `cargo xtask assets build`: it builds the image again"));
     }
     let mount_point = home.join("mnt");
-    fs::create_dir_all(&mount_point).map_err(|e| Error::io("make the directory", &mount_point, e))?;
+    files::make_directory(&mount_point)?;
     Ok(image_at(home, digest))
 }
 
@@ -285,7 +287,7 @@ fn remove_unfinished(images: &Path) -> Result<()> {
     for item in fs::read_dir(images).map_err(read)? {
         let item = item.map_err(read)?;
         if item.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_dir_all(item.path()).map_err(|e| Error::io("remove", &item.path(), e))?;
+            files::remove_directory(&item.path())?;
         }
     }
     Ok(())

@@ -13,9 +13,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use filetime::FileTime;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// Symbolic links followed for one path before it counts as a loop: Linux's own limit.
 const LINKS_MAX: usize = 40;
@@ -293,27 +293,6 @@ pub(crate) fn write_tar(root: &Path, entries: &[Entry], mtime_s: u64, out: impl 
     builder.finish().context(|| format!("cannot finish the archive of {}", root.display()))
 }
 
-/// The lower-case hexadecimal form of a hash.
-pub(crate) fn hex(hash: impl AsRef<[u8]>) -> String {
-    hash.as_ref().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The SHA-256 of everything a reader gives.
-pub(crate) fn hash_reader(mut reader: impl Read) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hex(hasher.finalize())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
 /// The names of a relative path that never climbs.
 fn components(path: &Path) -> Result<VecDeque<OsString>> {
     let mut names = VecDeque::new();
@@ -343,8 +322,7 @@ fn content_hashes(root: &Path, entries: &[Entry]) -> Result<Vec<Option<String>>>
             let Some(entry) = entries.get(index) else { return Ok(done) };
             if matches!(entry.kind, Kind::File { .. }) {
                 let place = root.join(&entry.path);
-                let hash = File::open(&place).and_then(hash_reader).map_err(|e| Error::io("read", &place, e))?;
-                done.push((index, hash));
+                done.push((index, Fingerprint::of_file(&place)?.to_string()));
             }
         }
     };

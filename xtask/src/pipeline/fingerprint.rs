@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A SHA-256, written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,14 +35,19 @@ impl Fingerprint {
 
     /// Plain SHA-256 of the rest of an open file. `path` is for errors.
     pub(crate) fn of_open_file(file: &mut File, path: &Path) -> Result<Self> {
+        Self::of_reader(file).map_err(|e| Error::io("read", path, e))
+    }
+
+    /// Plain SHA-256 of everything that a reader gives.
+    pub(crate) fn of_reader(mut reader: impl Read) -> std::io::Result<Self> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            match file.read(&mut buffer) {
+            match reader.read(&mut buffer) {
                 Ok(0) => return Ok(Self(hash.finalize().into())),
                 Ok(n) => hash.update(&buffer[..n]),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("read", path, e)),
+                Err(e) => return Err(e),
             }
         }
     }
@@ -56,7 +62,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -64,17 +70,11 @@ impl FromStr for Fingerprint {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let error = || Error::new(format!("`{text}` is not a SHA-256: expected 64 lowercase hexadecimal digits"));
-        let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(error());
-        }
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| error())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| error())?;
+        match hex::decode_to_slice(text, &mut bytes) {
+            Ok(()) if hex::encode(bytes) == text => Ok(Self(bytes)),
+            _ => Err(Error::new(format!("`{text}` is not a SHA-256: expected 64 lowercase hexadecimal digits"))),
         }
-        Ok(Self(bytes))
     }
 }
 
@@ -157,7 +157,7 @@ impl Hasher {
                 .try_for_each(|(child, path)| self.rust_entry(&path, &format!("{name}/{child}")));
         }
         if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+            let text = files::text(path)?;
             // The compiler reports a source that is not valid Rust.
             if let Ok(tokens) = TokenStream::from_str(&text) {
                 self.value(Kind::Tokens, name, &[]);

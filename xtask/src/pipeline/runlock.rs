@@ -1,11 +1,12 @@
 //! Allows one pipeline run at a time per cache directory. The lock is the operating system's, on an
 //! open file, and ends with the process that holds it. The text in the file is for messages only.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl RunLock {
     /// Acquires the lock of a cache directory for a verb such as `assets build`. If another run
     /// holds it, calls `waiting` once with the holder, and waits.
     pub(crate) fn acquire(cache: &Path, verb: &str, waiting: impl FnOnce(&str)) -> Result<Self> {
-        fs::create_dir_all(cache).map_err(|e| Error::io("create", cache, e))?;
+        files::make_directory(cache)?;
         let path = cache.join("run.lock");
         let mut file = File::options()
             .read(true)

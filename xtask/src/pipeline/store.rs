@@ -23,6 +23,7 @@ use super::fingerprint::Fingerprint;
 use super::plan::{KeyedStep, Output, Plan, PlannedStep, StepId, StepState};
 use super::runlock::RunLock;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 
 /// Format of `record.json`. An entry of another format is built again.
@@ -157,7 +158,7 @@ impl Store {
     /// Path of a step's log: beside its entries, so that it remains after a failure.
     pub(crate) fn log(&self, id: &StepId) -> Result<PathBuf> {
         let directory = self.step_directory(id);
-        fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        files::make_directory(&directory)?;
         Ok(directory.join("build.log"))
     }
 
@@ -184,12 +185,9 @@ impl Store {
 
     /// An empty directory for a step to work in.
     pub(crate) fn begin(&self, step: &KeyedStep<'_>) -> Result<Scratch> {
-        fs::create_dir_all(&self.scratch).map_err(|e| Error::io("create", &self.scratch, e))?;
+        files::make_directory(&self.scratch)?;
         let prefix = format!("{}-{}-", step.step.id.directory(), step.fingerprint.short());
-        let directory = tempfile::Builder::new()
-            .prefix(&prefix)
-            .tempdir_in(&self.scratch)
-            .map_err(|e| Error::io("create a scratch directory in", &self.scratch, e))?;
+        let directory = files::scratch(&prefix, &self.scratch)?;
         let path = directory.path();
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
@@ -236,7 +234,7 @@ impl Store {
         };
         let text = serde_json::to_vec_pretty(&record).context(|| format!("cannot write the record of {id}"))?;
         let path = scratch.entry.join(RECORD);
-        fs::write(&path, text).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, text)?;
         sync(&path)?;
         sync(&scratch.entry)?;
         Ok(record.output)
@@ -244,7 +242,7 @@ impl Store {
 
     fn publish(&self, step: &KeyedStep<'_>, scratch: Scratch, contents: Contents) -> Result<Output> {
         let directory = self.step_directory(&step.step.id);
-        fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        files::make_directory(&directory)?;
         let entry = self.entry(step);
         fs::rename(&scratch.entry, &entry).map_err(|e| Error::io("put the finished output at", &entry, e))?;
         sync(&directory)?;
@@ -276,14 +274,7 @@ impl Store {
         if fs::read_to_string(&path).is_ok_and(|found| found == text) {
             return Ok(());
         }
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&directory)?;
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|e| Error::io("write", &path, e))
+        files::replace(&path, text.as_bytes())
     }
 
     fn step_directory(&self, id: &StepId) -> PathBuf {

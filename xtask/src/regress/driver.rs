@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::report::{Outcome, parse_tap};
 use super::suite::Suite;
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::native::HOST_PATH;
 
 /// Where the server and the tests see the directory of the run.
@@ -101,7 +102,7 @@ impl Driver {
     /// Runs a test. The first test of a suite creates its database.
     pub(crate) fn test(&self, suite: &Suite, test: &str, first: bool, server: &mut Server) -> Result<Outcome> {
         let out = self.results(suite);
-        fs::create_dir_all(&out).map_err(|e| Error::io("make the directory", &out, e))?;
+        files::make_directory(&out)?;
         let path = out.join("pg_regress.out");
         let output = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
         let errors = output.try_clone().map_err(|e| Error::io("open once more", &path, e))?;
@@ -133,14 +134,14 @@ impl Driver {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        let said = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let said = files::text(&path)?;
         let diffs = out.join("regression.diffs");
         let difference = fs::read(&diffs).unwrap_or_default();
         let difference = String::from_utf8_lossy(&difference);
         let kept = out.join("differences").join(format!("{test}.diff"));
         if !difference.is_empty() {
             fs::create_dir_all(out.join("differences")).map_err(|e| Error::io("make a directory in", &out, e))?;
-            fs::write(&kept, difference.as_bytes()).map_err(|e| Error::io("write", &kept, e))?;
+            files::write(&kept, difference.as_bytes())?;
         }
         if !server.is_alive() {
             return Ok(Outcome::Died);
@@ -208,7 +209,7 @@ impl Server {
 
     /// The log's report of a session that crashed, since the last call.
     fn crash(&mut self) -> Result<Option<String>> {
-        let bytes = fs::read(&self.log).map_err(|e| Error::io("read", &self.log, e))?;
+        let bytes = files::read(&self.log)?;
         let new = bytes.get(usize::try_from(self.seen).unwrap_or(usize::MAX)..).unwrap_or_default();
         self.seen = bytes.len() as u64;
         let text = String::from_utf8_lossy(new);

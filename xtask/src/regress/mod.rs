@@ -14,6 +14,7 @@ use std::time::Instant;
 use crate::assets;
 use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::progress::elapsed;
 use crate::test;
@@ -59,10 +60,8 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         (None, None) => return Err(Error::new("there is no server program")),
     };
     let work = paths.root.join("target/regress");
-    match fs::remove_dir_all(&work) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &work, e)),
-        _ => copy(&outputs.suites, &work)?,
-    }
+    files::remove_directory(&work)?;
+    copy(&outputs.suites, &work)?;
     let data = match &options.keep {
         Some(data) if data.exists() => {
             return Err(Error::new(format!("{} is there already", data.display())).repair("name a new directory"));
@@ -76,7 +75,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let start = Instant::now();
     let results = run_suites(&driver, &suites)?;
     if options.keep.is_none() {
-        fs::remove_dir_all(&driver.data).map_err(|e| Error::io("remove", &driver.data, e))?;
+        files::remove_directory(&driver.data)?;
     }
     let (passed, all) = results.count();
     println!(
@@ -91,12 +90,12 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
     let read = |name: &str| {
         let path = paths.root.join(name);
-        fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))
+        files::text(&path)
     };
     if options.update {
         let table = report::render(results, &Reasons::parse(&read(REASONS)?)?)?;
         let path = paths.root.join(TABLE);
-        return fs::write(&path, table).map_err(|e| Error::io("write", &path, e));
+        return files::write(&path, table);
     }
     let changes = report::changes(results, &Reasons::parse(&read(REASONS)?)?, &read(TABLE)?);
     if changes.is_empty() {
@@ -165,7 +164,7 @@ fn run_suites(driver: &Driver, suites: &[Suite]) -> Result<Results> {
 
 /// Copies a directory.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).map_err(|e| Error::io("make the directory", to, e))?;
+    files::make_directory(to)?;
     for entry in fs::read_dir(from).map_err(|e| Error::io("list", from, e))? {
         let from = entry.map_err(|e| Error::io("list", from, e))?.path();
         let Some(name) = from.file_name() else { continue };

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
+use crate::files;
 
 /// A suite of PostgreSQL's tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Suite {
         let mut found = Vec::new();
         for &(name, database, _) in SUITES.iter().filter(|(_, _, choice)| wanted(*choice)) {
             let directory = suites.join(name);
-            let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e));
+            let read = |path: &Path| files::text(path);
             let tests = if directory.join(SCHEDULE).exists() {
                 let path = match schedule {
                     Some(path) if path.exists() => path.to_path_buf(),

@@ -10,16 +10,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde::Deserialize;
+use cargo_metadata::MetadataCommand;
+use xshell::cmd;
 
 use crate::assets;
 use crate::assets::stage::{self, Staged};
 use crate::assets::targets::{TARGETS, Target};
 use crate::consumer;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
+use crate::shell;
 use crate::test::Outcome;
 
 pub(crate) use package::{Package, requirements};
@@ -85,9 +88,9 @@ pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Re
 
     let place = directory(paths);
     let parent = paths.root.join("target");
-    fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
+    files::make_directory(&parent)?;
     remove_leftovers(&parent, lock)?;
-    let scratch = scratch_in(&parent)?;
+    let scratch = files::scratch(SCRATCH, &parent)?;
     let mut packages = package(paths, scratch.path())?;
     for package in &packages {
         package.check(&paths.root)?;
@@ -202,13 +205,6 @@ fn directory(paths: &Paths) -> PathBuf {
     paths.root.join("target/release-stage")
 }
 
-fn scratch_in(parent: &Path) -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix(SCRATCH)
-        .tempdir_in(parent)
-        .map_err(|e| Error::io("create a directory in", parent, e))
-}
-
 /// Prefix of the directories in which a stage is built.
 const SCRATCH: &str = "release-stage.";
 
@@ -217,7 +213,7 @@ fn remove_leftovers(parent: &Path, _lock: &RunLock) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(|e| Error::io("list", parent, e))? {
         let entry = entry.map_err(|e| Error::io("list", parent, e))?;
         if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
-            fs::remove_dir_all(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
+            files::remove_directory(&entry.path())?;
         }
     }
     Ok(())
@@ -258,22 +254,13 @@ fn require_small(packages: &[Package], limit: u64) -> Result<()> {
 /// The version of the release, after checking that the workspace publishes exactly the staged
 /// crates.
 fn publishable(paths: &Paths) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Member>,
-    }
-    #[derive(Deserialize)]
-    struct Member {
-        name: String,
-        version: String,
-        /// Registries it may go to; `None`: every one.
-        publish: Option<Vec<String>>,
-    }
-    let mut cargo = Command::new("cargo");
-    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).current_dir(&paths.root);
-    let metadata: Metadata = serde_json::from_str(&run_cargo(&mut cargo)?)
-        .context(|| "cargo metadata printed something unexpected".into())?;
-    let mut members: Vec<Member> = metadata.packages.into_iter().filter(|m| m.publish.is_none()).collect();
+    let metadata = MetadataCommand::new()
+        .current_dir(&paths.root)
+        .no_deps()
+        .other_options(["--locked".to_owned()])
+        .exec()
+        .context(|| "`cargo metadata` failed".into())?;
+    let mut members: Vec<_> = metadata.packages.into_iter().filter(|m| m.publish.is_none()).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let mut expected: Vec<String> = crates().into_iter().map(|c| c.name).collect();
     expected.sort();
@@ -286,8 +273,8 @@ fn publishable(paths: &Paths) -> Result<String> {
         ))
         .repair("set `publish = false` for what is not part of a release"));
     }
-    let version = members.first().map(|m| m.version.clone()).unwrap_or_default();
-    match members.iter().find(|m| m.version != version) {
+    let version = members.first().map(|m| m.version.to_string()).unwrap_or_default();
+    match members.iter().find(|m| m.version.to_string() != version) {
         None => Ok(version),
         Some(other) => {
             Err(Error::new(format!("{} has version {}, expected {version} like the others", other.name, other.version))
@@ -299,12 +286,9 @@ fn publishable(paths: &Paths) -> Result<String> {
 /// The commit that is checked out, and whether tracked files differ from it. `None` outside of a
 /// git checkout.
 fn commit(paths: &Paths) -> Option<report::Commit> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(&paths.root).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let id = git(&["rev-parse", "HEAD"])?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let shell = shell::at(&paths.root).ok()?;
+    let id = cmd!(shell, "git rev-parse HEAD").quiet().ignore_stderr().read().ok()?;
+    let changes = cmd!(shell, "git status --porcelain --untracked-files=no").quiet().ignore_stderr().read().ok()?;
     Some(report::Commit { id, dirty: !changes.is_empty() })
 }
 

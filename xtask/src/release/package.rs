@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 
 use super::Crate;
-use crate::assets::payload::{MANIFEST, PAYLOAD, sha256};
+use crate::assets::payload::{MANIFEST, PAYLOAD};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
 
 /// A crate as `cargo package` made it.
@@ -32,9 +33,16 @@ impl Package {
     /// Reads the file of a crate from a directory.
     pub(super) fn read(krate: Crate, version: &str, directory: &Path) -> Result<Self> {
         let path = directory.join(format!("{}-{version}.crate", krate.name));
-        let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = files::read(&path)?;
         let files = unpack(&bytes, &format!("{}-{version}/", krate.name)).map_err(|e| unreadable(&path).cause(e))?;
-        Ok(Self { sha256: sha256(&bytes), krate, version: version.to_owned(), path, bytes, files })
+        Ok(Self {
+            sha256: Fingerprint::of_bytes(&bytes).to_string(),
+            krate,
+            version: version.to_owned(),
+            path,
+            bytes,
+            files,
+        })
     }
 
     pub(crate) fn file_name(&self) -> String {
@@ -69,7 +77,7 @@ impl Package {
 
     /// SHA-256 of each file.
     pub(crate) fn checksums(&self) -> BTreeMap<&str, String> {
-        self.files.iter().map(|(name, bytes)| (name.as_str(), sha256(bytes))).collect()
+        self.files.iter().map(|(name, bytes)| (name.as_str(), Fingerprint::of_bytes(bytes).to_string())).collect()
     }
 
     /// Identifies the inputs of its build: all files, or all but the payload. The commit is not
@@ -101,11 +109,11 @@ impl Package {
         for name in [PAYLOAD, MANIFEST] {
             let path = directory.join(name);
             let expected = match fs::read(&path) {
-                Ok(bytes) => Some(sha256(&bytes)),
+                Ok(bytes) => Some(Fingerprint::of_bytes(&bytes).to_string()),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
                 Err(e) => return Err(Error::io("read", &path, e)),
             };
-            let found = self.files.get(&in_crate(name)).map(|bytes| sha256(bytes));
+            let found = self.files.get(&in_crate(name)).map(|bytes| Fingerprint::of_bytes(bytes).to_string());
             if expected != found {
                 let say =
                     |hash: Option<String>| hash.map_or("no such file".to_owned(), |hash| format!("SHA-256 {hash}"));
@@ -132,9 +140,9 @@ impl Package {
         for (name, bytes) in &self.files {
             let path = directory.join(name);
             if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+                files::make_directory(parent)?;
             }
-            fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+            files::write(&path, bytes)?;
         }
         Ok(())
     }

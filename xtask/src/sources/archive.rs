@@ -10,6 +10,7 @@ use super::fetch::{self, Wanted};
 use super::index::Release;
 use super::mirror::Mirrors;
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 
 const KEYRINGS: [&str; 2] =
@@ -115,7 +116,7 @@ fn fetch_release(mirrors: &Mirrors, path: &str) -> Result<Vec<u8>> {
 fn verify(gpgv: &Path, keyring: &Path, suite: &str, signed: &[u8]) -> Result<String> {
     let directory = tempfile::tempdir().context(|| "cannot make a temporary directory".to_owned())?;
     let (input, output) = (directory.path().join("InRelease"), directory.path().join("Release"));
-    std::fs::write(&input, signed).map_err(|e| Error::io("write", &input, e))?;
+    files::write(&input, signed)?;
     let result = Command::new(gpgv)
         .args(["--status-fd", "1", "--keyring"])
         .arg(keyring)
@@ -137,7 +138,7 @@ fn verify(gpgv: &Path, keyring: &Path, suite: &str, signed: &[u8]) -> Result<Str
         .cause(said)
         .repair("upgrade the package debian-archive-keyring, or use another mirror with `--debian-mirror`"));
     }
-    std::fs::read_to_string(&output).map_err(|e| Error::io("read", &output, e))
+    files::text(&output)
 }
 
 /// The text between the header and the signature of a clear-signed message.

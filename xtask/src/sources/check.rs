@@ -6,6 +6,8 @@ use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Mutex;
 
+use cargo_lock::Lockfile;
+
 use super::archive::{SOURCES, Suite};
 use super::fetch;
 use super::index::{self, Original};
@@ -15,6 +17,7 @@ use super::recipe::{Recipe, Root};
 use super::update::source_package;
 use super::version;
 use crate::error::{Context as _, Error, Result};
+use crate::files;
 use crate::paths::Paths;
 
 /// Crates whose versions the lock states, because the artifacts depend on them.
@@ -34,7 +37,7 @@ pub(crate) fn offline(paths: &Paths, lock: &Lock) -> Result<()> {
     }
     problems.extend(packaged(lock));
     let manifest = read_toml(&paths.root.join("Cargo.toml"))?;
-    let cargo_lock = read_toml(&paths.root.join("Cargo.lock"))?;
+    let cargo_lock = Lockfile::load(paths.root.join("Cargo.lock")).context(|| "cannot read Cargo.lock".into())?;
     problems.extend(declared(lock, &manifest, &cargo_lock));
     if problems.is_empty() {
         return Ok(());
@@ -155,7 +158,7 @@ fn packaged(lock: &Lock) -> Vec<String> {
 }
 
 /// Differences from what Cargo.toml asks for and Cargo.lock has.
-fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &toml::Table) -> Vec<String> {
+fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &Lockfile) -> Vec<String> {
     let mut problems = Vec::new();
     let workspace = manifest.get("workspace").and_then(|w| w.as_table());
     let stated = |name: &str| lock.toolchain(name).map_or("none", |t| t.version.as_str());
@@ -175,14 +178,8 @@ fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &toml::Table) -> Ve
                 "Cargo.toml: {name}: expected version \"={stated}\" as sources.lock has it, found {wanted}"
             ));
         }
-        let locked: Vec<_> = cargo_lock
-            .get("package")
-            .and_then(|p| p.as_array())
-            .into_iter()
-            .flatten()
-            .filter(|p| p.get("name").and_then(|n| n.as_str()) == Some(name))
-            .filter_map(|p| p.get("version")?.as_str())
-            .collect();
+        let locked: Vec<_> =
+            cargo_lock.packages.iter().filter(|p| p.name.as_str() == name).map(|p| p.version.to_string()).collect();
         if locked != [stated] {
             let locked = if locked.is_empty() { "none".to_owned() } else { locked.join(" and ") };
             problems
@@ -193,7 +190,7 @@ fn declared(lock: &Lock, manifest: &toml::Table, cargo_lock: &toml::Table) -> Ve
 }
 
 fn read_toml(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = files::text(path)?;
     text.parse().context(|| format!("{} is not TOML", path.display()))
 }
 
@@ -223,7 +220,7 @@ mod tests {
             wasmer-compiler-llvm = { version = \"7.4.2\" }\nwasmer-wasix = { version = \"=0.704.2\" }\n"
                 .parse()
                 .unwrap();
-        let cargo_lock: toml::Table = "[[package]]\nname = \"wasmer\"\nversion = \"7.4.2\"\n[[package]]\nname = \"wasmer-wasix\"\nversion = \"0.704.1\"\n"
+        let cargo_lock: Lockfile = "[[package]]\nname = \"wasmer\"\nversion = \"7.4.2\"\n[[package]]\nname = \"wasmer-wasix\"\nversion = \"0.704.1\"\n"
             .parse()
             .unwrap();
         insta::assert_snapshot!(declared(&lock, &manifest, &cargo_lock).join("\n"), @r#"

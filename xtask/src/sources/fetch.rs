@@ -15,7 +15,9 @@ use super::lock::{Artifact, Lock, Role};
 use super::mirror::Mirrors;
 use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
+use crate::pipeline::fingerprint::Fingerprint;
 
 /// Parallel transfers. More do not help a mirror, and hashing one saturates a core.
 const PARALLEL: usize = 4;
@@ -96,7 +98,7 @@ pub(crate) fn ensure_files(
     wanted: &[Wanted],
     mirrors: impl FnOnce() -> Result<Mirrors>,
 ) -> Result<()> {
-    std::fs::create_dir_all(downloads).map_err(|e| Error::io("create", downloads, e))?;
+    files::make_directory(downloads)?;
     let _guard = guard(downloads)?;
     let missing = Mutex::new(Vec::new());
     parallel(wanted, |file| {
@@ -144,14 +146,6 @@ pub(crate) fn client() -> ureq::Agent {
         .new_agent()
 }
 
-/// Lowercase hexadecimal SHA-256 of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let mut hasher = Sha256::new();
-    copy_hashing(&mut file, &mut hasher).map_err(|e| Error::io("read", path, e))?;
-    Ok(hex(hasher))
-}
-
 /// Calls `work` for each item on a few threads; the first failure stops what has not begun.
 pub(crate) fn parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
@@ -186,7 +180,7 @@ fn cached(path: &Path, sha256: &str) -> Result<Cached> {
     if !path.exists() {
         return Ok(Cached::Missing);
     }
-    let found = hash_file(path)?;
+    let found = Fingerprint::of_file(path)?.to_string();
     if found == sha256 {
         return Ok(Cached::Good);
     }
@@ -335,7 +329,7 @@ fn transfer(
             return Err(Failure::Interrupted(format!("the transfer ended after {have} of {} bytes", file.size)));
         }
     }
-    let found = hex(hasher);
+    let found = hex::encode(hasher.finalize());
     if have > file.size || found != file.sha256 {
         drop(output);
         std::fs::remove_file(part).map_err(local("delete"))?;
@@ -372,10 +366,6 @@ fn copy_hashing(reader: &mut impl Read, hasher: &mut Sha256) -> std::io::Result<
             }
         }
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn sync_directory(path: &Path) -> Result<()> {

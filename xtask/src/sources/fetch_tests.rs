@@ -115,9 +115,7 @@ fn answer(
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(bytes);
-    hex(hasher)
+    Fingerprint::of_bytes(bytes).to_string()
 }
 
 /// Bytes without a period, so that misplaced chunks are detected.

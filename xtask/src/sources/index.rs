@@ -1,7 +1,8 @@
 //! A suite's own indexes: Release (which indexes there are, with their hashes), Packages and
 //! Sources. It reads text that was already fetched and verified; `archive.rs` fetches and verifies.
 
-use super::deb822::{self, Stanza};
+use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParagraphIter};
+
 use super::lock::is_hex;
 use crate::error::{Error, Result};
 
@@ -17,24 +18,24 @@ pub(crate) struct IndexFile {
 pub(crate) struct Release<'a> {
     pub(crate) codename: &'a str,
     pub(crate) date: &'a str,
-    hashes: &'a str,
+    hashes: Vec<&'a str>,
 }
 
 impl<'a> Release<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self> {
-        let stanza = deb822::stanzas(text).next().unwrap_or_default();
-        let field = |name: &str| {
-            stanza.get(name).ok_or_else(|| {
-                Error::new(format!("the Release file of the suite: {name}: expected a value, found none"))
-                    .repair("use another mirror with `--debian-mirror`")
-            })
+        let missing = |name: &str| {
+            Error::new(format!("the Release file of the suite: {name}: expected a value, found none")).repair(REPAIR)
         };
-        Ok(Self { codename: field("Codename")?, date: field("Date")?, hashes: field("SHA256")? })
+        let stanza = stanzas(text, "Release").next().ok_or_else(|| missing("Codename"))??;
+        let field = |name: &str| stanza.get_single(name).ok_or_else(|| missing(name));
+        let (codename, date) = (field("Codename")?, field("Date")?);
+        let hashes = stanza.get("SHA256").ok_or_else(|| missing("SHA256"))?.to_vec();
+        Ok(Self { codename, date, hashes })
     }
 
     /// The Release file's entry for an index, named relative to the suite.
     pub(crate) fn file(&self, path: &str) -> Option<IndexFile> {
-        checksums(self.hashes).find(|(_, _, name)| *name == path).map(|(sha256, size, _)| IndexFile { size, sha256 })
+        checksums(&self.hashes).find(|(_, _, name)| *name == path).map(|(sha256, size, _)| IndexFile { size, sha256 })
     }
 }
 
@@ -57,14 +58,16 @@ pub(crate) struct Binary<'a> {
 /// never skipped.
 pub(crate) fn binaries(text: &str) -> Result<Vec<Binary<'_>>> {
     let mut found = Vec::new();
-    for stanza in deb822::stanzas(text) {
+    for stanza in stanzas(text, "Packages") {
+        let stanza = stanza?;
         let field = |name: &str| required(&stanza, "Packages", name);
+        let optional = |name: &str| single(&stanza, "Packages", name).map(Option::unwrap_or_default);
         let (size, sha256) = (field("Size")?, field("SHA256")?);
         found.push(Binary {
             name: field("Package")?,
             version: field("Version")?,
             architecture: field("Architecture")?,
-            priority: stanza.get("Priority").unwrap_or("optional"),
+            priority: single(&stanza, "Packages", "Priority")?.unwrap_or("optional"),
             path: field("Filename")?,
             size: size.parse().map_err(|_| malformed(&stanza, "Packages", "Size", size))?,
             sha256: if is_hex(sha256, 64) {
@@ -72,9 +75,9 @@ pub(crate) fn binaries(text: &str) -> Result<Vec<Binary<'_>>> {
             } else {
                 return Err(malformed(&stanza, "Packages", "SHA256", sha256));
             },
-            depends: stanza.get("Depends").unwrap_or_default(),
-            pre_depends: stanza.get("Pre-Depends").unwrap_or_default(),
-            provides: stanza.get("Provides").unwrap_or_default(),
+            depends: optional("Depends")?,
+            pre_depends: optional("Pre-Depends")?,
+            provides: optional("Provides")?,
         });
     }
     Ok(found)
@@ -93,10 +96,15 @@ pub(crate) struct Original {
 /// The `.orig.tar.*` files of every version of a source package in a Sources index.
 pub(crate) fn originals(text: &str, package: &str) -> Result<Vec<Original>> {
     let mut found = Vec::new();
-    for stanza in deb822::stanzas(text).filter(|s| s.get("Package") == Some(package)) {
+    for stanza in stanzas(text, "Sources") {
+        let stanza = stanza?;
+        if stanza.get_single("Package") != Some(package) {
+            continue;
+        }
         let directory = required(&stanza, "Sources", "Directory")?;
         let version = required(&stanza, "Sources", "Version")?;
-        let sums = required(&stanza, "Sources", "Checksums-Sha256")?;
+        let sums = stanza.get("Checksums-Sha256");
+        let sums = sums.ok_or_else(|| malformed(&stanza, "Sources", "Checksums-Sha256", "none"))?;
         let archive = checksums(sums).find(|(_, _, name)| {
             let extension = name.rsplit('.').next().unwrap_or_default();
             name.contains(".orig.tar.") && ["gz", "bz2", "xz", "zst"].contains(&extension)
@@ -108,23 +116,38 @@ pub(crate) fn originals(text: &str, package: &str) -> Result<Vec<Original>> {
     Ok(found)
 }
 
+/// How to go on after an index that cannot be used.
+const REPAIR: &str = "use another mirror with `--debian-mirror`";
+
+/// The stanzas of an index, one after the other: a Packages index has 50 MB.
+fn stanzas<'a>(text: &'a str, index: &str) -> impl Iterator<Item = Result<BorrowedParagraph<'a>>> {
+    BorrowedParagraphIter::new(text).map(move |stanza| {
+        stanza.map_err(|e| Error::new(format!("{index} index: a line is no field")).cause(e).repair(REPAIR))
+    })
+}
+
 /// Lines of `hash size name`.
-fn checksums(value: &str) -> impl Iterator<Item = (String, u64, &str)> {
-    value.lines().filter_map(|line| {
+fn checksums<'a>(lines: &[&'a str]) -> impl Iterator<Item = (String, u64, &'a str)> {
+    lines.iter().filter_map(|line| {
         let mut words = line.split_whitespace();
         let (hash, size, name) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
         is_hex(hash, 64).then(|| (hash.to_owned(), size, name))
     })
 }
 
-fn required<'a>(stanza: &Stanza<'a>, index: &str, field: &str) -> Result<&'a str> {
-    stanza.get(field).ok_or_else(|| malformed(stanza, index, field, "none"))
+fn required<'a>(stanza: &BorrowedParagraph<'a>, index: &str, field: &str) -> Result<&'a str> {
+    single(stanza, index, field)?.ok_or_else(|| malformed(stanza, index, field, "none"))
 }
 
-fn malformed(stanza: &Stanza<'_>, index: &str, field: &str, found: &str) -> Error {
-    let name = stanza.get("Package").unwrap_or("an entry without a name");
-    Error::new(format!("{index} index: {name}: {field}: expected a valid value, found {found}"))
-        .repair("use another mirror with `--debian-mirror`")
+/// The value of a field that has one line, if the field is there.
+fn single<'a>(stanza: &BorrowedParagraph<'a>, index: &str, field: &str) -> Result<Option<&'a str>> {
+    let Some(found) = stanza.get_field(field) else { return Ok(None) };
+    found.as_single_line().map(Some).ok_or_else(|| malformed(stanza, index, field, "several lines"))
+}
+
+fn malformed(stanza: &BorrowedParagraph<'_>, index: &str, field: &str, found: &str) -> Error {
+    let name = stanza.get_single("Package").unwrap_or("an entry without a name");
+    Error::new(format!("{index} index: {name}: {field}: expected a valid value, found {found}")).repair(REPAIR)
 }
 
 #[cfg(test)]
@@ -163,6 +186,20 @@ mod tests {
         Packages index: a: Size: expected a valid value, found none
           repair: use another mirror with `--debian-mirror`
         ");
+        insta::assert_snapshot!(binaries(&format!("{good} , c\n")).unwrap_err(), @r"
+        Packages index: a: Depends: expected a valid value, found several lines
+          repair: use another mirror with `--debian-mirror`
+        ");
+        assert!(binaries(&format!("{good}\nno field\n")).unwrap_err().to_string().contains("a line is no field"));
+    }
+
+    #[test]
+    fn stanzas_of_an_index_are_counted_and_names_have_no_case() {
+        let one = format!("version: 1\nArchitecture: amd64\nFilename: a\nSize: 3\nSHA256: {HASH}\n");
+        let text = format!("\n\nPackage: a\n{one}Description: x\n y\n .\n\n\nPackage: b\n{one}");
+        let found: Vec<_> = binaries(&text).unwrap().into_iter().map(|b| (b.name, b.version)).collect();
+        assert_eq!(found, [("a", "1"), ("b", "1")]);
+        assert!(binaries("\n\n").unwrap().is_empty());
     }
 
     #[test]

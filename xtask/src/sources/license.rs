@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::deb822;
+use deb822_fast::borrowed::BorrowedParagraphIter;
+
 use crate::error::{Context as _, Error, Result};
 
 /// A copyright file is some kilobytes; more is not read.
@@ -47,10 +48,16 @@ pub(crate) fn of_package(name: &str, deb: &Path) -> Result<Copyright> {
 /// The short names of the licenses a copyright file names, sorted.
 pub(crate) fn short_names(text: &str) -> String {
     let mut names = BTreeSet::new();
-    let mut stanzas = deb822::stanzas(text).peekable();
-    if stanzas.peek().is_some_and(|s| s.get("Format").is_some()) {
+    let mut stanzas = BorrowedParagraphIter::new(text).peekable();
+    if stanzas.peek().is_some_and(|s| s.as_ref().is_ok_and(|s| s.get("Format").is_some())) {
         for stanza in stanzas {
-            let expression = stanza.first_line("License").unwrap_or_default();
+            let Ok(stanza) = stanza else {
+                // Nothing is known about the rest of the file.
+                names.insert("see copyright file".to_owned());
+                break;
+            };
+            // What follows the first line is the license's text.
+            let expression = stanza.get("License").and_then(|lines| lines.first()).copied().unwrap_or_default();
             names.extend(expression.split([',', '(', ')']).flat_map(split_words).filter(|n| !n.is_empty()));
         }
         if !names.is_empty() {

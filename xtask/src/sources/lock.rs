@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The schema this pipeline reads and writes.
 const SCHEMA_VERSION: u32 = 1;
@@ -145,7 +145,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Reads and validates a lock file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = files::text(path)?;
         Self::parse(&text)
     }
 
@@ -163,7 +163,7 @@ impl Lock {
     /// entries to be replaced may be invalid, because replacing them is the repair. The usable part
     /// of an invalid archive entry is returned beside the lock.
     pub(crate) fn read_to_repin(path: &Path, target: &str) -> Result<(Self, Remains)> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = files::text(path)?;
         let error = match Self::parse(&text) {
             Ok(lock) => return Ok((lock, Remains::default())),
             Err(error) => error,
@@ -197,22 +197,7 @@ impl Lock {
 
     /// Replaces the file atomically: a reader sees the old or the new text.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let text = self.render()?;
-        let directory = path.parent().unwrap_or_else(|| Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".sources.lock.")
-            .tempfile_in(directory)
-            .map_err(|e| Error::io("create a file in", directory, e))?;
-        file.write_all(text.as_bytes()).map_err(|e| Error::io("write", file.path(), e))?;
-        file.as_file().sync_all().map_err(|e| Error::io("sync", file.path(), e))?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::Permissions::from_mode(0o644);
-            file.as_file().set_permissions(mode).map_err(|e| Error::io("set the mode of", file.path(), e))?;
-        }
-        file.persist(path).map_err(|e| Error::io("replace", path, e.error))?;
-        Ok(())
+        files::replace(path, self.render()?.as_bytes())
     }
 
     /// Everything that can be fetched and has one of these roles, in lock order: packages of the

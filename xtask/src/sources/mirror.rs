@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use deb822_fast::borrowed::BorrowedParagraphIter;
+
 use crate::error::{Error, Result};
 
 /// Environment variable with one or more mirrors, separated by white space or commas.
@@ -147,18 +149,18 @@ fn list_entries(text: &str) -> Vec<Entry> {
 }
 
 fn deb822_entries(text: &str) -> Vec<Entry> {
-    let without_comments: Vec<_> = text.lines().filter(|l| !l.starts_with('#')).collect();
-    let text = without_comments.join("\n");
     let mut entries = Vec::new();
-    for stanza in super::deb822::stanzas(&text) {
-        let words = |field: &str| stanza.get(field).unwrap_or_default().split_whitespace().map(str::to_owned);
-        let enabled = !stanza.get("Enabled").is_some_and(|v| ["no", "false", "0", "off"].contains(&v.trim()));
+    // A stanza that cannot be read is not an error: another one may name the mirror.
+    for stanza in BorrowedParagraphIter::new(text).map_while(|stanza| stanza.ok()) {
+        let lines = |field: &str| stanza.get(field).unwrap_or_default().iter().copied();
+        let words = |field: &str| lines(field).flat_map(str::split_whitespace).map(str::to_owned);
+        let enabled = !lines("Enabled").any(|v| ["no", "false", "0", "off"].contains(&v.trim()));
         if enabled && words("Types").any(|t| t == "deb") {
             entries.push(Entry {
                 uris: words("URIs").collect(),
                 suites: words("Suites").collect(),
                 components: words("Components").collect(),
-                signed_by_debian: stanza.get("Signed-By").is_some_and(|v| v.contains(KEYRING_NAME)),
+                signed_by_debian: lines("Signed-By").any(|v| v.contains(KEYRING_NAME)),
             });
         }
     }

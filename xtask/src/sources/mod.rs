@@ -3,7 +3,6 @@
 
 mod archive;
 mod check;
-mod deb822;
 pub(crate) mod fetch;
 mod index;
 mod license;

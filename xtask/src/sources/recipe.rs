@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::lock::{Artifact, Lock, Package, Role};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::image;
 
 /// The root file systems that are made of locked packages.
@@ -105,7 +106,7 @@ impl Recipe {
     /// Reads a recipe of a checkout.
     pub(crate) fn read(checkout: &Path, root: Root) -> Result<Self> {
         let path = checkout.join(root.recipe_path());
-        Self::parse(root, &std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?)
+        Self::parse(root, &files::text(&path)?)
     }
 
     /// Validates the text of the file.

@@ -1,3 +1,5 @@
+//! Tests of archives of a data directory.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of making, opening and locking a root.
+
 use super::*;
 use crate::fs::test_support::{read, write};
 

@@ -1,3 +1,5 @@
+//! Tests of the tree of files in memory.
+
 use super::*;
 
 fn image(items: &[(&str, Option<&'static str>)]) -> Arc<Image> {
