@@ -197,8 +197,8 @@ fn transferred(count: isize) -> io::Result<usize> {
 
 /// The largest size of a file that the process may make (RLIMIT_FSIZE). Linux and the BSDs send
 /// SIGXFSZ to a process that exceeds it, which ends it; a library does not change the program's
-/// signal handlers, so it checks the limit first. The answer is "no space left": to PostgreSQL that is SQLSTATE 53100,
-/// for which it undoes the statement and goes on.
+/// signal handlers, so it checks the limit first. The answer is "no space left": to PostgreSQL that
+/// is SQLSTATE 53100, for which it undoes the statement and goes on.
 #[cfg(unix)]
 pub mod limit {
     use std::fs::File;
