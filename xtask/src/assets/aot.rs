@@ -11,7 +11,7 @@ use super::guest::explain_patch;
 use super::host::Host;
 use super::plan::id;
 use super::targets::Target;
-use super::workshop::{JobFiles, Workshop, jobs, make_dir};
+use super::workshop::{JobFiles, Workshop, jobs};
 use super::{modules, payload};
 use crate::error::{Error, Result};
 use crate::files;
@@ -131,7 +131,7 @@ pub(crate) fn lint(paths: &Paths, host: &Host, workshop: &Workshop<'_>) -> Resul
 /// seldom change.
 fn compiler_target(paths: &Paths) -> Result<PathBuf> {
     let target = paths.cache.join("aot-compiler-target");
-    make_dir(&target)?;
+    files::make_directory(&target)?;
     Ok(target)
 }
 

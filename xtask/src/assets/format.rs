@@ -1,13 +1,13 @@
 //! The format of C code: that of PostgreSQL's own, which `pgindent` makes. It owns the report;
 //! `assets/build/format.sh` compares, in the image.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::guest;
-use super::workshop::{Workshop, make_dir};
+use super::workshop::Workshop;
 use crate::backend::Choice;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::progress::Progress;
 use crate::sources::Lock;
@@ -30,10 +30,10 @@ struct Difference {
 pub(crate) fn check(paths: &Paths, progress: &Progress) -> Result<()> {
     let differences = compare(paths, progress)?;
     let directory = paths.root.join("target/c-format");
-    make_dir(&directory)?;
+    files::make_directory(&directory)?;
     for difference in &differences {
         let path = file(&directory, difference.tree);
-        fs::write(&path, &difference.patch).map_err(|e| Error::io("write", &path, e))?;
+        files::write(&path, &difference.patch)?;
     }
     judge(&differences, &directory)
 }
@@ -42,14 +42,14 @@ pub(crate) fn check(paths: &Paths, progress: &Progress) -> Result<()> {
 fn compare(paths: &Paths, progress: &Progress) -> Result<Vec<Difference>> {
     let lock = Lock::read(&paths.lock())?;
     let workshop = Workshop::new(paths, &lock, Choice::Auto, vec![], progress.clone())?;
-    let mut files = guest::sources(paths, &workshop)?;
+    let mut mounted = guest::sources(paths, &workshop)?;
     for name in ARCHIVES {
-        files.read_only.insert(format!("sources/{name}.tar"), workshop.archive(name)?);
+        mounted.read_only.insert(format!("sources/{name}.tar"), workshop.archive(name)?);
     }
-    let scratch = workshop.run_alone(&["sh", "/pgl/assets/build/format.sh"], files)?;
+    let scratch = workshop.run_alone(&["sh", "/pgl/assets/build/format.sh"], mounted)?;
     let read = |tree| {
         let path = file(&scratch.path().join("out"), tree);
-        let patch = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let patch = files::read(&path)?;
         Ok(Difference { tree, patch })
     };
     [GUEST].into_iter().chain(ARCHIVES).map(read).collect()
@@ -84,6 +84,7 @@ fn judge(differences: &[Difference], directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fs;
 
     use super::*;
     use crate::assets::reproduce::copy_checkout;
@@ -124,10 +125,13 @@ mod tests {
     #[test]
     fn the_types_of_the_guest_are_listed() {
         let mut code = String::new();
-        for directory in ["overlay/src/backend/port", "overlay/src/include", "programs", "sysroot"] {
-            for entry in fs::read_dir(root().join("assets/guest").join(directory)).unwrap() {
+        let mut directories = vec![root().join("assets/guest")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
-                if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
                     code += &fs::read_to_string(&path).unwrap();
                 }
             }

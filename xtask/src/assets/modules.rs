@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::extension::Extension;
 use super::plan::{id, needs};
-use super::workshop::{JobFiles, Workshop, make_dir};
+use super::workshop::{JobFiles, Workshop};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::paths::Paths;
@@ -53,8 +53,8 @@ pub(crate) fn run(
     workshop.run(context, &["sh", "/pgl/assets/build/link.sh"], files)?;
 
     let shipped = context.out.join(SHIPPED);
-    make_dir(&shipped)?;
-    make_dir(&context.out.join(TEST))?;
+    files::make_directory(&shipped)?;
+    files::make_directory(&context.out.join(TEST))?;
     let linked_path = context.out.join(format!("{MAIN}.wasm"));
     let linked = files::read(&linked_path)?;
     fs::remove_file(&linked_path).map_err(|e| Error::io("remove", &linked_path, e))?;

@@ -10,7 +10,6 @@ use super::extension::Extension;
 use super::host::Host;
 use super::payload;
 use super::plan::{id, needs, server_units};
-use super::workshop::make_dir;
 use crate::cargo::SharedTarget;
 use crate::error::{Error, Result};
 use crate::files;
@@ -41,7 +40,7 @@ pub(crate) fn program(paths: &Paths, host: &Host, context: &mut StepContext<'_>)
 pub(crate) fn run(lock: &Lock, host: &Host, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
     // The artifacts are outputs of several steps; the program needs them in one directory.
     let modules = context.work.join("modules");
-    make_dir(&modules)?;
+    files::make_directory(&modules)?;
     for unit in server_units(extensions) {
         let output = context.output_of(&id::aot(&host.triple, &unit)?)?;
         if let Outcome::Refused(reason) = outcome(&output)? {

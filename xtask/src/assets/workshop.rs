@@ -105,8 +105,8 @@ impl<'a> Workshop<'a> {
     pub(crate) fn run_alone(&self, argv: &[&str], files: JobFiles) -> Result<tempfile::TempDir> {
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
         let [out, work] = ["out", "work"].map(|name| scratch.path().join(name));
-        make_dir(&out)?;
-        make_dir(&work)?;
+        files::make_directory(&out)?;
+        files::make_directory(&work)?;
         self.run_in(&out, &work, &scratch.path().join("log"), argv, files)?;
         Ok(scratch)
     }
@@ -177,9 +177,4 @@ impl<'a> Workshop<'a> {
 /// Parallel jobs of a build. It changes no byte of a result.
 pub(crate) fn jobs() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-}
-
-/// Makes a directory and its parents.
-pub(crate) fn make_dir(path: &Path) -> Result<()> {
-    files::make_directory(path)
 }
