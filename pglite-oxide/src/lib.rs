@@ -25,7 +25,7 @@ mod server;
 mod transport;
 
 // The layers below are a crate of their own, which the build pipeline runs as well.
-use pglite_oxide_runtime::{backend, error, fs, protocol, wasm};
+use pglite_oxide_runtime::{backend, error, fs, protocol, sync, wasm};
 
 #[cfg(feature = "async")]
 pub use async_connection::Connection;

@@ -85,7 +85,8 @@ const CHECKS: &[Check] = &[
     check("lints", Runs::Always, &[], |paths| cargo(paths, LINTS)),
     check("lints of examples and fuzz targets", Runs::Always, &[], |paths| cargo(paths, LINTS_BESIDE)),
     check("unit tests of the runtime", Runs::Fast, &[], |paths| {
-        cargo(paths, &["test", "--locked", "-p", "pglite-oxide", "--lib", "--all-features"])
+        let packages = ["-p", "pglite-oxide", "-p", "pglite-oxide-runtime"];
+        cargo(paths, &[&["test", "--locked", "--lib", "--all-features"], &packages[..]].concat())
     }),
     check("c format", Runs::Full, &["sources"], c_format),
     check("assets build", Runs::Full, &["sources"], |paths| passed(assets::build(paths, &BuildOptions::default()))),
@@ -140,10 +141,8 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     for check in chosen {
         println!("== {}", check.name);
         let start = Instant::now();
-        // A missing output would only be reported once more.
-        let failed = |name: &str| results.iter().any(|(other, _, result)| *other == name && result.is_err());
-        let result = match check.needs.iter().find(|need| failed(need)) {
-            Some(need) => Ok(Outcome::Skipped(format!("it needs {need}, which failed"))),
+        let result = match missing(check, &results) {
+            Some(need) => Ok(Outcome::Skipped(format!("it needs {need}, which did not pass"))),
             None => (check.run)(paths),
         };
         match &result {
@@ -155,6 +154,14 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     }
     println!("\n{}", summary(&results));
     judge(options, &results)
+}
+
+/// What a check needs and this run did not make: without it, the check would only fail once more,
+/// or pass with what an earlier run made.
+fn missing(check: &Check, results: &Results) -> Option<&'static str> {
+    let passed = |result: &Result<Outcome>| matches!(result, Ok(Outcome::Passed));
+    let is_missing = |name: &str| results.iter().any(|(other, _, result)| *other == name && !passed(result));
+    check.needs.iter().find(|need| is_missing(need)).copied()
 }
 
 impl Options {
@@ -309,6 +316,16 @@ mod tests {
                 assert!(maker.is_some_and(|maker| maker < place), "{} needs {need}", check.name);
             }
         }
+    }
+
+    #[test]
+    fn a_check_does_not_run_without_what_it_needs() {
+        const NEEDS: Check = check("b", Runs::Always, &["a"], |_| Ok(Outcome::Passed));
+        let after = |result| missing(&NEEDS, &[("a", String::new(), result)]);
+        assert_eq!(after(Ok(Outcome::Passed)), None);
+        assert_eq!(after(Err(Error::new("broken"))), Some("a"));
+        assert_eq!(after(Ok(Outcome::Skipped("it needs c".to_owned()))), Some("a"));
+        assert_eq!(missing(&NEEDS, &[]), None, "a run of chosen checks takes what an earlier run made");
     }
 
     #[test]

@@ -225,11 +225,11 @@ impl Builder {
             }
         };
         let mut at = |path: &Path, directory| {
-            if is_archive && !Root::is_free(path)? {
-                let message = format!("{}: there is a database already; an archive makes a new one", path.display());
-                return Err(Error::new(ErrorKind::Config, message));
-            }
-            let root = Root::open(path, &layout, durable, &mut fill)?;
+            let root = if is_archive {
+                Root::create_new(path, &layout, durable, &mut fill)?
+            } else {
+                Root::open(path, &layout, durable, &mut fill)?
+            };
             let data = Data::Other(Arc::new(root.data()?));
             Ok((data, Some(Held { _root: root, _directory: directory })))
         };

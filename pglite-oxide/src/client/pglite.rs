@@ -69,15 +69,14 @@ impl Pglite {
     /// # Errors
     /// As [`Self::checkpoint`] and [`Builder::open`].
     pub fn try_clone(&mut self) -> Result<Self> {
-        self.checkpoint()?;
-        let data = match &self.data {
-            Data::Image(fs) => fs.copy(),
+        let data = self.with_files_at_rest(|data| match data {
+            Data::Image(fs) => Ok(fs.copy()),
             Data::Other(fs) => {
                 let copy = cluster::empty();
                 cluster::copy(&**fs, &copy)?;
-                copy
+                Ok(copy)
             }
-        };
+        })?;
         let options = Options { durability: Durability::None, ..self.options.clone() };
         Self::start(Cluster::new(self.payload, Data::Image(data), options, None))
     }
@@ -88,12 +87,28 @@ impl Pglite {
     /// # Errors
     /// As [`Self::checkpoint`]; [`ErrorKind::Io`] if the archive cannot be written.
     pub fn dump_data_dir(&mut self, writer: impl Write, format: Format) -> Result<()> {
+        self.with_files_at_rest(|data| {
+            let fs: &dyn FileSystem = match data {
+                Data::Image(fs) => fs,
+                Data::Other(fs) => &**fs,
+            };
+            archive::dump(fs, &Layout::of(fs)?, writer, format)
+        })
+    }
+
+    /// Makes a checkpoint and reads the files while PostgreSQL does nothing: between statements,
+    /// the thread that flushes commits may vacuum tables as well.
+    fn with_files_at_rest<T>(&mut self, read: impl FnOnce(&Data) -> Result<T>) -> Result<T> {
         self.checkpoint()?;
-        let fs: &dyn FileSystem = match &self.data {
-            Data::Image(fs) => fs,
-            Data::Other(fs) => &**fs,
-        };
-        archive::dump(fs, &Layout::of(fs)?, writer, format)
+        let slot = self.session.guest();
+        let guest = slot.lock();
+        let result = read(&self.data);
+        let flush_due = guest.as_ref().is_some_and(|guest| guest.is_alive() && guest.flush_due());
+        drop(guest);
+        // A flush that came due meanwhile was not done. Without a thread for it, the next
+        // statement does it.
+        let _ = flush_due && slot.flush_later();
+        result
     }
 
     /// Writes all committed data to its files, as the statement CHECKPOINT does. Works in a failed

@@ -483,9 +483,9 @@ impl Session {
             let outcome = guest.maintenance_due().then(|| guest.maintain());
             (outcome, guest.flush_due())
         };
-        if let Ok((outcome, flush_due)) = self.guest.with(maintain) {
-            if flush_due {
-                self.guest.flush_later();
+        if let Ok((mut outcome, flush_due)) = self.guest.with(maintain) {
+            if flush_due && !self.guest.flush_later() {
+                outcome = self.guest.with(|guest| guest.is_alive().then(|| guest.maintain()))?;
             }
             // The statement has its answer; should the session have ended, the next one says so.
             let _ = outcome.map(|outcome| self.receive(outcome));

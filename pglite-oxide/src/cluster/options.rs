@@ -31,7 +31,8 @@ pub enum Durability {
     /// A commit returns at once and becomes durable about 200 ms later, together with later ones.
     Relaxed,
     /// Commits never wait for the disk. The default for temporary databases, which are not opened
-    /// again.
+    /// again. A database that was opened so is synced as a whole by the next open with another
+    /// durability; until then a loss of power can destroy it.
     None,
 }
 
@@ -106,9 +107,9 @@ const RESERVED_SETTINGS: [Reserved; 23] = [
     reserved("shared_preload_libraries", "", "use `extension`"),
 ];
 
-/// Settings by which damage is looked past. They are for a repair, so they hold as long as one is
-/// made: they can be asked for with `setting` and with SET, but a value that ALTER SYSTEM stored
-/// does not count.
+/// Settings that make PostgreSQL ignore damage. They are for a repair, and should not outlast it:
+/// they can be set with `setting`, with SET, and by a superuser for a role or a database, but a
+/// value that ALTER SYSTEM stored does not count.
 const REPAIRS: [&str; 5] = [
     "zero_damaged_pages",
     "ignore_checksum_failure",

@@ -6,6 +6,7 @@
 //! ROOT/pglite-oxide.json   what it is: see `Version`
 //! ROOT/lock                who has it open
 //! ROOT/pgdata/             PostgreSQL's data directory
+//! ROOT/unsynced            is there from an open without durability to the next one with it
 //! ```
 //!
 //! A root depends on nothing outside of itself. It is created under another name, `.ROOT.new-…`
@@ -31,6 +32,11 @@ pub(crate) const VERSION: &str = "pglite-oxide.json";
 
 /// PostgreSQL's data directory in a root.
 pub(crate) const DATA: &str = "pgdata";
+
+/// Marks a root whose files may not be on disk: it was opened without durability, and PostgreSQL
+/// syncs no file then. After a clean end PostgreSQL does not sync them later either, so the next
+/// open with durability syncs the whole root.
+const UNSYNCED: &str = "unsynced";
 
 /// PostgreSQL's own lock file. Its process IDs have no meaning outside of the guest; `Lock` is
 /// decisive.
@@ -83,7 +89,7 @@ impl Root {
         let path = &follow(path)?;
         loop {
             match find(path)? {
-                Found::Root => return Self::open_existing(path, layout),
+                Found::Root => return Self::open_existing(path, layout, durable),
                 Found::Nothing => {
                     if let Some(root) = Self::create(path, layout, durable, &mut fill)? {
                         return Ok(root);
@@ -95,9 +101,24 @@ impl Root {
         }
     }
 
-    /// Whether a root could be created at a path.
-    pub(crate) fn is_free(path: &Path) -> Result<bool> {
-        Ok(matches!(find(&follow(path)?)?, Found::Nothing))
+    /// Creates a root as [`Self::open`] does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is one at the path.
+    pub(crate) fn create_new(
+        path: &Path,
+        layout: &Layout,
+        durable: bool,
+        mut fill: impl FnMut(&HostFs) -> Result<()>,
+    ) -> Result<Self> {
+        let path = &follow(path)?;
+        if matches!(find(path)?, Found::Nothing)
+            && let Some(root) = Self::create(path, layout, durable, &mut fill)?
+        {
+            return Ok(root);
+        }
+        let message = format!("{}: there is a database already; an archive makes a new one", path.display());
+        Err(Error::new(ErrorKind::Config, message))
     }
 
     /// The data directory.
@@ -106,11 +127,18 @@ impl Root {
         HostFs::open(&data).map_err(|cause| failed("cannot open", &data, cause))
     }
 
-    fn open_existing(path: &Path, layout: &Layout) -> Result<Self> {
+    fn open_existing(path: &Path, layout: &Layout, durable: bool) -> Result<Self> {
         let version = path.join(VERSION);
         let bytes = fs::read(&version).map_err(|cause| failed("cannot read", &version, cause))?;
         Version::check(&bytes, &version.display().to_string(), layout)?;
         let lock = Lock::take(path)?;
+        let unsynced = path.join(UNSYNCED);
+        if !durable {
+            fs::write(&unsynced, "").map_err(|cause| failed("cannot make", &unsynced, cause))?;
+        } else if unsynced.try_exists().map_err(|cause| failed("cannot find", &unsynced, cause))? {
+            sync_tree(path).map_err(|cause| failed("cannot sync", path, cause))?;
+            fs::remove_file(&unsynced).map_err(|cause| failed("cannot remove", &unsynced, cause))?;
+        }
         Ok(Self { directory: path.to_path_buf(), _lock: lock })
     }
 
@@ -136,6 +164,9 @@ impl Root {
             .map_err(|cause| failed("cannot write", &version, cause))?;
         if durable {
             sync_tree(&new.0).map_err(|cause| failed("cannot sync", &new.0, cause))?;
+        } else {
+            let unsynced = new.0.join(UNSYNCED);
+            fs::write(&unsynced, "").map_err(|cause| failed("cannot make", &unsynced, cause))?;
         }
         // Windows renames no directory in which a file is open, and none onto another one.
         #[cfg(windows)]

@@ -1,7 +1,7 @@
 //! Connects a client program to the session of a database in this process. There is one session,
 //! which the first connection gets; further connections can only cancel its statement.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::pipe_channel::PipeChannel;
 use crate::fs::errno::{Errno, Result};
 use crate::server::startup::CANCEL_REQUEST;
+use crate::sync::lock;
 use crate::transport::pipe::ClientEnd;
 use crate::wasm::channel::{Channel, Dialer};
 use crate::wasm::interrupts::{Flag, Interrupts};
@@ -157,8 +158,4 @@ fn refuse(answer: &mut BytesMut) {
     answer.put_u8(b'E');
     answer.put_u32(body.len() as u32 + 4);
     answer.put_slice(&body);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

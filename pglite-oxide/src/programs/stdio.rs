@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fs::errno::{Errno, Result};
+use crate::sync::lock;
 use crate::wasm::fd_table::Stream;
 use crate::wasm::interrupts::{Interrupts, WakeReason};
 
@@ -240,10 +241,6 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("is_terminal", &self.is_terminal).finish_non_exhaustive()
     }
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

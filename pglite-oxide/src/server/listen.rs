@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::{Interest, Poll, Token};
@@ -201,7 +202,7 @@ const CLOSE: Token = Token(1);
 pub(super) struct Listener {
     socket: Socket,
     poll: std::sync::Mutex<Poll>,
-    waker: Arc<mio::Waker>,
+    closer: Closer,
 }
 
 #[derive(Debug)]
@@ -264,19 +265,21 @@ impl Listener {
             bound.remove();
             Error::new(ErrorKind::Io, "cannot listen").with_cause(cause)
         })?;
-        Ok((Self { socket, poll: std::sync::Mutex::new(poll), waker: Arc::new(waker) }, bound))
+        let closer = Closer { waker: Arc::new(waker), closed: Arc::default() };
+        Ok((Self { socket, poll: std::sync::Mutex::new(poll), closer }, bound))
     }
 
-    /// Makes `next` return `None`.
-    pub(super) fn waker(&self) -> Arc<mio::Waker> {
-        self.waker.clone()
+    /// Makes `next` return `None`, from another thread.
+    pub(super) fn closer(&self) -> Closer {
+        self.closer.clone()
     }
 
     /// Waits for the next connection; `None` when the listener is to be closed.
     pub(super) fn next(&self) -> Option<io::Result<Stream>> {
         let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut events = mio::Events::with_capacity(2);
-        loop {
+        // Clients that never stop to connect must not keep it open.
+        while !self.closer.is_closed() {
             let accepted = match &self.socket {
                 Socket::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
                 #[cfg(unix)]
@@ -289,10 +292,10 @@ impl Listener {
             }
             match poll.poll(&mut events, None) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Some(Err(error)),
-                _ if events.iter().any(|event| event.token() == CLOSE) => return None,
                 _ => (),
             }
         }
+        None
     }
 
     /// Waits, after a failure that may be temporary. False: the listener is to be closed.
@@ -300,7 +303,26 @@ impl Listener {
         let mut poll = self.poll.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut events = mio::Events::with_capacity(2);
         let _ = poll.poll(&mut events, Some(pause));
-        !events.iter().any(|event| event.token() == CLOSE)
+        !self.closer.is_closed()
+    }
+}
+
+/// Closes a listener from another thread.
+#[derive(Debug, Clone)]
+pub(super) struct Closer {
+    waker: Arc<mio::Waker>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Closer {
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // It fails only if the listener is gone.
+        let _ = self.waker.wake();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 }
 

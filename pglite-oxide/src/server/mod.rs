@@ -27,11 +27,12 @@ use crate::cluster::Cluster;
 use crate::cluster::options::Options;
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::lock;
 use crate::transport::pipe::ClientEnd;
 
 use handshakes::Handshakes;
 pub use listen::Listen;
-use listen::{Bound, Listener};
+use listen::{Bound, Closer, Listener};
 use queue::Queue;
 use session_handle::SessionHandle;
 use session_loop::Ended;
@@ -62,7 +63,7 @@ struct Threads {
     sessions: Vec<JoinHandle<Result<()>>>,
     /// Disconnected when the threads of all sessions have ended.
     ended: Mutex<mpsc::Receiver<()>>,
-    close_listener: Arc<mio::Waker>,
+    closer: Closer,
 }
 
 /// What the server's threads share. It does not contain the database: only the threads of sessions
@@ -194,7 +195,7 @@ impl Threads {
     /// thread is left running.
     fn start(shared: &Arc<Shared>, cluster: &Cluster, listener: Listener) -> Result<Self> {
         let (alive, ended) = mpsc::channel();
-        let close_listener = listener.waker();
+        let closer = listener.closer();
         let mut sessions = Vec::new();
         let start = || {
             for handle in &shared.handles {
@@ -215,7 +216,7 @@ impl Threads {
             spawn("listener", move || admission::accept_loop(&listener, &shared))
         };
         match start() {
-            Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), close_listener }),
+            Ok(listener) => Ok(Self { listener, sessions, ended: Mutex::new(ended), closer }),
             Err(error) => {
                 shared.queue.close();
                 // Their errors are not why the server does not start.
@@ -227,10 +228,9 @@ impl Threads {
 
     /// Stops and joins all threads.
     fn stop(self, shared: &Shared) -> Result<()> {
-        let Self { listener, sessions, ended, close_listener } = self;
+        let Self { listener, sessions, ended, closer } = self;
         let panicked = || Error::new(ErrorKind::Crashed, "a thread of the server panicked");
-        // It fails only if the listener's thread has ended.
-        let _ = close_listener.wake();
+        closer.close();
         let mut result = listener.join().map_err(|_| panicked());
         shared.bound.remove();
         admission::reject(shared.queue.close(), &SqlState::CANNOT_CONNECT_NOW, SHUTTING_DOWN, None);
@@ -412,8 +412,4 @@ impl Start {
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     let thread = std::thread::Builder::new().name(format!("pglite-oxide-{name}"));
     thread.spawn(work).map_err(|cause| Error::new(ErrorKind::Io, "cannot start a thread").with_cause(cause))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

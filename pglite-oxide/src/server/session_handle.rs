@@ -25,6 +25,8 @@ struct State {
     left: Arc<AtomicBool>,
     /// This session and every later one is ended as soon as it is at rest.
     closing: bool,
+    /// This session and every later one is ended also in the middle of a statement.
+    ending: bool,
 }
 
 impl SessionHandle {
@@ -71,18 +73,24 @@ impl SessionHandle {
         }
     }
 
-    /// Ends the session, also in the middle of a statement.
+    /// Ends this session and every later one, also in the middle of a statement.
     pub(crate) fn end(&self) {
-        self.lock().end();
+        let mut state = self.lock();
+        state.ending = true;
+        state.end();
     }
 
     /// Notes that the session has a client. The flag that this returns is set when the client has
     /// left: nothing is sent to it from then on.
     pub(super) fn arrive(&self, interrupts: &Arc<Interrupts>, watch: Option<Watch>) -> Arc<AtomicBool> {
         let mut state = self.lock();
-        let closing = state.closing;
+        let State { closing, ending, .. } = *state;
         let interrupts = Arc::downgrade(interrupts);
-        *state = State { taken: true, interrupts, watch, closing, ..State::default() };
+        *state = State { taken: true, interrupts, watch, closing, ending, ..State::default() };
+        // A client that says nothing is never at rest.
+        if ending {
+            state.end();
+        }
         state.left.clone()
     }
 
@@ -101,7 +109,7 @@ impl SessionHandle {
 
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        *state = State { closing: state.closing, ..State::default() };
+        *state = State { closing: state.closing, ending: state.ending, ..State::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

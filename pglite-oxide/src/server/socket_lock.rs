@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -54,7 +55,14 @@ impl SocketLock {
                 Err(cause) => return Err(failed(cause)),
             }
             match std::fs::read_to_string(&path) {
-                Ok(text) => check_owner(&text, socket, &path)?,
+                Ok(text) => {
+                    check_owner(&text, socket, &path)?;
+                    // The file of a process with this process's number, or its parent's, may be
+                    // that of a server which runs.
+                    if UnixStream::connect(socket).is_ok() {
+                        return Err(in_use(socket, "a server"));
+                    }
+                }
                 // Its server has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(cause) => return Err(failed(cause)),
@@ -106,8 +114,8 @@ fn check_owner(text: &str, socket: &Path, path: &Path) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::InUse, message));
     };
-    // This process and its parent hold no lock that they do not know of: the file is from before a
-    // restart, when the numbers were the same.
+    // Most likely the file is from before a restart of a container, when the numbers were the same.
+    // If not, the server answers at its socket.
     let number = pid.as_raw_nonzero().get().cast_unsigned();
     if number == std::process::id() || number == std::os::unix::process::parent_id() {
         return Ok(());

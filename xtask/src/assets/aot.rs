@@ -65,10 +65,12 @@ pub(crate) fn compiler(
     };
     // Every checkout is mounted at the same path, so Cargo would take another checkout's build of
     // the program for this one's. The program's tests run here, because only the image can link it.
+    // Both commands have the same targets: Cargo unites the features of what they need, and would
+    // compile most crates twice if only one of them needed the tests'.
     let script = "set -eu; cd /pgl/checkout
         cargo clean --quiet --profile aot-compiler --locked --offline -p aot-compiler -p wasmer-compiler-llvm
-        cargo test --quiet --profile aot-compiler --locked --offline -p aot-compiler
-        cargo build --profile aot-compiler --locked --offline -p aot-compiler";
+        cargo build --profile aot-compiler --locked --offline -p aot-compiler --all-targets
+        cargo test --quiet --profile aot-compiler --locked --offline -p aot-compiler --all-targets";
     workshop.run(context, &["sh", "-c", script], files)?;
     let (built, wanted) = (target.join(COMPILER).join(COMPILER), context.out.join(COMPILER));
     fs::copy(&built, &wanted).map_err(|e| Error::io("copy", &built, e))?;

@@ -5,12 +5,13 @@
 //! the backend, and the thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::delay_queue::{DelayQueue, Task};
+use crate::sync::delay_queue::{LazyDelayQueue, Task};
+use crate::sync::lock;
 
 /// How long an acknowledged commit may stay unflushed while its session is idle: PostgreSQL's
 /// default of `wal_writer_delay`.
@@ -26,14 +27,13 @@ struct SlotState {
     instance: Mutex<Option<Backend>>,
     /// A flush is scheduled.
     announced: AtomicBool,
-    /// Its thread is started by the first flush and ends with the session; `None` if it cannot be
-    /// spawned.
-    flush_queue: OnceLock<Option<DelayQueue<FlushTask>>>,
+    /// Its thread is started by the first flush and ends with the session.
+    flush_queue: LazyDelayQueue<FlushTask>,
 }
 
 impl SlotState {
     fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
-        self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.instance)
     }
 }
 
@@ -51,7 +51,7 @@ impl BackendSlot {
         Self(Arc::new(SlotState {
             instance: Mutex::new(instance),
             announced: AtomicBool::new(false),
-            flush_queue: OnceLock::new(),
+            flush_queue: LazyDelayQueue::new("pglite-oxide-flush"),
         }))
     }
 
@@ -76,15 +76,18 @@ impl BackendSlot {
         *self.lock() = Some(instance);
     }
 
-    /// Schedules the flush of commits that are not durable yet, on another thread. Without it, the
-    /// next statement or the end of the session flushes them.
-    pub fn flush_later(&self) {
-        let queue = self.0.flush_queue.get_or_init(|| DelayQueue::start("pglite-oxide-flush"));
-        if let Some(queue) = queue
-            && !self.0.announced.swap(true, Ordering::SeqCst)
-        {
-            queue.add(Instant::now() + FLUSH_DELAY, FlushTask { guest: Arc::downgrade(&self.0) });
+    /// Schedules the flush of commits that are not durable yet, on another thread. False: there is
+    /// no such thread, because the system has no room for one.
+    pub fn flush_later(&self) -> bool {
+        if self.0.announced.swap(true, Ordering::SeqCst) {
+            return true;
         }
+        let task = FlushTask { guest: Arc::downgrade(&self.0) };
+        let added = self.0.flush_queue.add(Instant::now() + FLUSH_DELAY, task);
+        if added.is_err() {
+            self.0.announced.store(false, Ordering::SeqCst);
+        }
+        added.is_ok()
     }
 }
 

@@ -1,10 +1,9 @@
 //! The guest's file system: synchronous, one per database. It owns the traits of a file system,
-//! their implementations, mounting, and the descriptors of a guest.
+//! their implementations, and mounting. A guest's descriptors are in `wasm/fd_table`.
 //!
 //! - `image`: in memory, an immutable image that databases share and copy-on-write pages (`tree`,
 //!   `content`).
 //! - `host`: a directory of the machine, with real syncing.
-//! - `log`, `fault`: wrappers around either, for tests of durability.
 
 pub mod content;
 pub mod errno;

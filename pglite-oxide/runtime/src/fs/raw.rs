@@ -180,9 +180,9 @@ mod tests {
         assert_eq!(&bytes, b"\x00\x00234567ab");
     }
 
-    /// Two threads write the same bytes through ranges: allowed of these, undefined of slices.
+    /// Two threads have a range of the same bytes, and write one after the other.
     #[test]
-    fn ranges_may_overlap_between_threads() {
+    fn a_range_reaches_the_memory_from_any_thread() {
         struct Shared(NonNull<u8>);
         // SAFETY: an address.
         unsafe impl Sync for Shared {}

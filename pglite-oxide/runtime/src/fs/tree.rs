@@ -19,7 +19,7 @@ pub const ROOT: Ino = 0;
 
 /// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's
 /// `MAXPGPATH` presumes.
-const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 255;
 
 /// An immutable tree. Cloning the `Arc` around it is all that opening a database copies.
 #[derive(Debug, Default)]

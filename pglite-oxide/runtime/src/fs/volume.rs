@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::FileSystem;
 use super::errno::{Errno, Result};
-
-/// Bytes of the longest name of one entry: that of Linux file systems, which PostgreSQL's
-/// `MAXPGPATH` presumes.
-const NAME_MAX: usize = 255;
+use super::tree::NAME_MAX;
 
 /// The file systems of one database, by where they are mounted.
 #[derive(Debug)]

@@ -2,9 +2,12 @@
 //! and the handling of a task that panics.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// What is done when its time has come. Others wait while it runs. One that panics ends alone: the
 /// panic has been reported by the process's panic hook, and the next task is done in its time.
@@ -16,6 +19,13 @@ pub trait Task: Send + 'static {
 /// that it is doing; tasks that are left are not done.
 #[derive(Debug)]
 pub struct DelayQueue<T>(Arc<Shared<T>>);
+
+/// A delay queue whose thread starts with the first task.
+#[derive(Debug)]
+pub struct LazyDelayQueue<T> {
+    thread: &'static str,
+    queue: Mutex<Option<DelayQueue<T>>>,
+}
 
 /// A task that is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,13 +48,16 @@ struct Queue<T> {
 }
 
 impl<T: Task> DelayQueue<T> {
-    /// Starts the thread; `None` if a thread cannot be spawned.
-    pub fn start(thread: &str) -> Option<Self> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's, if a thread cannot be spawned.
+    pub fn start(thread: &str) -> io::Result<Self> {
         let queue = Mutex::new(Queue { tasks: BTreeMap::new(), next: 0, ended: false });
         let shared = Arc::new(Shared { queue, changed: Condvar::new() });
         let runner = shared.clone();
-        let thread = std::thread::Builder::new().name(thread.to_string()).spawn(move || runner.run());
-        thread.ok().map(|_| Self(shared))
+        std::thread::Builder::new().name(thread.to_string()).spawn(move || runner.run())?;
+        Ok(Self(shared))
     }
 
     /// Adds a task.
@@ -72,6 +85,40 @@ impl<T: Task> DelayQueue<T> {
     }
 }
 
+impl<T: Task> LazyDelayQueue<T> {
+    /// A queue without tasks, whose thread will have this name.
+    pub const fn new(thread: &'static str) -> Self {
+        Self { thread, queue: Mutex::new(None) }
+    }
+
+    /// Adds a task.
+    ///
+    /// # Errors
+    /// The system's, if the thread does not run yet and cannot be spawned. The next task tries
+    /// again.
+    pub fn add(&self, when: Instant, task: T) -> io::Result<Key> {
+        let mut queue = lock(&self.queue);
+        let queue = match &mut *queue {
+            Some(queue) => queue,
+            none => none.insert(DelayQueue::start(self.thread)?),
+        };
+        Ok(queue.add(when, task))
+    }
+
+    /// As [`DelayQueue::remove`].
+    pub fn remove(&self, key: Key) {
+        if let Some(queue) = &*lock(&self.queue) {
+            queue.remove(key);
+        }
+    }
+
+    /// How many tasks wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.queue).as_ref().map_or(0, DelayQueue::len)
+    }
+}
+
 impl<T> Drop for DelayQueue<T> {
     fn drop(&mut self) {
         self.0.lock().ended = true;
@@ -81,7 +128,7 @@ impl<T> Drop for DelayQueue<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 

@@ -90,7 +90,7 @@ fn wait(env: FunctionEnvMut<'_, ImportState>, timeout_ms: i32) -> i32 {
 
 fn timer_set(env: FunctionEnvMut<'_, ImportState>, delay_us: i64) {
     let delay = u64::try_from(delay_us).ok().filter(|delay| *delay > 0).map(Duration::from_micros);
-    // Without a timer thread there are no timeouts; the statement continues.
+    // If the timer's thread cannot be spawned, this timeout never comes; the next one tries again.
     let _ = env.data().interrupts.arm(delay);
 }
 

@@ -1,6 +1,6 @@
 //! Artifacts: the description of each compiled module and its bytes, in a file or in an internal
-//! crate. It owns the check of the bytes against their description. `engine` loads them; `payload`
-//! and `pipeline` find them.
+//! crate. It owns the check of the bytes against their description. `engine` loads them;
+//! `pipeline` and the crate that bundles them find them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

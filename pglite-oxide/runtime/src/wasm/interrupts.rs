@@ -4,12 +4,12 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::errno::{Errno, Result};
-use crate::sync::delay_queue::{DelayQueue, Key, Task};
+use crate::sync::delay_queue::{Key, LazyDelayQueue, Task};
 
 /// What to interrupt a guest with; the value is the flag's place in `PglInterrupts`, whose first
 /// place says "look at the others".
@@ -126,11 +126,12 @@ impl Interrupts {
         // Statements come by the thousand and time-outs can be hours: what is void must not be kept
         // until then.
         if let Some(void) = alarm.take() {
-            timer()?.remove(void);
+            TIMER.remove(void);
         }
         let Some(delay) = delay else { return Ok(()) };
         let when = Instant::now().checked_add(delay).ok_or(Errno::INVAL)?;
-        *alarm = Some(timer()?.add(when, Alarm { number, target: Arc::downgrade(self) }));
+        let added = TIMER.add(when, Alarm { number, target: Arc::downgrade(self) });
+        *alarm = Some(added.map_err(|_| Errno::AGAIN)?);
         Ok(())
     }
 
@@ -191,11 +192,8 @@ impl Task for Alarm {
     }
 }
 
-/// The process's timer, with its thread started at the first use.
-fn timer() -> Result<&'static DelayQueue<Alarm>> {
-    static TIMER: OnceLock<Option<DelayQueue<Alarm>>> = OnceLock::new();
-    TIMER.get_or_init(|| DelayQueue::start("pglite-oxide-timer")).as_ref().ok_or(Errno::IO)
-}
+/// The process's timer.
+static TIMER: LazyDelayQueue<Alarm> = LazyDelayQueue::new("pglite-oxide-timer");
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +252,7 @@ mod tests {
             interrupts.arm(Some(Duration::from_secs(3600))).unwrap();
         }
         // Tests beside this one have a few of their own.
-        assert!(timer().unwrap().len() < 100, "{}", timer().unwrap().len());
+        assert!(TIMER.len() < 100, "{}", TIMER.len());
         interrupts.arm(None).unwrap();
     }
 

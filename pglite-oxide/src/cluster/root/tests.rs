@@ -24,6 +24,43 @@ fn open(path: &Path) -> Result<Root> {
     })
 }
 
+#[test]
+fn a_root_that_was_opened_without_durability_is_synced_by_the_next_open_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let open = |durable| drop(Root::open(&path, &layout(), durable, |_| Ok(())).unwrap());
+    for _ in 0..2 {
+        open(false);
+        assert!(path.join(UNSYNCED).exists());
+        open(false);
+        assert!(path.join(UNSYNCED).exists());
+        open(true);
+        assert!(!path.join(UNSYNCED).exists());
+        open(true);
+        assert!(!path.join(UNSYNCED).exists());
+    }
+}
+
+#[test]
+fn a_root_that_must_be_new_is_never_another_process_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let new = |path: &Path, during: &dyn Fn()| {
+        Root::create_new(path, &layout(), false, |data| {
+            write(data, "file", b"of the archive");
+            during();
+            Ok(())
+        })
+    };
+    // Another process makes it meanwhile.
+    let error = new(&path, &|| drop(open(&path).unwrap())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(new(&path, &|| ()).unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(read(&open(&path).unwrap().data().unwrap(), "file"), b"contents");
+    assert_eq!(names(dir.path()), ["db"]);
+    drop(new(&dir.path().join("other"), &|| ()).unwrap());
+}
+
 fn refusal(path: &Path) -> String {
     let error = open(path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
