@@ -130,9 +130,12 @@ fn no_stored_setting_makes_a_database_inaccessible() {
         let message = error.to_string();
         assert!(matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed), "{message}");
         assert!(message.contains("ignore_stored_settings") && message.contains(name), "{message}");
-        let served = Pglite::builder().path(directory.path()).serve(&Listen::tcp());
-        let message = served.err().unwrap().to_string();
-        assert!(message.contains("ignore_stored_settings") && message.contains(name), "{message}");
+        // A server's first session waits for its client before it loads libraries.
+        if name == "shared_buffers" {
+            let served = Pglite::builder().path(directory.path()).serve(&Listen::tcp());
+            let message = served.err().unwrap().to_string();
+            assert!(message.contains("ignore_stored_settings") && message.contains(name), "{message}");
+        }
 
         let rescue = || Pglite::builder().path(directory.path()).ignore_stored_settings().open();
         let mut db = rescue().unwrap();
