@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pglite_oxide::dev::{self, Fate, LogFs, Operation};
-use pglite_oxide::{Durability, Pglite};
+use pglite_oxide::{Durability, Format, Pglite};
 
 fn int(db: &mut Pglite, sql: &str) -> i64 {
     db.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
@@ -112,4 +112,49 @@ fn relaxed_commits_reach_the_disk_while_the_session_rests() {
         std::thread::sleep(Duration::from_millis(1));
     }
     db.close().unwrap();
+}
+
+/// Writes nothing. Its first call waits, and then counts the changes of the files since it began.
+struct Observer<'a> {
+    log: &'a LogFs,
+    changes: Option<usize>,
+}
+
+impl std::io::Write for Observer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.changes.is_none() {
+            let before = self.log.len();
+            // The time in which the flush would be made: five times its delay.
+            std::thread::sleep(Duration::from_secs(1));
+            self.changes = Some(self.log.len() - before);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn no_maintenance_changes_files_while_they_are_copied() {
+    let log = LogFs::new(Arc::new(dev::template().unwrap())).unwrap();
+    let settings = [("autovacuum_naptime", "1s")];
+    let mut db = dev::open(Arc::new(log.clone()), Durability::Relaxed, &settings).unwrap();
+    db.batch_execute("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)").unwrap();
+    // When this starts no vacuum is due yet; when it has ended, one is, and the flush of its commit
+    // will make it.
+    db.batch_execute("BEGIN; DELETE FROM t; SELECT pg_sleep(1.5); COMMIT").unwrap();
+    let mut observer = Observer { log: &log, changes: None };
+    db.dump_data_dir(&mut observer, Format::Tar).unwrap();
+    assert_eq!(observer.changes, Some(0));
+    // It is made afterwards.
+    let copied = log.len();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while log.len() == copied {
+        assert!(Instant::now() < deadline, "no maintenance after the copy");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(int(&mut db, "SELECT autovacuum_count FROM pg_stat_user_tables WHERE relname = 't'"), 1);
 }

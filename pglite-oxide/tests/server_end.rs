@@ -4,6 +4,7 @@
 
 mod raw_client;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -45,6 +46,64 @@ fn a_database_may_be_opened_as_soon_as_its_server_is_shut_down() -> Test {
     drop(server);
     Pglite::open(&path)?.close()?;
     drop(silent);
+    Ok(())
+}
+
+/// Shuts a server down on another thread, and fails if that takes too long.
+fn shut_down_in_time(server: PgliteServer) {
+    let (end, ended) = channel();
+    let thread = std::thread::spawn(move || end.send(server.shutdown().map_err(|error| error.to_string())));
+    let result = ended.recv_timeout(Duration::from_secs(30)).expect("the shutdown waits for clients");
+    result.unwrap();
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_shutdown_does_not_wait_for_a_client_that_is_silent_in_its_authentication() -> Test {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("shop");
+    let server = Pglite::builder().path(&path).serve(&Listen::tcp().password("secret"))?;
+    let mut silent = RawClient::connect(&server);
+    silent.send(&startup(&[("user", "postgres"), ("database", "postgres")]));
+    // PostgreSQL asks it to authenticate, and waits for the answer for a minute.
+    let (tag, body) = silent.message().ok_or("no answer")?;
+    assert_eq!((tag, &body[..4]), (b'R', &[0, 0, 0, 10][..]));
+    shut_down_in_time(server);
+    Pglite::open(&path)?.close()?;
+    drop(silent);
+    Ok(())
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_shutdown_does_not_wait_for_the_last_of_clients_that_go_on_connecting() -> Test {
+    let server = PgliteServer::temporary()?;
+    let address = server.addr().ok_or("no address")?;
+    let (started, starts) = channel();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let started = started.clone();
+            std::thread::spawn(move || {
+                let packet = startup(&[("user", "postgres"), ("database", "postgres")]);
+                let mut connections = Vec::new();
+                // Until the server listens no more.
+                while let Ok(mut stream) = std::net::TcpStream::connect(address) {
+                    let _ = stream.write_all(&packet);
+                    connections.push(stream);
+                    connections.drain(..connections.len().saturating_sub(50));
+                    let _ = started.send(());
+                }
+            })
+        })
+        .collect();
+    for _ in 0..200 {
+        starts.recv()?;
+    }
+    shut_down_in_time(server);
+    for client in clients {
+        client.join().map_err(|_| "a client panicked")?;
+    }
     Ok(())
 }
 

@@ -166,4 +166,22 @@ mod tests {
             assert_eq!(acquire().unwrap_err().kind(), ErrorKind::InUse, "{unknown:?}");
         }
     }
+
+    /// A program that starts another one with the same socket, for example: the child's parent is
+    /// the process in the lock file.
+    #[test]
+    fn a_lock_file_of_this_process_or_its_parent_counts_if_a_server_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join(".s.PGSQL.5432");
+        let file = directory.path().join(".s.PGSQL.5432.lock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for owner in [std::process::id(), std::os::unix::process::parent_id()] {
+            std::fs::write(&file, format!("{owner}\n/data\n")).unwrap();
+            let refused = SocketLock::acquire(&socket, directory.path(), 5432).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InUse);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{owner}\n/data\n"));
+        }
+        drop(listener);
+        drop(SocketLock::acquire(&socket, directory.path(), 5432).unwrap());
+    }
 }
