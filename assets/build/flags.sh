@@ -12,6 +12,9 @@ WASM_EMULATION="-D_WASI_EMULATED_MMAN -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_P
 WASM_EXCEPTIONS="-fwasm-exceptions -mllvm -wasm-enable-sjlj -mllvm -wasm-use-legacy-eh=false"
 
 WASM_CC="clang $WASM_TARGET $WASM_FEATURES $WASM_MODEL $WASM_EMULATION $WASM_EXCEPTIONS"
+# What make compiles with: see there.
+export PGL_CC="$WASM_CC"
+CHECKED_CC="sh /pgl/assets/build/cc.sh"
 WASM_LIBDIR=/usr/lib/wasm32-wasi
 WASM_BUILTINS=/usr/lib/llvm-22/lib/clang/22/lib/wasi/libclang_rt.builtins-wasm32.a
 WASM_LIBS="-L$WASM_LIBDIR -lc -lwasi-emulated-mman -lwasi-emulated-getpid $WASM_BUILTINS"

@@ -17,7 +17,7 @@ else
 fi
 cd "$SRC"
 apply_patches "$NAME"
-make -s -j"$JOBS" all USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
+make -s -j"$JOBS" all CC="$CHECKED_CC" USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
 make -s install USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
 # PGXS installs below the prefix it was given; users find everything below /usr.
 mkdir -p /pgl/out

@@ -40,12 +40,25 @@ if ! wait "$NATIVE_PID"; then
 	exit 1
 fi
 make -s -j"$JOBS" -C src/backend generated-headers
+
+# Files have the layout of those of a 64-bit server.
+perl /pgl/assets/build/layouts.pl /pgl/assets/guest/layouts.txt "$SRC" "$BUILD" "$NATIVE" /pgl/work/layouts "$JOBS"
+
+# The check of Datums finds what it is for.
+for CAST in '(char *) d' 'VARDATA(d)'; do
+	printf '#include "postgres.h"\nextern char *f(Datum d);\nchar *f(Datum d) { return %s; }\n' "$CAST" >/pgl/work/cast.c
+	if $CHECKED_CC -c -I src/include -I "$SRC/src/include" -o /pgl/work/cast.o /pgl/work/cast.c 2>/dev/null; then
+		echo "cc.sh does not find the conversion in /pgl/work/cast.c" >&2
+		exit 1
+	fi
+done
+
 make -s -j"$JOBS" -C src/backend submake-libpgport
-make -s -j"$JOBS" -C src/backend postgres
+make -s -j"$JOBS" -C src/backend postgres CC="$CHECKED_CC"
 
 # The server's own side modules, by directory.
 for DIR in "$@"; do
-	make -s -j"$JOBS" -C "$DIR" all
+	make -s -j"$JOBS" -C "$DIR" all CC="$CHECKED_CC"
 	make -s -C "$DIR" install DESTDIR="$OUT/install"
 done
 mkdir "$OUT/modules"

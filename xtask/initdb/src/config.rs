@@ -31,28 +31,24 @@ pub(crate) const DIRECTORIES: &[&str] = &[
     "pg_logical/mappings",
 ];
 
-/// Settings that differ from the sample's. Locale settings of the C library are C; text is UTF-8,
-/// sorted and classified by PostgreSQL's builtin provider.
+/// Settings that differ from the sample's, for a PostgreSQL server that is started on the
+/// directory. What is better for a session of the embedding program is no part of the file: the
+/// program passes it. `initdb` also writes the defaults of `max_wal_size` and `min_wal_size`, which
+/// would outrank what the program passes.
+///
+/// Such a server accepts connections over a socket in the directory itself, which only its owner
+/// can reach, and none over TCP.
 const SETTINGS: &[(&str, &str)] = &[
+    ("listen_addresses", "''"),
+    ("unix_socket_directories", "'.'"),
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),
-    ("dynamic_shared_memory_type", "mmap"),
-    // Recovery delays the start of the embedding program, so it is kept short.
-    ("max_wal_size", "128MB"),
-    ("min_wal_size", "32MB"),
-    // There is no replication, and bulk loads into new tables write less WAL.
-    ("wal_level", "minimal"),
-    ("max_wal_senders", "0"),
-    // The default follows shared_buffers; every start would fill four times as much memory with
-    // zeros.
-    ("wal_buffers", "1MB"),
-    // A parallel plan costs more without workers.
-    ("max_parallel_workers_per_gather", "0"),
-    // No other session runs beside a vacuum, so it need not pause.
-    ("autovacuum_vacuum_cost_delay", "0"),
+    ("dynamic_shared_memory_type", "posix"),
     ("log_timezone", "UTC"),
     ("datestyle", "'iso, mdy'"),
     ("timezone", "UTC"),
+    // Locale settings of the C library are C; text is UTF-8, sorted and classified by PostgreSQL's
+    // builtin provider.
     ("lc_messages", "C"),
     ("lc_monetary", "C"),
     ("lc_numeric", "C"),
@@ -60,13 +56,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("default_text_search_config", "'pg_catalog.english'"),
 ];
 
-/// Values of the placeholders in `postgres.bki` for this guest: a 32-bit PostgreSQL with UTF-8
-/// databases and the builtin provider's `C.UTF-8`.
+/// Values of the placeholders in `postgres.bki`: those of a 64-bit PostgreSQL, with UTF-8 databases
+/// and the builtin provider's `C.UTF-8`.
 const BKI_TOKENS: &[(&str, &str)] = &[
     ("NAMEDATALEN", "64"),
-    ("SIZEOF_POINTER", "4"),
-    ("ALIGNOF_POINTER", "i"),
-    ("FLOAT8PASSBYVAL", "false"),
+    // Of a Datum, which has the size of a pointer on other machines.
+    ("SIZEOF_POINTER", "8"),
+    ("ALIGNOF_POINTER", "d"),
+    ("FLOAT8PASSBYVAL", "true"),
     ("POSTGRES", "'postgres'"),
     ("ENCODING", "6"),
     ("LC_COLLATE", "'C'"),
@@ -123,15 +120,23 @@ pub(crate) fn postgresql_conf(sample: &str) -> Result<String, Error> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// `pg_hba.conf`: the sample. The embedding program decides on authentication.
+/// `pg_hba.conf`: the sample. The embedding program does not read it. Over the socket, which only
+/// the directory's owner can reach, a server asks for no password; over TCP, which is off, it does.
 pub(crate) fn pg_hba_conf(sample: &str) -> String {
     sample
         .replace("@remove-line-for-nolocal@", "")
-        .replace("@authmethodhost@", "trust")
+        .replace("@authmethodhost@", "scram-sha-256")
         .replace("@authmethodlocal@", "trust")
-        .replace("@authcomment@", "")
+        .replace("@authcomment@", HBA_COMMENT)
         .replace("@default_username@", "postgres")
 }
+
+const HBA_COMMENT: &str = "\
+# A server that is started on this directory listens at a Unix socket in the directory itself, which
+# nobody but its owner can enter (unix_socket_directories in postgresql.conf): no password is asked
+# for there. It does not listen at TCP ports (listen_addresses). Before you change either of them,
+# give the role postgres a password, and change \"trust\" below to \"peer\" or \"scram-sha-256\".
+";
 
 /// The setting of a line of the sample, whether commented out or not.
 fn setting_name(line: &str) -> Option<&str> {
@@ -149,7 +154,7 @@ mod tests {
         let bki = "# PostgreSQL 17\ninsert ( 2281 internal 11 10 SIZEOF_POINTER t p ALIGNOF_POINTER ENCODINGS )\ninsert ( 10 POSTGRES t )\n";
         assert_eq!(
             bootstrap_input(bki, "17").unwrap(),
-            "# PostgreSQL 17\ninsert ( 2281 internal 11 10 4 t p i ENCODINGS )\ninsert ( 10 'postgres' t )\n"
+            "# PostgreSQL 17\ninsert ( 2281 internal 11 10 8 t p d ENCODINGS )\ninsert ( 10 'postgres' t )\n"
         );
     }
 
@@ -172,6 +177,6 @@ mod tests {
     #[test]
     fn a_missing_setting_is_named() {
         let error = postgresql_conf("#port = 5432\n").unwrap_err().to_string();
-        assert!(error.contains("max_connections"), "{error}");
+        assert!(error.contains(SETTINGS[0].0), "{error}");
     }
 }

@@ -187,7 +187,8 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .tree("overlay", &assets.join("guest/overlay"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .list("modules", own)?
-            .files("scripts", &assets.join("build"), ["flags.sh", "postgresql.sh"])?,
+            .files("layouts", &assets.join("guest"), ["layouts.txt"])?
+            .files("scripts", &assets.join("build"), ["cc.sh", "flags.sh", "layouts.pl", "postgresql.sh"])?,
         after: vec![image()?],
         cost: cost(Cores::Half, 1000, 300),
     });
@@ -205,7 +206,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .files("scripts", &assets.join("build"), ["flags.sh", "pg_config.sh", "pgxs.sh"])?
+            .files("scripts", &assets.join("build"), ["cc.sh", "flags.sh", "pg_config.sh", "pgxs.sh"])?
             .list("variables", &extension.make)?;
         let mut after = needs::pgxs()?;
         after.push(image()?);

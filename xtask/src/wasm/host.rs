@@ -18,7 +18,7 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
         ("output_write", &[I32, I32], &[I32]),
         ("client_left", &[], &[I32]),
         ("wait", &[I32], &[I32]),
-        ("timer_set", &[I64], &[]),
+        ("timer_set", &[I64], &[I32]),
         ("random_fill", &[I32, I32], &[I32]),
         ("file_sync", &[I32, I32], &[I32]),
         ("shm_map", &[I32, I32], &[I32]),

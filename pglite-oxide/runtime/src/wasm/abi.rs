@@ -10,7 +10,7 @@ use crate::fs::errno::Errno;
 use crate::wasm::import_state::{ImportState, with};
 
 /// Version of the host ABI that this crate implements.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// Module name of the imports.
 pub const MODULE: &str = "pgl_host";
@@ -88,10 +88,10 @@ fn wait(env: FunctionEnvMut<'_, ImportState>, timeout_ms: i32) -> i32 {
     i32::from(env.data().interrupts.wait(timeout))
 }
 
-fn timer_set(env: FunctionEnvMut<'_, ImportState>, delay_us: i64) {
+fn timer_set(env: FunctionEnvMut<'_, ImportState>, delay_us: i64) -> i32 {
     let delay = u64::try_from(delay_us).ok().filter(|delay| *delay > 0).map(Duration::from_micros);
-    // If the timer's thread cannot be spawned, this timeout never comes; the next one tries again.
-    let _ = env.data().interrupts.arm(delay);
+    // The timer's thread may not have been spawned; the next call tries again.
+    env.data().interrupts.arm(delay).map_or_else(|errno| i32::from(errno.0), |()| 0)
 }
 
 fn random_fill(mut env: FunctionEnvMut<'_, ImportState>, buf: u32, len: u32) -> i32 {

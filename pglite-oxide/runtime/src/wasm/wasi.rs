@@ -550,7 +550,7 @@ fn kind_filetype(kind: Kind) -> u8 {
     match kind {
         Kind::Directory => FILETYPE_DIRECTORY,
         Kind::File => FILETYPE_REGULAR_FILE,
-        Kind::Other => FILETYPE_UNKNOWN,
+        Kind::Link | Kind::Other => FILETYPE_UNKNOWN,
     }
 }
 

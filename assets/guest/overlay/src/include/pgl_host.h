@@ -20,7 +20,7 @@
 
 #include <stdint.h>
 
-#define PGL_ABI_VERSION 4
+#define PGL_ABI_VERSION 5
 
 /* Page-aligned address of the shared memory segment in every instance. */
 #define PGL_SHMEM_BASE 0x04000000u
@@ -61,10 +61,10 @@ int32_t		pgl_host_wait(int32_t timeout_ms);
 
 /*
  * Arms the session's one-shot timer, which sets pgl_interrupts.alarm; 0
- * disarms it.
+ * disarms it.  Returns an errno.
  */
 PGL_IMPORT("timer_set")
-void		pgl_host_timer_set(int64_t delay_us);
+int32_t		pgl_host_timer_set(int64_t delay_us);
 
 /* Fills buf with random bytes.  0: done. */
 PGL_IMPORT("random_fill")

@@ -41,6 +41,14 @@ extern void pgl_await_client(struct Port *port);
 extern struct HbaLine *pgl_hba_line(void);
 
 /*
+ * Environment variable: settings that differ from PostgreSQL's defaults where
+ * nothing is configured, one NAME=VALUE in each line.  It ranks below
+ * postgresql.conf.
+ */
+#define PGL_DEFAULTS "PGL_DEFAULTS"
+extern void pgl_default_settings(void);
+
+/*
  * Reads a start-up packet into the port.  False: there is none to go on with.
  */
 extern bool pgl_read_startup_packet(struct Port *port);

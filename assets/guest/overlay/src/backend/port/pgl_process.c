@@ -161,6 +161,8 @@ int
 setitimer(int which, const struct itimerval *new_value,
 		  struct itimerval *old_value)
 {
+	int32_t		error;
+
 	if (which != ITIMER_REAL || old_value != NULL)
 	{
 		errno = EINVAL;
@@ -168,8 +170,13 @@ setitimer(int which, const struct itimerval *new_value,
 	}
 	timer_period = new_value->it_interval.tv_sec * USECS_PER_SECOND +
 		new_value->it_interval.tv_usec;
-	pgl_host_timer_set(new_value->it_value.tv_sec * USECS_PER_SECOND +
-					   new_value->it_value.tv_usec);
+	error = pgl_host_timer_set(new_value->it_value.tv_sec * USECS_PER_SECOND +
+							   new_value->it_value.tv_usec);
+	if (error != 0)
+	{
+		errno = error;
+		return -1;
+	}
 	return 0;
 }
 
@@ -177,7 +184,7 @@ void
 pgl_timer_rearm(void)
 {
 	if (timer_period != 0)
-		pgl_host_timer_set(timer_period);
+		(void) pgl_host_timer_set(timer_period);
 }
 
 void

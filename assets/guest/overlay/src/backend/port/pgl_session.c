@@ -29,6 +29,7 @@
 #include "storage/ipc.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
@@ -206,6 +207,29 @@ pgl_hba_line(void)
 	else
 		line.auth_method = uaTrust;
 	return &line;
+}
+
+void
+pgl_default_settings(void)
+{
+	const char *text = getenv(PGL_DEFAULTS);
+	char	   *settings;
+	char	   *rest;
+
+	if (text == NULL)
+		return;
+	settings = pstrdup(text);
+	for (char *line = strtok_r(settings, "\n", &rest); line != NULL;
+		 line = strtok_r(NULL, "\n", &rest))
+	{
+		char	   *value = strchr(line, '=');
+
+		if (value == NULL)
+			continue;
+		*value++ = '\0';
+		SetConfigOption(line, value, PGC_POSTMASTER, PGC_S_DYNAMIC_DEFAULT);
+	}
+	pfree(settings);
 }
 
 void
