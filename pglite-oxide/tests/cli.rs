@@ -249,7 +249,7 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_to_do() -> Test {
     let directory = tempfile::tempdir()?;
     let place = directory.path().to_str().ok_or("no text")?;
     refused(&["--temporary", "--tpc"], 2, "'--tpc'");
-    refused(&[], 2, "<--root <DIR>|--temporary|--app <NAME>>");
+    refused(&[], 2, "<--root <DIR>|--data-directory <DIR>|--temporary|--app <NAME>>");
     refused(&["--temporary", "--root", place], 2, "cannot be used with");
     refused(&["--temporary", "--tcp", "5433", "--unix", place], 2, "cannot be used with");
     refused(&["--temporary", "--tcp", "localhost:x"], 2, "ADDRESS:PORT");

@@ -123,22 +123,43 @@ fn data_is_there_after_a_close_and_after_a_drop() {
     assert!(!path.join("pgdata/postmaster.pid").exists());
 }
 
-/// PostgreSQL rejects a `postmaster.pid` that is empty, as it may be after a loss of power. Here
-/// the lock of the root decides.
+/// The file says which process has the database open, also between two sessions, as a PostgreSQL
+/// server expects it. One that is empty, as it may be after a loss of power, or of a process that
+/// is gone was left behind.
 #[test]
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
-fn a_postmaster_pid_that_was_left_behind_does_not_count() {
+fn a_postmaster_pid_is_there_while_the_database_is_open() {
     let dir = place();
     let path = dir.path().join("db");
     Pglite::open(&path).unwrap().close().unwrap();
     let file = path.join("pgdata/postmaster.pid");
-    for left in ["", "1\n/elsewhere\n", "not a number"] {
+    for left in ["", "1999999999\n/elsewhere\n", "not a number"] {
         fs::write(&file, left).unwrap();
         let mut db = Pglite::open(&path).unwrap();
-        assert_eq!(value(&mut db, "SELECT pg_read_file('postmaster.pid') ~ '/pgdata'"), "t");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with(&format!("-{}\n{}/pgdata\n", std::process::id(), path.display())), "{text}");
+        assert_eq!(value(&mut db, "SELECT pg_read_file('postmaster.pid')"), text);
         db.close().unwrap();
         assert!(!file.exists(), "{left:?}");
     }
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_database_that_a_server_has_open_is_in_use() {
+    let dir = place();
+    let path = dir.path().join("db");
+    Pglite::open(&path).unwrap().close().unwrap();
+    let mut server = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let text = format!("{}\n{}/pgdata\n1\n5432\n\n\n\nready\n", server.id(), path.display());
+    fs::write(path.join("pgdata/postmaster.pid"), &text).unwrap();
+    let refused = Pglite::open(&path).map(drop);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(error.to_string().contains(&format!("a PostgreSQL server (pid {}); stop it", server.id())), "{error}");
+    Pglite::open(&path).unwrap().close().unwrap();
 }
 
 #[test]

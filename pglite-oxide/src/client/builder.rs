@@ -9,6 +9,7 @@ use super::pglite::Pglite;
 use crate::bundle::{self, Payload};
 use crate::cluster::archive;
 use crate::cluster::control_file::{self, Layout};
+use crate::cluster::native::NativeDirectory;
 use crate::cluster::options::{Durability, Options};
 use crate::cluster::root::Root;
 use crate::cluster::{Cluster, Data, copy, empty};
@@ -35,6 +36,8 @@ pub struct Builder {
     options: Options,
     durability: Option<Durability>,
     archive: Option<PathBuf>,
+    /// A data directory to copy.
+    original: Option<PathBuf>,
     /// A payload in place of the embedded one.
     payload: Option<&'static Payload>,
 }
@@ -45,6 +48,7 @@ enum Place {
     Memory,
     TemporaryDirectory,
     Directory(PathBuf),
+    DataDirectory(PathBuf),
     App {
         qualifier: String,
         organization: String,
@@ -60,6 +64,13 @@ struct Held {
     _directory: Option<tempfile::TempDir>,
 }
 
+/// What a new database is filled from.
+enum Source<'a> {
+    Template,
+    Archive(&'a mut dyn Read),
+    Copy(NativeDirectory),
+}
+
 impl Builder {
     /// A database in this directory, which is created if it does not exist. An existing empty
     /// directory is accepted; one with other contents is rejected. A new database is created beside
@@ -68,6 +79,30 @@ impl Builder {
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Directory(path.into());
+        self
+    }
+
+    /// The data directory of a PostgreSQL 17 server, in place: one that `initdb` or `pg_basebackup`
+    /// made, or that a server has used, whether it was stopped or killed. The server must not run;
+    /// while the database is open, none starts on the directory. Configuration files that the
+    /// directory lacks are added to it.
+    ///
+    /// The directory must be one of a 64-bit little-endian server with blocks of the usual size, no
+    /// standby and without tablespaces, and belong to the user of this process. Databases must be
+    /// made with the `builtin` or `C` locale; extensions work if this build contains them.
+    #[must_use]
+    pub fn data_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.place = Place::DataDirectory(path.into());
+        self
+    }
+
+    /// Fills the new database with a copy of a data directory of a PostgreSQL 17 server, of which
+    /// the same is required as for [`Self::data_directory`], or of the directory of another
+    /// database of this crate. Neither may be open. The original does not change. The path must not
+    /// contain a database.
+    #[must_use]
+    pub fn copy_of(mut self, path: impl Into<PathBuf>) -> Self {
+        self.original = Some(path.into());
         self
     }
 
@@ -189,6 +224,28 @@ impl Builder {
         Pglite::start(self.cluster_from(Some(&mut archive))?)
     }
 
+    /// Copies the data directory of the database to a new directory, for a PostgreSQL 17 server: it
+    /// starts there as on a directory that `initdb` made. The database must not be open, is opened
+    /// and closed for this, and does not change.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Config`] if the database has no directory, or if there is
+    /// something at the new place.
+    pub fn export(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let place = match &self.place {
+            Place::Directory(path) | Place::DataDirectory(path) => path.clone(),
+            Place::App { qualifier, organization, application } => app_directory(qualifier, organization, application)?,
+            Place::Memory | Place::TemporaryDirectory => {
+                return Err(config("a temporary database has no directory to export; use `path`"));
+            }
+        };
+        // A clean end: what the copy has is complete without recovery.
+        self.open()?.close()?;
+        let payload = self.payload.map_or_else(bundle::embedded, Ok)?;
+        let template = ImageFs::new(payload.template()?);
+        NativeDirectory::lock(&place, &Layout::of(&template)?)?.export(directory.as_ref(), &template)
+    }
+
     pub(crate) fn with_payload(mut self, payload: &'static Payload) -> Self {
         self.payload = Some(payload);
         self
@@ -206,7 +263,7 @@ impl Builder {
         }
     }
 
-    fn cluster_from(&self, mut archive: Option<&mut dyn Read>) -> Result<Cluster> {
+    fn cluster_from(&self, archive: Option<&mut dyn Read>) -> Result<Cluster> {
         self.options.check()?;
         let payload = self.payload.map_or_else(bundle::embedded, Ok)?;
         let template = ImageFs::new(payload.template()?);
@@ -216,16 +273,32 @@ impl Builder {
         let options = Options { durability: self.durability.unwrap_or(default), ..self.options.clone() };
         let durable = options.durability != Durability::None;
 
-        let is_archive = archive.is_some();
-        let mut fill = |data: &HostFs| match &mut archive {
-            Some(archive) => archive::load(&mut **archive, data, &layout),
-            None => {
+        let mut source = match (archive, &self.original) {
+            (Some(_), Some(_)) => return Err(config("`copy_of` and `load` both fill the database; use one of them")),
+            (Some(archive), None) => Source::Archive(archive),
+            (None, Some(original)) => Source::Copy(NativeDirectory::lock(original, &layout)?),
+            (None, None) => Source::Template,
+        };
+        if let Place::DataDirectory(path) = &self.place {
+            if !matches!(source, Source::Template) {
+                return Err(config("`data_directory` opens what is there; `copy_of` and `load` make a new database"));
+            }
+            let directory = NativeDirectory::open(path, &layout, &template)?;
+            let data = Data::Other(Arc::new(directory.data()?));
+            return Ok(Cluster::new(payload, data, options, Some(Arc::new(directory))));
+        }
+
+        let is_new = !matches!(source, Source::Template);
+        let mut fill = |path: &Path, data: &HostFs| match &mut source {
+            Source::Archive(archive) => archive::load(&mut **archive, data, &layout),
+            Source::Copy(original) => original.copy_to_host(path, &template),
+            Source::Template => {
                 copy(&template, data)?;
                 control_file::set_identifier(data, control_file::new_identifier()?)
             }
         };
         let mut at = |path: &Path, directory| {
-            let root = if is_archive {
+            let root = if is_new {
                 Root::create_new(path, &layout, durable, &mut fill)?
             } else {
                 Root::open(path, &layout, durable, &mut fill)?
@@ -245,14 +318,19 @@ impl Builder {
                 let path = directory.path().to_path_buf();
                 at(&path, Some(directory))?
             }
-            Place::Memory => {
-                let data = match archive {
-                    Some(archive) => {
+            Place::Memory | Place::DataDirectory(_) => {
+                let data = match source {
+                    Source::Archive(archive) => {
                         let data = empty();
                         archive::load(archive, &data, &layout)?;
                         data
                     }
-                    None => {
+                    Source::Copy(original) => {
+                        let data = empty();
+                        original.copy_to(&data, &template)?;
+                        data
+                    }
+                    Source::Template => {
                         control_file::set_identifier(&template, control_file::new_identifier()?)?;
                         template
                     }
@@ -267,6 +345,10 @@ impl Builder {
             held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>),
         ))
     }
+}
+
+fn config(message: &str) -> Error {
+    Error::new(ErrorKind::Config, message)
 }
 
 fn app_directory(qualifier: &str, organization: &str, application: &str) -> Result<PathBuf> {

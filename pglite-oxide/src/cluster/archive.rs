@@ -8,7 +8,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Component, Path};
 
 use crate::cluster::control_file::Layout;
-use crate::cluster::root::{DATA, POSTMASTER_PID, VERSION, VERSION_MAX, Version};
+use crate::cluster::data_lock::POSTMASTER_PID;
+use crate::cluster::root::{DATA, VERSION, VERSION_MAX, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::errno::Errno;
 use crate::fs::{self, CREATE_NEW, FileSystem, Handle};

@@ -45,12 +45,11 @@ pub(crate) struct Layout {
     pub(crate) postgresql: String,
     pub(crate) control_version: u32,
     pub(crate) catalog_version: u32,
-    /// Bits of a pointer of the PostgreSQL that wrote it.
-    pub(crate) pointer_bits: u32,
     pub(crate) max_align: u32,
     pub(crate) block_size: u32,
     pub(crate) segment_blocks: u32,
     pub(crate) wal_block_size: u32,
+    /// Whether 8-byte values are passed by value: on 64-bit machines, and here.
     pub(crate) float8_by_value: bool,
 }
 
@@ -59,29 +58,24 @@ impl Layout {
     pub(crate) fn of(data: &dyn FileSystem) -> Result<Self> {
         let version = read(data, "PG_VERSION")?;
         let control = control(data)?;
-        let float8_by_value = control[at::FLOAT8_BY_VALUE] != 0;
         Ok(Self {
             postgresql: String::from_utf8_lossy(&version).trim().to_string(),
             control_version: u32_at(&control, at::CONTROL_VERSION),
             catalog_version: u32_at(&control, at::CATALOG_VERSION),
-            // 8-byte values are passed by value wherever a pointer has room for one.
-            pointer_bits: if float8_by_value { 64 } else { 32 },
             max_align: u32_at(&control, at::MAX_ALIGN),
             block_size: u32_at(&control, at::BLOCK_SIZE),
             segment_blocks: u32_at(&control, at::SEGMENT_BLOCKS),
             wal_block_size: u32_at(&control, at::WAL_BLOCK_SIZE),
-            float8_by_value,
+            float8_by_value: control[at::FLOAT8_BY_VALUE] != 0,
         })
     }
 }
 
 impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { postgresql, catalog_version, pointer_bits, block_size, .. } = self;
-        write!(
-            f,
-            "PostgreSQL {postgresql} (catalog {catalog_version}, {pointer_bits} bit, blocks of {block_size} bytes)"
-        )
+        let Self { postgresql, catalog_version, block_size, float8_by_value, .. } = self;
+        let bits = if *float8_by_value { 64 } else { 32 };
+        write!(f, "PostgreSQL {postgresql} (catalog {catalog_version}, {bits} bit, blocks of {block_size} bytes)")
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub(crate) mod archive;
 pub(crate) mod control_file;
+mod data_lock;
 mod lock;
+pub(crate) mod native;
 pub(crate) mod options;
 pub(crate) mod root;
 mod stored_settings;
@@ -14,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use crate::backend::Launch;
 use crate::bundle::{self, PGDATA, Payload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{FileSystem, Image, ImageFs};
+use crate::fs::{FileSystem, Image, ImageFs, OpenOptions};
 use crate::wasm::clock::ClockSource;
 use crate::wasm::rng::RngSource;
 use options::{ABOVE_SEGMENT, Options, SEGMENT_START};
@@ -57,6 +59,8 @@ impl Cluster {
             Data::Other(fs) => fs.clone(),
         };
         let mut env = bundle::environment();
+        let slots = fs.open("pg_replslot", OpenOptions::default(), 0).and_then(|slots| slots.list());
+        env.push(Options::defaults(slots.is_ok_and(|slots| !slots.is_empty())));
         let starting = Arc::new(AtomicBool::new(true));
         let fs = if self.options.ignore_stored_settings {
             env.push((stored_settings::IGNORE_VARIABLE.to_string(), "1".to_string()));
@@ -90,6 +94,14 @@ impl Cluster {
                 "memory_limit of {limit} MiB is too small: with these settings PostgreSQL needs at least {least} MiB"
             );
             return Error::new(ErrorKind::Config, message).with_cause(error);
+        }
+        if let Some(db_error) = error.as_db_error()
+            && db_error.message() == "database locale is incompatible with operating system"
+        {
+            return error.with_advice(
+                "an embedded database knows the locales C, POSIX and C.UTF-8 of the C library, and PostgreSQL's builtin \
+                 ones; dump this one with a server that knows its locale (pg_dump), and load the dump into a new database",
+            );
         }
         let started = !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed);
         // Settings do not decide who the client is and which database it asks for.
@@ -134,7 +146,7 @@ pub(crate) fn copy(from: &dyn FileSystem, to: &dyn FileSystem) -> Result<()> {
     let mut buf = vec![0; 1 << 20];
     crate::fs::walk(from, "", &mut |path, handle| match handle {
         None => to.create_directory(path, 0),
-        Some(_) if path == root::POSTMASTER_PID => Ok(()),
+        Some(_) if path == data_lock::POSTMASTER_PID => Ok(()),
         Some(handle) => crate::fs::copy(handle, &*to.open(path, crate::fs::CREATE_NEW, 0)?, &mut buf),
     })
     .map_err(|(path, errno)| Error::new(ErrorKind::Io, format!("cannot copy {path}: {errno}")))

@@ -107,6 +107,27 @@ const RESERVED_SETTINGS: [Reserved; 23] = [
     reserved("shared_preload_libraries", "", "use `extension`"),
 ];
 
+/// Settings that suit a session of an embedding program better than PostgreSQL's defaults. They
+/// rank below `postgresql.conf`, which a PostgreSQL server reads as well.
+const DEFAULTS: [(&str, &str); 7] = [
+    // Recovery delays the start of the embedding program, so it is kept short.
+    ("max_wal_size", "128MB"),
+    ("min_wal_size", "32MB"),
+    // There is no replication, and bulk loads into new tables write less WAL.
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    // The default follows shared_buffers; every start would fill four times as much memory with
+    // zeros.
+    ("wal_buffers", "1MB"),
+    // A parallel plan costs more without workers.
+    ("max_parallel_workers_per_gather", "0"),
+    // No other session runs beside a vacuum, so it need not pause.
+    ("autovacuum_vacuum_cost_delay", "0"),
+];
+
+/// The environment variable with the defaults (`pgl_session.h`).
+const DEFAULTS_VARIABLE: &str = "PGL_DEFAULTS";
+
 /// Settings that make PostgreSQL ignore damage. They are for a repair, and should not outlast it:
 /// they can be set with `setting`, with SET, and by a superuser for a role or a database, but a
 /// value that ALTER SYSTEM stored does not count.
@@ -179,6 +200,14 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// The environment variable with the settings that rank below `postgresql.conf`. A replication
+    /// slot that a server left needs the WAL of one.
+    pub(crate) fn defaults(has_slots: bool) -> (String, String) {
+        let value = |name, value| if name == "wal_level" && has_slots { "logical" } else { value };
+        let lines = DEFAULTS.map(|(name, default)| format!("{name}={}\n", value(name, default)));
+        (DEFAULTS_VARIABLE.to_string(), lines.concat())
     }
 
     /// PostgreSQL's arguments, the program's name first.

@@ -20,12 +20,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::control_file::Layout;
+use super::data_lock::DataLock;
 use super::lock::Lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::host::HostFs;
 
-/// Version of the layout of a root. Other versions are rejected.
-const FORMAT: u32 = 1;
+/// Version of the layout of a root. Other versions are rejected. Version 1 had the data of a 32-bit
+/// PostgreSQL; version 2 has that of a 64-bit one.
+const FORMAT: u32 = 2;
 
 /// The file that identifies a root. Archives begin with it.
 pub(crate) const VERSION: &str = "pglite-oxide.json";
@@ -38,10 +40,6 @@ pub(crate) const DATA: &str = "pgdata";
 /// open with durability syncs the whole root.
 const UNSYNCED: &str = "unsynced";
 
-/// PostgreSQL's own lock file. Its process IDs have no meaning outside of the guest; `Lock` is
-/// decisive.
-pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
-
 /// What some file systems have at their top.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -52,6 +50,8 @@ pub(crate) const VERSION_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Root {
     directory: PathBuf,
+    // In the order in which they are released.
+    _data_lock: DataLock,
     _lock: Lock,
 }
 
@@ -84,7 +84,7 @@ impl Root {
         path: &Path,
         layout: &Layout,
         durable: bool,
-        mut fill: impl FnMut(&HostFs) -> Result<()>,
+        mut fill: impl FnMut(&Path, &HostFs) -> Result<()>,
     ) -> Result<Self> {
         let path = &follow(path)?;
         loop {
@@ -109,7 +109,7 @@ impl Root {
         path: &Path,
         layout: &Layout,
         durable: bool,
-        mut fill: impl FnMut(&HostFs) -> Result<()>,
+        mut fill: impl FnMut(&Path, &HostFs) -> Result<()>,
     ) -> Result<Self> {
         let path = &follow(path)?;
         if matches!(find(path)?, Found::Nothing)
@@ -117,7 +117,7 @@ impl Root {
         {
             return Ok(root);
         }
-        let message = format!("{}: there is a database already; an archive makes a new one", path.display());
+        let message = format!("{}: there is a database already; an archive or a copy makes a new one", path.display());
         Err(Error::new(ErrorKind::Config, message))
     }
 
@@ -132,6 +132,7 @@ impl Root {
         let bytes = fs::read(&version).map_err(|cause| failed("cannot read", &version, cause))?;
         Version::check(&bytes, &version.display().to_string(), layout)?;
         let lock = Lock::take(path)?;
+        let data_lock = DataLock::take(&path.join(DATA))?;
         let unsynced = path.join(UNSYNCED);
         if !durable {
             fs::write(&unsynced, "").map_err(|cause| failed("cannot make", &unsynced, cause))?;
@@ -139,7 +140,7 @@ impl Root {
             sync_tree(path).map_err(|cause| failed("cannot sync", path, cause))?;
             fs::remove_file(&unsynced).map_err(|cause| failed("cannot remove", &unsynced, cause))?;
         }
-        Ok(Self { directory: path.to_path_buf(), _lock: lock })
+        Ok(Self { directory: path.to_path_buf(), _data_lock: data_lock, _lock: lock })
     }
 
     /// Creates a root, or returns `None` if another one was created meanwhile.
@@ -147,7 +148,7 @@ impl Root {
         path: &Path,
         layout: &Layout,
         durable: bool,
-        fill: &mut impl FnMut(&HostFs) -> Result<()>,
+        fill: &mut impl FnMut(&Path, &HostFs) -> Result<()>,
     ) -> Result<Option<Self>> {
         let (parent, name) = split(path)?;
         check_place(path, &parent)?;
@@ -158,7 +159,7 @@ impl Root {
 
         let data = new.0.join(DATA);
         make_private(&data).map_err(|cause| failed("cannot make", &data, cause))?;
-        fill(&HostFs::open(&data).map_err(|cause| failed("cannot open", &data, cause))?)?;
+        fill(&data, &HostFs::open(&data).map_err(|cause| failed("cannot open", &data, cause))?)?;
         let version = new.0.join(VERSION);
         fs::write(&version, Version::new(layout.clone()).to_json()?)
             .map_err(|cause| failed("cannot write", &version, cause))?;
@@ -187,7 +188,8 @@ impl Root {
             sync_directory(&parent).map_err(|cause| failed("cannot sync", &parent, cause))?;
         }
         let lock = lock.map_or_else(|| Lock::take(path), Ok)?;
-        Ok(Some(Self { directory: path.to_path_buf(), _lock: lock }))
+        let data_lock = DataLock::take(&path.join(DATA))?;
+        Ok(Some(Self { directory: path.to_path_buf(), _data_lock: data_lock, _lock: lock }))
     }
 }
 
@@ -211,8 +213,14 @@ impl Version {
             return Err(refused("not a version file of this crate: it is too long".to_string()));
         }
         let AnyVersion { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if format != FORMAT {
-            return Err(refused(format!("format {format}, but this version of pglite-oxide opens format {FORMAT}")));
+        if format < FORMAT {
+            let repair =
+                "dump it (`pglite dump`) with the version of pglite-oxide that made it, and load the dump here";
+            return Err(refused(format!("format {format}, but this version opens format {FORMAT}; {repair}")));
+        }
+        if format > FORMAT {
+            let repair = "use the version of pglite-oxide that made it, or a later one";
+            return Err(refused(format!("format {format}, but this version opens format {FORMAT}; {repair}")));
         }
         let found: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
         if found.layout == *layout {
@@ -283,8 +291,9 @@ fn find(path: &Path) -> Result<Found> {
             ))
         }
         Some(_) if path.join("PG_VERSION").is_file() => refuse(
-            "this is the data directory of a PostgreSQL server, which has another layout; load a dump of it (pg_dump) \
-             into a new database instead",
+            "this is the data directory of a PostgreSQL server; name it as such to work on it \
+             (`Builder::data_directory`, --data-directory), or make a database from it (`Builder::copy_of`, `pglite \
+             import`)",
         ),
         Some(_) => {
             refuse("not empty and not a database of this crate; nothing in it was touched. Choose another directory")
@@ -377,7 +386,7 @@ fn remove_unfinished(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -385,7 +394,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 /// Makes everything below a directory durable.
-fn sync_tree(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_tree(directory: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // One call for all files: a thousand single syncs wait for the disk a thousand times.
@@ -406,7 +415,7 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(windows) { Ok(()) } else { fs::File::open(directory)?.sync_all() }
 }
 

@@ -42,7 +42,6 @@ fn small_layout() -> Layout {
         postgresql: "17".to_owned(),
         control_version: 0,
         catalog_version: 0,
-        pointer_bits: 32,
         max_align: 0,
         block_size: 8192,
         segment_blocks: 4,

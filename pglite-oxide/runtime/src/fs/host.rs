@@ -64,7 +64,7 @@ impl FileSystem for HostFs {
         let file = retry(|| self.root.open_with(here(path), &host))?.into_std();
         let handle = HostHandle::new(file)?;
         match (handle.kind, options.directory) {
-            (Kind::Other, _) => Err(Errno::ACCES),
+            (Kind::Link | Kind::Other, _) => Err(Errno::ACCES),
             (Kind::File, true) => Err(Errno::NOTDIR),
             _ => Ok(Arc::new(handle)),
         }
@@ -253,6 +253,7 @@ fn kind(file_type: FileType) -> Kind {
     match file_type {
         file_type if file_type.is_dir() => Kind::Directory,
         file_type if file_type.is_file() => Kind::File,
+        file_type if file_type.is_symlink() => Kind::Link,
         _ => Kind::Other,
     }
 }
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!(fs.remove_file("out/secret", 0), Err(Errno::ACCES));
         assert_eq!(fs.stat("out/secret").unwrap_err(), Errno::ACCES);
         // A link is seen for what it is, and can be removed.
-        assert_eq!(fs.stat("file").unwrap().kind, Kind::Other);
+        assert_eq!(fs.stat("file").unwrap().kind, Kind::Link);
         fs.remove_file("file", 0).unwrap();
         assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);

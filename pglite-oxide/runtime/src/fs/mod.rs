@@ -97,7 +97,9 @@ pub enum Kind {
     Directory,
     /// A regular file.
     File,
-    /// A link, socket or device. Guests can neither create nor open them.
+    /// A symbolic link. Guests can neither create nor open one.
+    Link,
+    /// A socket, pipe or device. Guests can neither create nor open one.
     Other,
 }
 
@@ -165,6 +167,8 @@ pub fn walk(fs: &dyn FileSystem, directory: &str, visit: &mut Visit<'_>) -> Resu
             visit(&path, None).map_err(failed)?;
         }
         let mut entries = handle.list().map_err(failed)?;
+        // A socket or a pipe has no contents. A link is an error of its own.
+        entries.retain(|entry| entry.kind != Kind::Other);
         entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         let join = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
         pending.extend(entries.iter().map(|entry| join(&entry.name)));

@@ -1,6 +1,7 @@
 //! `pglite`: the command-line program. It owns flags, exit codes and messages; everything else is
 //! the library's.
 
+mod directory;
 mod place;
 mod serve;
 mod tools;
@@ -32,6 +33,10 @@ enum Verb {
     Dump(tools::DumpArguments),
     /// Run PostgreSQL's psql
     Psql(tools::PsqlArguments),
+    /// Make a database from the data directory of a PostgreSQL server, or of another database
+    Import(directory::ImportArguments),
+    /// Copy the data directory of a database, for a PostgreSQL server
+    Export(directory::ExportArguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Dump(arguments) => tools::dump(&arguments),
         Verb::Psql(arguments) => tools::psql(&arguments),
+        Verb::Import(arguments) => directory::import(&arguments),
+        Verb::Export(arguments) => directory::export(&arguments),
     };
     result.unwrap_or_else(|error| {
         // Standard error may be closed.

@@ -36,6 +36,9 @@ struct Root {
     /// The database in this directory, which is created if it does not exist
     #[arg(long, value_name = "DIR", group = "place")]
     root: Option<PathBuf>,
+    /// The data directory of a PostgreSQL server, in place; the server must not run
+    #[arg(long, value_name = "DIR", group = "place")]
+    data_directory: Option<PathBuf>,
     /// A new database in memory, discarded at the end
     #[arg(long, group = "place")]
     temporary: bool,
@@ -104,6 +107,9 @@ fn builder(root: &Root, session: &Session) -> Builder {
     let mut builder = Pglite::builder();
     if let Some(root) = &root.root {
         builder = builder.path(root);
+    }
+    if let Some(directory) = &root.data_directory {
+        builder = builder.data_directory(directory);
     }
     if let Some(Application([qualifier, organization, application])) = &root.app {
         builder = builder.app(qualifier, organization, application);

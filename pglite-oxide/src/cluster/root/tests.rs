@@ -8,17 +8,16 @@ fn layout() -> Layout {
         postgresql: "17".to_string(),
         control_version: 1700,
         catalog_version: 202_406_281,
-        pointer_bits: 32,
         max_align: 8,
         block_size: 8192,
         segment_blocks: 131_072,
         wal_block_size: 8192,
-        float8_by_value: false,
+        float8_by_value: true,
     }
 }
 
 fn open(path: &Path) -> Result<Root> {
-    Root::open(path, &layout(), true, |data| {
+    Root::open(path, &layout(), true, |_, data| {
         write(data, "file", b"contents");
         Ok(())
     })
@@ -28,7 +27,7 @@ fn open(path: &Path) -> Result<Root> {
 fn a_root_that_was_opened_without_durability_is_synced_by_the_next_open_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
-    let open = |durable| drop(Root::open(&path, &layout(), durable, |_| Ok(())).unwrap());
+    let open = |durable| drop(Root::open(&path, &layout(), durable, |_, _| Ok(())).unwrap());
     for _ in 0..2 {
         open(false);
         assert!(path.join(UNSYNCED).exists());
@@ -46,7 +45,7 @@ fn a_root_that_must_be_new_is_never_another_process_s() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let new = |path: &Path, during: &dyn Fn()| {
-        Root::create_new(path, &layout(), false, |data| {
+        Root::create_new(path, &layout(), false, |_, data| {
             write(data, "file", b"of the archive");
             during();
             Ok(())
@@ -86,8 +85,8 @@ fn a_root_is_made_once_and_opened_again() {
     );
     assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::InUse);
     drop(root);
-    let again = Root::open(&path, &layout(), true, |_| panic!("it is there")).unwrap();
-    assert_eq!(names(&path.join(DATA)), ["file"]);
+    let again = Root::open(&path, &layout(), true, |_, _| panic!("it is there")).unwrap();
+    assert_eq!(names(&path.join(DATA)), ["file", "postmaster.pid"]);
     drop(again);
 }
 
@@ -122,13 +121,13 @@ fn other_versions_are_refused_with_both_named() {
         fs::write(&version, text.replace(from, to)).unwrap();
         refusal(&path)
     };
-    assert!(
-        refused("\"format\": 1", "\"format\": 2")
-            .ends_with("format 2, but this version of pglite-oxide opens format 1")
-    );
+    let old = refused("\"format\": 2", "\"format\": 1");
+    assert!(old.contains("format 1, but this version opens format 2; dump it (`pglite dump`) with the ver"), "{old}");
+    let new = refused("\"format\": 2", "\"format\": 3");
+    assert!(new.contains("format 3, but this version opens format 2; use the version"), "{new}");
     let major = refused("\"17\"", "\"18\"");
     assert!(major.contains("made by PostgreSQL 18 (") && major.contains("but this is PostgreSQL 17 ("), "{major}");
-    assert!(refused("\"pointer_bits\": 32", "\"pointer_bits\": 64").contains("64 bit"));
+    assert!(refused("\"float8_by_value\": true", "\"float8_by_value\": false").contains("32 bit"));
     assert!(refused("{", "").contains("not a version file"));
 }
 
@@ -136,7 +135,7 @@ fn other_versions_are_refused_with_both_named() {
 fn a_failed_creation_leaves_nothing_and_leftovers_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
-    let error = Root::open(&path, &layout(), false, |data| {
+    let error = Root::open(&path, &layout(), false, |_, data| {
         write(data, "half", b"");
         Err(Error::new(ErrorKind::Io, "full"))
     });
@@ -161,7 +160,7 @@ fn of_two_creators_one_wins_and_the_other_hears_of_it() {
     let path = dir.path().join("db");
     // The second one comes while the first fills.
     let mut other = None;
-    let first = Root::open(&path, &layout(), false, |_| {
+    let first = Root::open(&path, &layout(), false, |_, _| {
         other.get_or_insert_with(|| open(&path).unwrap());
         Ok(())
     });
@@ -184,7 +183,7 @@ fn a_link_leads_to_the_place() {
     // By either name it is the same one.
     assert_eq!(open(&disk).unwrap_err().kind(), ErrorKind::InUse);
     drop(root);
-    let again = Root::open(&link, &layout(), true, |_| panic!("it is there")).unwrap();
+    let again = Root::open(&link, &layout(), true, |_, _| panic!("it is there")).unwrap();
     drop(again);
     // A link of links to where nothing is yet.
     symlink("disk/new", dir.path().join("one")).unwrap();
