@@ -14,6 +14,7 @@ mod image;
 #[path = "../../pglite-oxide/src/bundle/manifest.rs"]
 mod manifest;
 mod native;
+mod native_directory;
 mod paths;
 mod perf;
 mod pipeline;
@@ -43,6 +44,9 @@ enum Area {
     Assets(assets::Verb),
     /// Test what a database survives: kills, losses of power, disk errors
     Crash(crash::Options),
+    /// Test that a native PostgreSQL opens the data directory of an embedded database, and the
+    /// other way round
+    NativeDirectory(native_directory::Options),
     /// Measure this PostgreSQL beside a native one
     #[command(subcommand)]
     Perf(perf::Verb),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
         Area::Crash(options) => crash::run(&paths, &options),
+        Area::NativeDirectory(options) => native_directory::run(&paths, &options),
         Area::Perf(verb) => perf::run(&paths, verb),
         Area::Regress(options) => regress::run(&paths, &options),
         Area::Release(verb) => release::run(&paths, verb),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{clients, consumer, crash, regress, release};
+use crate::{clients, consumer, crash, native_directory, regress, release};
 
 /// Options of `test`.
 #[derive(Debug, Default, clap::Args)]
@@ -102,6 +102,9 @@ const CHECKS: &[Check] = &[
     check("fuzz corpus", Runs::Full, &["assets build", "runtime"], fuzz_corpus),
     check("clients", Runs::Full, &["assets build", "native PostgreSQL"], clients),
     check("crash", Runs::Full, &["assets build"], |paths| passed(crash::run(paths, &crash::Options::slice()))),
+    check("native directory", Runs::Full, &["assets build", "native PostgreSQL"], |paths| {
+        passed(native_directory::run(paths, &native_directory::Options::slice()))
+    }),
     check("regress", Runs::Full, &["assets build"], |paths| passed(regress::run(paths, &regress::Options::default()))),
     check("memory barriers", Runs::Full, &["assets build"], regress::barriers),
     check("release stage", Runs::Full, &["assets build"], |paths| {

@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use pglite_oxide::{Error, Pglite};
-
-use crate::sql::{self, Rows};
+use crate::sql::{self, Rows, Sql};
 use crate::workload::{Facts, Model, Scale, digest};
 
 /// Maximum number of differences shown.
@@ -80,7 +78,7 @@ impl std::error::Error for Violation {}
 
 /// Checks a database and returns the number of its last transaction; `None` if it does not have the
 /// schema.
-pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Result<Option<u64>, Violation> {
+pub(crate) fn check<D: Sql>(db: &mut D, expected: &Expected, depth: Depth) -> Result<Option<u64>, Violation> {
     let found = last(db).map_err(broken("the ledger"))?;
     let acknowledged = expected.acknowledged;
     let next = acknowledged.map_or(0, |last| last + 1);
@@ -100,14 +98,14 @@ pub(crate) fn check(db: &mut Pglite, expected: &Expected, depth: Depth) -> Resul
 }
 
 /// Compares the contents with the expected ones.
-pub(crate) fn compare(db: &mut Pglite, model: &Model) -> Result<(), Violation> {
+pub(crate) fn compare<D: Sql>(db: &mut D, model: &Model) -> Result<(), Violation> {
     let found = facts(db).map_err(broken("a query of the content"))?;
     let differences = differences(&model.facts(), &found);
     if differences.is_empty() { Ok(()) } else { Err(Violation::Content { last: Some(model.last), differences }) }
 }
 
 /// Number of the last transaction.
-fn last(db: &mut Pglite) -> Result<Option<u64>, Error> {
+fn last<D: Sql>(db: &mut D) -> Result<Option<u64>, D::Error> {
     if sql::rows(db, "SELECT to_regclass('ledger') IS NULL")? == [[Some("t".to_string())]] {
         return Ok(None);
     }
@@ -115,7 +113,7 @@ fn last(db: &mut Pglite) -> Result<Option<u64>, Error> {
 }
 
 /// Objects that an uncommitted schema must not leave behind.
-fn nothing_is_left(db: &mut Pglite) -> Result<(), Violation> {
+fn nothing_is_left<D: Sql>(db: &mut D) -> Result<(), Violation> {
     let rows = sql::rows(
         db,
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION ALL SELECT extname FROM pg_extension WHERE extname = 'amcheck'",
@@ -127,7 +125,7 @@ fn nothing_is_left(db: &mut Pglite) -> Result<(), Violation> {
     Err(Violation::Content { last: None, differences: rows.iter().map(|row| format!("{row:?} is there")).collect() })
 }
 
-fn facts(db: &mut Pglite) -> Result<Facts, Error> {
+fn facts<D: Sql>(db: &mut D) -> Result<Facts, D::Error> {
     let mut facts = Facts::new();
     let mut add = |name: String, fact: String| {
         // Two rows with one name are also a fact, and a wrong one.
@@ -199,7 +197,7 @@ fn facts(db: &mut Pglite) -> Result<Facts, Error> {
 }
 
 /// Rows of a query that must go through an index.
-fn by_index(db: &mut Pglite, query: &str, index: &str) -> Result<Vec<Vec<String>>, Error> {
+fn by_index<D: Sql>(db: &mut D, query: &str, index: &str) -> Result<Vec<Vec<String>>, D::Error> {
     let plan = texts(sql::rows(db, &format!("EXPLAIN (COSTS OFF) {query}"))?).concat().join("\n");
     if !(plan.starts_with("Index") && plan.contains(&format!(" {index} "))) {
         return Ok(vec![vec![format!("NOT READ THROUGH {index}"), plan]]);
@@ -208,7 +206,7 @@ fn by_index(db: &mut Pglite, query: &str, index: &str) -> Result<Vec<Vec<String>
 }
 
 /// amcheck's findings for tables and indexes. A finding in an index is an error; in a table, a row.
-fn pages(db: &mut Pglite, depth: Depth) -> Result<(), Violation> {
+fn pages<D: Sql>(db: &mut D, depth: Depth) -> Result<(), Violation> {
     let which = if depth == Depth::Everything {
         "true"
     } else {
@@ -263,7 +261,7 @@ fn texts(rows: Rows) -> Vec<Vec<String>> {
     rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect()
 }
 
-fn broken(what: &'static str) -> impl Fn(Error) -> Violation {
+fn broken<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> Violation {
     move |error| Violation::Broken { what: what.to_string(), error: error.to_string() }
 }
 

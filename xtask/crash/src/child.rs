@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use pglite_oxide::{Durability, Pglite};
 
 use crate::check::{self, Depth, Expected};
-use crate::sql;
+use crate::native;
+use crate::sql::{self, Sql};
 use crate::workload::{self, Model, Scale};
 
 /// Parameters of the child.
@@ -33,6 +34,9 @@ pub(crate) struct Options {
     /// Look at every page of the catalogs too.
     #[arg(long)]
     pub(crate) everything: bool,
+    /// Work on the root's data directory through the PostgreSQL server that runs on it.
+    #[arg(long)]
+    pub(crate) server: bool,
 }
 
 /// The action of a child after its commits.
@@ -100,27 +104,42 @@ impl Event {
 
 /// Runs until it is killed or done.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let seed = options.seed;
     say(Event::Opening)?;
     let start = Instant::now();
+    if options.server {
+        let mut config = postgres::Config::new();
+        config.host_path(native::socket_directory(&options.root)).user("postgres").dbname("postgres");
+        let mut server = config.connect(postgres::NoTls).context("cannot connect to the server")?;
+        say(Event::Opened(ms(start)))?;
+        return if work(&mut server, options)? { say(Event::Done) } else { Ok(()) };
+    }
     let mut builder = Pglite::builder().path(&options.root).durability(Durability::Full);
-    for (name, value) in settings(seed) {
+    for (name, value) in settings(options.seed) {
         builder = builder.setting(name, value);
     }
     let mut db = builder.open().context("cannot open the root")?;
     say(Event::Opened(ms(start)))?;
+    if work(&mut db, options)? {
+        db.close()?;
+        say(Event::Done)?;
+    }
+    Ok(())
+}
 
+/// Checks the database and works in it until it is to be closed.
+fn work<D: Sql>(db: &mut D, options: &Options) -> Result<bool> {
+    let seed = options.seed;
     let start = Instant::now();
     let expected = Expected { seed, scale: Scale::LONG, acknowledged: options.acknowledged, may_lose: false };
     let depth = if options.everything { Depth::Everything } else { Depth::Pages };
-    let found = check::check(&mut db, &expected, depth)?;
+    let found = check::check(db, &expected, depth)?;
     say(Event::Checked(ms(start), found))?;
 
     let mut model = match found {
         Some(last) => Model::after(seed, Scale::LONG, last),
         None => {
             for statement in workload::schema() {
-                sql::run(&mut db, &statement.sql).with_context(|| statement.sql.clone())?;
+                sql::run(db, &statement.sql).with_context(|| statement.sql.clone())?;
             }
             say(Event::Committed(0))?;
             Model::new(seed, Scale::LONG)
@@ -132,18 +151,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             say(Event::Then)?;
             match options.then {
                 Then::GoOn => (),
-                Then::Checkpoint => sql::run(&mut db, "CHECKPOINT")?,
-                Then::Vacuum => sql::run(&mut db, "VACUUM")?,
-                Then::Close => {
-                    db.close()?;
-                    return say(Event::Done);
-                }
+                Then::Checkpoint => sql::run(db, "CHECKPOINT")?,
+                Then::Vacuum => sql::run(db, "VACUUM")?,
+                Then::Close => return Ok(true),
             }
             say(Event::Done)?;
         }
         let transaction = model.next();
         for statement in transaction.statements() {
-            let did = sql::execute(&mut db, &statement);
+            let did = sql::execute(db, &statement);
             let shown = || format!("transaction {}: {:.200}", transaction.number, statement.sql);
             if !did.with_context(shown)? {
                 bail!("{} did not fail", shown());
@@ -151,7 +167,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         say(Event::Committed(transaction.number))?;
         for statement in model.maintenance() {
-            sql::run(&mut db, statement).context(statement)?;
+            sql::run(db, statement).context(statement)?;
         }
         commits += 1;
     }

@@ -5,6 +5,7 @@
 mod check;
 mod child;
 mod faults;
+mod native;
 mod power;
 mod rounds;
 mod sql;
@@ -42,6 +43,9 @@ enum Verb {
         /// one]
         #[arg(long)]
         root: Option<PathBuf>,
+        /// Let PostgreSQL servers take turns, and recover what was killed on the other side
+        #[arg(long)]
+        servers: bool,
     },
     /// Rebuilds disks as a loss of power could leave them
     PowerLoss {
@@ -84,12 +88,12 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Rounds { rounds, seed, root } => {
+        Verb::Rounds { rounds, seed, root, servers } => {
             let place = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
             let temporary = tempfile::Builder::new().prefix("pglite-oxide-crash-").tempdir_in(place);
             let temporary = temporary.context("cannot make a temporary directory")?;
             let directory = root.unwrap_or_else(|| temporary.path().to_path_buf());
-            let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), &directory);
+            let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), servers, &directory);
             if result.is_err() {
                 // Failed roots are kept for inspection.
                 let _ = temporary.keep();

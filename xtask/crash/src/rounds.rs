@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use fastrand::Rng;
 
 use crate::child::{Event, Then};
+use crate::native::Server;
 use crate::workload;
 
 /// Rounds on one root before a new one is created.
@@ -49,6 +50,9 @@ struct Summary {
     kills_during_recovery: u64,
     kills_during_maintenance: u64,
     kills_during_close: u64,
+    /// Kills of a PostgreSQL server, and of an embedded database that a server has recovered.
+    kills_of_servers: u64,
+    recovered_by_servers: u64,
     acknowledged: u64,
     /// Transactions that were present although they had not been acknowledged.
     unacknowledged: u64,
@@ -66,6 +70,17 @@ struct Root {
     was_open: bool,
     /// Time of the last opening, in microseconds.
     open_us: u64,
+    /// The last process that used the root was killed, and embedded the database.
+    killed_embedded: bool,
+}
+
+/// What opens a root in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// A program that embeds the database.
+    Embedded,
+    /// A PostgreSQL server.
+    Server,
 }
 
 /// What a child reported.
@@ -75,8 +90,9 @@ struct Life {
     was_killed: bool,
 }
 
-/// Runs the rounds. Roots are made below `directory`; one that fails stays there.
-pub(crate) fn run(rounds: u64, seed: u64, directory: &Path) -> Result<()> {
+/// Runs the rounds. Roots are made below `directory`; one that fails stays there. With `servers`, a
+/// PostgreSQL server takes turns with the program that embeds the database.
+pub(crate) fn run(rounds: u64, seed: u64, servers: bool, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     println!("crash: {rounds} rounds, seed {seed}, roots below {}", directory.display());
     let mut rng = workload::rng(seed, &[7]);
@@ -93,7 +109,7 @@ pub(crate) fn run(rounds: u64, seed: u64, directory: &Path) -> Result<()> {
                 Root::new(directory, seed, round / ROUNDS_PER_ROOT)
             }
         };
-        let moment = one_round(&mut current, &mut rng, round, directory, &mut summary).with_context(|| {
+        let moment = one_round(&mut current, &mut rng, round, servers, directory, &mut summary).with_context(|| {
             format!("round {} of seed {seed}; the root is kept: {}", round + 1, current.path.display())
         })?;
         if round % 10 == 9 || round + 1 == rounds {
@@ -115,7 +131,14 @@ pub(crate) fn run(rounds: u64, seed: u64, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summary: &mut Summary) -> Result<Moment> {
+fn one_round(
+    root: &mut Root,
+    rng: &mut Rng,
+    round: u64,
+    servers: bool,
+    directory: &Path,
+    summary: &mut Summary,
+) -> Result<Moment> {
     // A root that was never opened has no guarantees, so many of its creations may be killed.
     let kills = if root.was_open {
         u32::from(rng.u32(0..3) == 0) * rng.u32(1..=KILLS_DURING_OPEN_MAX)
@@ -127,7 +150,12 @@ fn one_round(root: &mut Root, rng: &mut Rng, round: u64, directory: &Path, summa
         live(root, moment, false, directory, summary)?;
     }
     let moment = Moment::choose(rng);
-    live(root, moment, round.is_multiple_of(EVERYTHING_EVERY), directory, summary)?;
+    let everything = round.is_multiple_of(EVERYTHING_EVERY);
+    if servers && root.was_open && rng.bool() {
+        serve(root, moment, everything, directory, summary)?;
+    } else {
+        live(root, moment, everything, directory, summary)?;
+    }
     Ok(moment)
 }
 
@@ -149,8 +177,10 @@ fn finish(mut root: Root, directory: &Path, summary: &mut Summary) -> Result<()>
 /// Starts a child, kills it at the given moment, and records its reports.
 fn live(root: &mut Root, moment: Moment, everything: bool, directory: &Path, summary: &mut Summary) -> Result<()> {
     let errors = directory.join("child.stderr");
-    let life = observe(root, moment, everything, &errors).with_context(|| said(&errors))?;
+    let life = observe(root, Side::Embedded, moment, everything, &errors, || Ok(()));
+    let life = life.with_context(|| said(&errors))?;
     let was_open = root.was_open;
+    root.killed_embedded = life.was_killed;
     root.take_note(&life, summary)?;
     // A child that closes the database may have ended before it was killed.
     let closes = matches!(moment, Moment::Never | Moment::During(Then::Close, _));
@@ -178,10 +208,43 @@ fn live(root: &mut Root, moment: Moment, everything: bool, directory: &Path, sum
     Ok(())
 }
 
-fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Result<Life> {
+/// Starts a PostgreSQL server on the root, has a child work in it, and kills the server at the
+/// given moment. The server recovers what a killed program left, and the other way round.
+fn serve(root: &mut Root, moment: Moment, everything: bool, directory: &Path, summary: &mut Summary) -> Result<()> {
+    let errors = directory.join("child.stderr");
+    let server = Server::start(&root.path, &directory.join("server.log"))?;
+    summary.recovered_by_servers += u64::from(root.killed_embedded);
+    root.killed_embedded = false;
+    let mut server = Some(server);
+    let life = observe(root, Side::Server, moment, everything, &errors, || {
+        if moment == Moment::Never { Ok(()) } else { server.take().map_or(Ok(()), Server::kill) }
+    });
+    let life = life.with_context(|| said(&errors))?;
+    root.take_note(&life, summary)?;
+    if moment == Moment::Never && life.events.last() != Some(&Event::Done) {
+        bail!("the client of the server ended by itself ({}), {}", life.status, said(&errors));
+    }
+    match server {
+        // The child had ended before the moment came.
+        Some(server) => server.stop(),
+        None => {
+            summary.kills_of_servers += 1;
+            Ok(())
+        }
+    }
+}
+
+fn observe(
+    root: &Root,
+    side: Side,
+    moment: Moment,
+    everything: bool,
+    errors: &Path,
+    at_the_moment: impl FnOnce() -> Result<()>,
+) -> Result<Life> {
     let stderr = File::create(errors).with_context(|| format!("cannot make {}", errors.display()))?;
     let mut child = root
-        .command(moment, everything)?
+        .command(side, moment, everything)?
         .stdout(Stdio::piped())
         .stderr(stderr)
         .spawn()
@@ -201,6 +264,7 @@ fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Resu
     });
     let mut events = Vec::new();
     let waited = wait_for(moment, &receiver, &mut events);
+    let done = at_the_moment();
     // It may have ended already; then this has no effect.
     let killed = child.kill();
     let status = child.wait().context("cannot wait for the child")?;
@@ -209,6 +273,7 @@ fn observe(root: &Root, moment: Moment, everything: bool, errors: &Path) -> Resu
     events.extend(late);
     killed.context("cannot kill the child")?;
     waited?;
+    done?;
     Ok(Life { was_killed: is_killed(status), events, status })
 }
 
@@ -275,10 +340,10 @@ impl Root {
     fn new(directory: &Path, seed: u64, number: u64) -> Self {
         let path = directory.join(format!("root-{seed}-{number}"));
         let seed = workload::rng(seed, &[8, number]).u64(..);
-        Self { path, seed, acknowledged: None, was_open: false, open_us: 150_000 }
+        Self { path, seed, acknowledged: None, was_open: false, open_us: 150_000, killed_embedded: false }
     }
 
-    fn command(&self, moment: Moment, everything: bool) -> Result<Command> {
+    fn command(&self, side: Side, moment: Moment, everything: bool) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.arg("child").arg("--root").arg(&self.path).arg("--seed").arg(self.seed.to_string());
         if let Some(last) = self.acknowledged {
@@ -296,6 +361,9 @@ impl Root {
         }
         if everything {
             command.arg("--everything");
+        }
+        if side == Side::Server {
+            command.arg("--server");
         }
         command.stdin(Stdio::null());
         Ok(command)
@@ -349,6 +417,13 @@ impl fmt::Display for Summary {
             self.kills_during_close,
             self.checks,
         )?;
+        if self.kills_of_servers > 0 {
+            writeln!(
+                f,
+                "crash: {} kills of a server, recovered by the embedded database; {} kills of that, recovered by a server",
+                self.kills_of_servers, self.recovered_by_servers
+            )?;
+        }
         write!(f, "crash: opening took {}, checking {}", spread(&self.opened_ms), spread(&self.checked_ms))
     }
 }

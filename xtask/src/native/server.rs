@@ -39,6 +39,7 @@ root=$1 work=$2
 shift 2
 mount --bind "$work" "$root/pgl"
 mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
 "#;
 
 /// The programs of a native PostgreSQL.
@@ -114,7 +115,8 @@ impl Native {
     /// `signal` is what the program gets when the thread that started it ends.
     fn enter(&self, work: &Path, program: &str, signal: &str) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]);
+        // Shared memory of a server that is killed goes with the last of its processes.
+        command.args(["--pdeathsig", "KILL", "unshare", "--ipc", "--mount", "--propagation", "private"]);
         // Each script ends in `exec`: the process ID stays the same, so the caller's child is the
         // program itself.
         let user = if is_root() {
