@@ -1,4 +1,4 @@
--- A little of everything, with the name of who does it in :who.
+-- A little of everything, with the name of who does it in :who: first rolled back, then committed.
 BEGIN;
 INSERT INTO wide SELECT max(id) + 1, repeat(:'who', 3000), convert_to(:'who', 'UTF8') FROM wide;
 UPDATE kinds SET f8 = f8 + 0.5, at = at + interval '1 s', word = md5(word), list = list || id,

@@ -283,7 +283,7 @@ impl Builder {
             if !matches!(source, Source::Template) {
                 return Err(config("`data_directory` opens what is there; `copy_of` and `load` make a new database"));
             }
-            let directory = NativeDirectory::open(path, &layout, &template)?;
+            let directory = NativeDirectory::open(path, &layout, &template, durable)?;
             let data = Data::Other(Arc::new(directory.data()?));
             return Ok(Cluster::new(payload, data, options, Some(Arc::new(directory))));
         }

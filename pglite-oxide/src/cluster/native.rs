@@ -28,14 +28,18 @@ pub(crate) struct NativeDirectory {
 
 impl NativeDirectory {
     /// Opens a data directory in place. Configuration files that it lacks are taken from the
-    /// template.
-    pub(crate) fn open(path: &Path, layout: &Layout, template: &ImageFs) -> Result<Self> {
+    /// template. With `durable`, everything in it is on disk once this returns: whoever used it
+    /// before may have done so without durability, and there is no mark of that as in a root.
+    pub(crate) fn open(path: &Path, layout: &Layout, template: &ImageFs, durable: bool) -> Result<Self> {
         let directory = Self::lock(path, layout)?;
         #[cfg(unix)]
         directory.check_owner()?;
         let data = directory.data()?;
         for file in CONFIGURATION {
             add_configuration(&data, template, file)?;
+        }
+        if durable {
+            super::root::sync_tree(&directory.path).map_err(|cause| failed("cannot sync", &directory.path, cause))?;
         }
         Ok(directory)
     }
