@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::pglite::Pglite;
 use crate::bundle::{self, Payload};
 use crate::cluster::archive;
-use crate::cluster::control_file::{self, Layout};
+use crate::cluster::control_file::{self, Identity, Layout};
 use crate::cluster::native::NativeDirectory;
 use crate::cluster::options::{Durability, Options};
 use crate::cluster::root::Root;
@@ -294,7 +294,7 @@ impl Builder {
             Source::Copy(original) => original.copy_to_host(path, &template),
             Source::Template => {
                 copy(&template, data)?;
-                control_file::set_identifier(data, control_file::new_identifier()?)
+                control_file::set_identity(data, &Identity::new()?)
             }
         };
         let mut at = |path: &Path, directory| {
@@ -331,7 +331,7 @@ impl Builder {
                         data
                     }
                     Source::Template => {
-                        control_file::set_identifier(&template, control_file::new_identifier()?)?;
+                        control_file::set_identity(&template, &Identity::new()?)?;
                         template
                     }
                 };

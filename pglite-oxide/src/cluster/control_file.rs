@@ -23,6 +23,8 @@ mod at {
     pub(super) const SEGMENT_BLOCKS: usize = 220;
     pub(super) const WAL_BLOCK_SIZE: usize = 224;
     pub(super) const FLOAT8_BY_VALUE: usize = 248;
+    /// `mock_authentication_nonce`.
+    pub(super) const NONCE: usize = 256;
     /// CRC-32C of everything before it.
     pub(super) const CRC: usize = 288;
 }
@@ -79,22 +81,36 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// A new system identifier, built as in PostgreSQL: seconds, microseconds, and 12 bits that differ
-/// between processes.
-pub(crate) fn new_identifier() -> Result<u64> {
-    let mut random = [0; 2];
-    getrandom::fill(&mut random)
-        .map_err(|cause| Error::new(ErrorKind::Io, "cannot make a system identifier").with_cause(cause))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let low = u64::from(u16::from_le_bytes(random) & 0xFFF);
-    Ok(now.as_secs() << 32 | u64::from(now.subsec_micros()) << 12 | low)
+/// What distinguishes a database from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The system identifier.
+    system: u64,
+    /// The secret from which a server computes what it tells a client about the password of a role
+    /// that does not exist. With a known one, a client could tell that it does not.
+    nonce: [u8; 32],
 }
 
-/// Sets another system identifier in a data directory that was shut down cleanly.
-pub(crate) fn set_identifier(data: &dyn FileSystem, identifier: u64) -> Result<()> {
+impl Identity {
+    /// A new identity. The system identifier is built as in PostgreSQL: seconds, microseconds, and
+    /// 12 bits that differ between processes.
+    pub(crate) fn new() -> Result<Self> {
+        let (mut random, mut nonce) = ([0; 2], [0; 32]);
+        getrandom::fill(&mut random)
+            .and_then(|()| getrandom::fill(&mut nonce))
+            .map_err(|cause| Error::new(ErrorKind::Io, "cannot make a system identifier").with_cause(cause))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let low = u64::from(u16::from_le_bytes(random) & 0xFFF);
+        Ok(Self { system: now.as_secs() << 32 | u64::from(now.subsec_micros()) << 12 | low, nonce })
+    }
+}
+
+/// Gives another identity to a data directory that was shut down cleanly.
+pub(crate) fn set_identity(data: &dyn FileSystem, identity: &Identity) -> Result<()> {
     let mut control = control(data)?;
     let old = control[at::SYSTEM_IDENTIFIER..][..8].to_vec();
-    control[at::SYSTEM_IDENTIFIER..][..8].copy_from_slice(&identifier.to_le_bytes());
+    control[at::SYSTEM_IDENTIFIER..][..8].copy_from_slice(&identity.system.to_le_bytes());
+    control[at::NONCE..][..32].copy_from_slice(&identity.nonce);
     let crc = crc32c::crc32c(&control[..at::CRC]);
     control[at::CRC..][..4].copy_from_slice(&crc.to_le_bytes());
     let failed = |path: &str, errno: Errno| Error::new(ErrorKind::Io, format!("cannot write {path}: {errno}"));
@@ -113,7 +129,7 @@ pub(crate) fn set_identifier(data: &dyn FileSystem, identifier: u64) -> Result<(
         if !is_head || head[WAL_SYSTEM_IDENTIFIER..][..8] != old {
             return Err(Error::new(ErrorKind::Payload, format!("{path} does not belong to {CONTROL}")));
         }
-        let bytes = identifier.to_le_bytes();
+        let bytes = identity.system.to_le_bytes();
         segment.write_at(WAL_SYSTEM_IDENTIFIER as u64, &bytes, 0).map_err(|errno| failed(&path, errno))?;
     }
     let file = data.open(CONTROL, WRITE, 0).map_err(|errno| failed(CONTROL, errno))?;
@@ -169,21 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn a_new_identifier_is_everywhere_and_the_checksum_right() {
+    fn a_new_identity_is_everywhere_and_the_checksum_right() {
         let data = data(7);
-        set_identifier(&data, 0x0102_0304_0506_0708).unwrap();
+        let identity = Identity { system: 0x0102_0304_0506_0708, nonce: [9; 32] };
+        set_identity(&data, &identity).unwrap();
         let bytes = control(&data).unwrap();
         assert_eq!(bytes[..8], 0x0102_0304_0506_0708u64.to_le_bytes());
+        assert_eq!(bytes[256..288], [9; 32]);
         assert_eq!(read(&data, SEGMENT)[24..32], 0x0102_0304_0506_0708u64.to_le_bytes());
         let layout = Layout::of(&data).unwrap();
         assert_eq!((layout.postgresql.as_str(), layout.control_version, layout.block_size), ("17", 1700, 8192));
-        assert_ne!(new_identifier().unwrap(), new_identifier().unwrap());
+        let [one, other] = [Identity::new().unwrap(), Identity::new().unwrap()];
+        assert!(one.system != other.system && one.nonce != other.nonce, "{one:?} {other:?}");
     }
 
     #[test]
     fn what_does_not_belong_together_stays_as_it_is() {
         let other = data(8);
-        let error = set_identifier(&other, 9).unwrap_err();
+        let error = set_identity(&other, &Identity { system: 9, nonce: [9; 32] }).unwrap_err();
         assert!(error.to_string().contains(SEGMENT), "{error}");
         assert_eq!(control(&other).unwrap()[..8], 7u64.to_le_bytes());
         let damaged = data(7);
