@@ -167,3 +167,49 @@ fn a_database_with_another_locale_is_refused_with_the_way() {
     assert!(error.contains("en_US.UTF-8") && error.contains("pg_dump"), "{error}");
     assert_eq!(sum(&mut open(&data).unwrap()), "500500");
 }
+
+fn append(data: &Path, settings: &str) {
+    let file = data.join("postgresql.conf");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + settings).unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn the_configuration_of_a_server_counts() {
+    let (_place, data) = directory();
+    append(&data, "work_mem = 7MB\nmaintenance_work_mem = 8GB\nmax_wal_size = 3GB\n");
+    let mut db = open(&data).unwrap();
+    let mut show = |name: &str| db.query_one(&format!("SHOW {name}"), &[]).unwrap().get::<_, String>(0);
+    // 8 GiB are more than 32 bits can address.
+    assert_eq!([show("work_mem"), show("maintenance_work_mem"), show("max_wal_size")], ["7MB", "2097151kB", "3GB"]);
+    db.close().unwrap();
+
+    for (setting, said) in
+        [("ssl = on", "ssl"), ("shared_preload_libraries = 'pg_stat_statements'", "pg_stat_statements")]
+    {
+        let before = fs::read(data.join("postgresql.conf")).unwrap();
+        append(&data, setting);
+        let error = open(&data).map(drop).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("ignore_stored_settings"), "{error}");
+        let mut db = Pglite::builder().data_directory(&data).ignore_stored_settings().open().unwrap();
+        assert_eq!(sum(&mut db), "500500");
+        db.close().unwrap();
+        fs::write(data.join("postgresql.conf"), before).unwrap();
+    }
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_module_that_is_not_there_is_an_error_where_it_is_used() {
+    let (_place, data) = directory();
+    let mut db = Pglite::builder().data_directory(&data).setting("allow_system_table_mods", "on").open().unwrap();
+    db.batch_execute(
+        "CREATE EXTENSION pg_trgm; UPDATE pg_proc SET probin = '$libdir/hstore' WHERE proname = 'show_trgm'",
+    )
+    .unwrap();
+    db.close().unwrap();
+    let mut db = open(&data).unwrap();
+    let error = db.batch_execute("SELECT show_trgm('a')").unwrap_err();
+    assert!(error.kind() == ErrorKind::Database && error.to_string().contains("$libdir/hstore"), "{error}");
+    assert_eq!(sum(&mut db), "500500");
+}

@@ -2,6 +2,7 @@
 -- word sizes, and with every kind of index.
 CREATE EXTENSION amcheck;
 CREATE EXTENSION pg_trgm;
+CREATE EXTENSION vector;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE DOMAIN price AS numeric(12, 2) CHECK (VALUE >= 0);
 CREATE TYPE pair AS (a int8, b text);
@@ -59,6 +60,34 @@ CREATE VIEW later AS SELECT id, at FROM kinds WHERE at > '2026-11-28 00:00:00+00
 CREATE MATERIALIZED VIEW sums AS SELECT id % 10 AS tail, sum(f8) AS f, max(at) AS at FROM kinds WHERE id BETWEEN 1 AND 3000 GROUP BY 1;
 CREATE STATISTICS kinds_both (ndistinct, dependencies, mcv) ON i2, b, mood FROM kinds;
 CREATE STATISTICS kinds_expressions ON (id % 10), (lower(word)) FROM kinds;
+
+-- Whole numbers: sums of them do not depend on their order.
+CREATE TABLE vectors (id int PRIMARY KEY, v vector(8), h halfvec(8), s sparsevec(100), b bit(64));
+INSERT INTO vectors SELECT g, v, v::halfvec, format('{%s:%s,%s:1}/100', g % 50 + 1, g % 9 + 1, g % 40 + 60)::sparsevec,
+    (('x' || substr(md5(g::text), 1, 16))::bit(64))
+FROM (SELECT g, ARRAY[g % 7, g % 11, g % 13, g % 5, g % 3, g % 17, g % 19, g % 23]::vector AS v FROM generate_series(1, 1000) g) g;
+CREATE INDEX ON vectors USING hnsw (v vector_l2_ops);
+CREATE INDEX ON vectors USING ivfflat (v vector_ip_ops) WITH (lists = 10);
+CREATE INDEX ON vectors USING hnsw (h halfvec_l1_ops);
+CREATE INDEX ON vectors USING hnsw (s sparsevec_l2_ops);
+CREATE INDEX ON vectors USING hnsw (b bit_hamming_ops);
+CREATE INDEX ON vectors (v);
+
+-- Tables whose columns both sides change.
+CREATE SCHEMA evolving;
+CREATE TABLE evolving.t1 (a int4, b text, c int8);
+INSERT INTO evolving.t1 VALUES (1, 'first', 1);
+CREATE TYPE evolving.row AS (a int4, b text);
+CREATE TYPE evolving.apart AS (first int4, kept int8);
+CREATE TABLE evolving.holds (r evolving.row, list evolving.row[]);
+INSERT INTO evolving.holds VALUES ((1, 'x'), ARRAY[(2, 'y')::evolving.row]);
+CREATE FUNCTION evolving.text_of(r evolving.t1) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    copy evolving.t1;
+BEGIN
+    copy := r;
+    RETURN copy::text;
+END $$;
 
 CREATE FUNCTION plus(n int8, by int8 DEFAULT 5000000000, at timestamptz DEFAULT '2026-11-27+00') RETURNS int8 LANGUAGE sql
     RETURN n + by;

@@ -31,3 +31,13 @@ SELECT pg_get_viewdef('later'), pg_get_functiondef('plus'::regproc);
 SELECT stxname, stxdndistinct, stxddependencies, pg_mcv_list_items(stxdmcv) IS NOT NULL
 FROM pg_statistic_ext JOIN pg_statistic_ext_data ON oid = stxoid ORDER BY 1, 4;
 SELECT datname, datlocprovider, datlocale, datcollate, pg_encoding_to_char(encoding) FROM pg_database ORDER BY 1;
+SELECT id, v <-> '[1,2,3,4,1,2,3,4]' FROM vectors ORDER BY v <-> '[1,2,3,4,1,2,3,4]', id LIMIT 5;
+SELECT v <#> '[1,2,3,4,1,2,3,4]' FROM vectors ORDER BY v <#> '[1,2,3,4,1,2,3,4]' LIMIT 5;
+SELECT h <+> '[1,2,3,4,1,2,3,4]' FROM vectors ORDER BY h <+> '[1,2,3,4,1,2,3,4]' LIMIT 5;
+SELECT s <-> '{7:3,70:1}/100' FROM vectors ORDER BY s <-> '{7:3,70:1}/100' LIMIT 5;
+SELECT b <~> repeat('01', 32)::bit(64) FROM vectors ORDER BY b <~> repeat('01', 32)::bit(64) LIMIT 5;
+SELECT sum(v), avg(h), count(*), md5(string_agg(vectors::text, '' ORDER BY id)) FROM vectors;
+SELECT format('SELECT %L, t, (t).* FROM %s t', oid::regclass, oid::regclass) FROM pg_class
+WHERE relnamespace = 'evolving'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname \gexec
+SELECT evolving.text_of(t1), row_to_json(t1) FROM evolving.t1;
+SELECT (r).*, list, (list[1]).b FROM evolving.holds;

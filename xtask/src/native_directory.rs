@@ -2,6 +2,8 @@
 //! native PostgreSQL alike. Both programs run as one user in the native root file system, and take
 //! turns on the same directories. It owns the scenarios; the kills belong to `xtask/crash`.
 
+mod template;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,10 +13,18 @@ use crate::error::{Context as _, Error, Result};
 use crate::files;
 use crate::native::Native;
 use crate::paths::Paths;
+use crate::regress;
 
-const LOAD: &str = include_str!("../native/load.sql");
-const QUERIES: &str = include_str!("../native/queries.sql");
-const CHANGE: &str = include_str!("../native/change.sql");
+/// Scripts for `psql`, which both sides run.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("load.sql", include_str!("../native/load.sql")),
+    ("queries.sql", include_str!("../native/queries.sql")),
+    ("change.sql", include_str!("../native/change.sql")),
+    ("every.sql", include_str!("../native/every.sql")),
+    ("every_change.sql", include_str!("../native/every_change.sql")),
+    ("only_for_tests.sql", include_str!("../native/only_for_tests.sql")),
+    ("template.sql", include_str!("../native/template.sql")),
+];
 
 const PAGE: &str = include_str!("../../docs/outgrow.md");
 
@@ -24,6 +34,23 @@ const CRASH: &str = "/pgl/bin/crash";
 /// The root, and its data directory.
 const ROOT: &str = "/pgl/shop";
 const DATA: &str = "/pgl/shop/pgdata";
+/// The same for the databases of PostgreSQL's own tests.
+const TESTED: &str = "/pgl/tested";
+const TESTED_DATA: &str = "/pgl/tested/pgdata";
+/// Options of `initdb` for a directory like those of this crate.
+const INITDB: &[&str] = &[
+    "-U",
+    "postgres",
+    "-A",
+    "trust",
+    "-E",
+    "UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--no-instructions",
+    "--no-sync",
+];
 
 /// Options of `native-directory`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +61,13 @@ pub(crate) struct Options {
     /// Times that one side is killed, and the other one recovers
     #[arg(long, value_name = "N", default_value_t = 400)]
     kills: u32,
-    /// Repeat the kills with this seed; each run prints its own
+    /// States of a disk after a loss of power that both sides recover
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    power_losses: u32,
+    /// Leave out the databases of PostgreSQL's own tests
+    #[arg(long)]
+    no_regression: bool,
+    /// Repeat the kills and the losses with this seed; each run prints its own
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 }
@@ -42,7 +75,7 @@ pub(crate) struct Options {
 impl Options {
     /// A small run for `cargo xtask test`.
     pub(crate) fn slice() -> Self {
-        Self { rounds: 2, kills: 10, seed: None }
+        Self { rounds: 2, kills: 10, power_losses: 4, no_regression: true, seed: None }
     }
 }
 
@@ -59,13 +92,15 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         let (from, to) = (target.release().join(program), bin.join(program));
         fs::copy(&from, &to).map_err(|e| Error::io("copy", &from, e))?;
     }
-    for (name, text) in [("load.sql", LOAD), ("queries.sql", QUERIES), ("change.sql", CHANGE)] {
+    for (name, text) in SCRIPTS {
         files::write(&work.path().join(name), text)?;
     }
-    let here = Here { native: &native, work: work.path() };
+    // What follows needs no build directory, or takes it itself.
+    drop(target);
+    let here = Here { paths, native: &native, work: work.path() };
     let result = here.scenarios(options);
     if result.is_err() {
-        for data in ["/pgl/shop/pgdata", "/pgl/theirs", "/pgl/handed-out"] {
+        for data in [DATA, TESTED_DATA, "/pgl/theirs", "/pgl/handed-out", "/pgl/plain", "/pgl/fresh/pgdata"] {
             let _ = here.theirs("pg_ctl", &["-D", data, "-s", "-m", "immediate", "stop"]);
         }
         eprintln!("native-directory: what is left of it: {}", work.keep().display());
@@ -75,12 +110,26 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 
 /// The two sides, and the directory that both see as `/pgl`.
 struct Here<'a> {
+    paths: &'a Paths,
     native: &'a Native,
     work: &'a Path,
 }
 
+/// A root that goes to a server and back.
+struct Journey<'a> {
+    root: &'a str,
+    data: &'a str,
+    databases: &'a [String],
+    /// What is read on both sides.
+    queries: &'a str,
+    /// What is changed on both sides, in turn.
+    change: &'a str,
+    /// Whether no statement may fail, or even warn.
+    strict: bool,
+}
+
 /// What both sides must agree on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct State {
     dump: String,
     answers: String,
@@ -88,34 +137,108 @@ struct State {
 
 impl Here<'_> {
     fn scenarios(&self, options: &Options) -> Result<()> {
-        self.there_and_back(options.rounds)?;
+        self.template()?;
+        self.shop(options.rounds)?;
         self.locks()?;
+        self.logical_decoding()?;
         self.native_directories()?;
         self.page()?;
-        self.kills(options)
+        if !options.no_regression {
+            self.regression(options.rounds)?;
+        }
+        self.crashes(&["power-loss", "--servers", "--states", &options.power_losses.to_string()], options.seed)?;
+        self.crashes(&["rounds", "--servers", "--rounds", &options.kills.to_string()], options.seed)
     }
 
-    /// A database that the embedding program made goes to a server and back, and each side finds
-    /// what the other one did.
-    fn there_and_back(&self, rounds: u32) -> Result<()> {
+    /// A new database has the contents and the settings of one that `initdb` makes, but for what the
+    /// list of differences explains.
+    fn template(&self) -> Result<()> {
+        self.theirs("initdb", &[&["-D", "/pgl/plain"], INITDB].concat())?;
+        self.ours(&["psql", "--root", "/pgl/fresh", "--", "-Xqc", "SELECT 1"])?;
+        let server = self.facts("/pgl/plain")?;
+        let embedded = self.facts("/pgl/fresh/pgdata")?;
+        let summary = template::compare(&server, &embedded)?;
+        println!("native-directory: a new database is that of initdb, {summary}");
+        Ok(())
+    }
+
+    /// What a server finds in a directory that was just made.
+    fn facts(&self, data: &str) -> Result<String> {
+        let mut facts = String::new();
+        for line in self.theirs("pg_controldata", &[data])?.lines() {
+            facts.push_str(&format!("control|{line}\n"));
+        }
+        for file in template::files(&self.work.join(data.trim_start_matches("/pgl/")))? {
+            facts.push_str(&format!("file|{file}\n"));
+        }
+        self.start_configured(data)?;
+        let options = ["-h", data, "-U", "postgres", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "/pgl/template.sql"];
+        facts.push_str(&self.theirs("psql", &options)?);
+        self.theirs("pg_ctl", &["-D", data, "-s", "-m", "fast", "stop"])?;
+        Ok(facts)
+    }
+
+    /// A database that the embedding program made, with every kind of index and value.
+    fn shop(&self, rounds: u32) -> Result<()> {
         self.ours(&["psql", "--root", ROOT, "--", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "/pgl/load.sql"])?;
-        let mut before = self.our_state("--root", ROOT)?;
+        let shop = Journey {
+            root: ROOT,
+            data: DATA,
+            databases: &["postgres".to_owned()],
+            queries: "/pgl/queries.sql",
+            change: "/pgl/change.sql",
+            strict: true,
+        };
+        self.there_and_back(&shop, rounds)
+    }
+
+    /// The databases that PostgreSQL's own tests leave.
+    fn regression(&self, rounds: u32) -> Result<()> {
+        let root = self.work.join(TESTED.trim_start_matches("/pgl/"));
+        regress::run(self.paths, &regress::Options::keep(&root))?;
+        Native::own(&root)?;
+        let names = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1' ORDER BY 1";
+        let databases = self.ours(&["psql", "--root", TESTED, "--", "-XAtqc", names])?;
+        let databases: Vec<String> = databases.lines().map(str::to_owned).collect();
+        for database in &databases {
+            let script = ["--", "-Xq", "-f", "/pgl/only_for_tests.sql"];
+            self.ours(&[&["psql", "--root", TESTED, "--database", database][..], &script].concat())?;
+        }
+        println!("native-directory: the databases {}", databases.join(", "));
+        let tested = Journey {
+            root: TESTED,
+            data: TESTED_DATA,
+            databases: &databases,
+            queries: "/pgl/every.sql",
+            change: "/pgl/every_change.sql",
+            strict: false,
+        };
+        self.there_and_back(&tested, rounds)
+    }
+
+    /// A database goes to a server and back, and each side finds what the other one did.
+    fn there_and_back(&self, journey: &Journey<'_>, rounds: u32) -> Result<()> {
+        let Journey { root, data, .. } = *journey;
+        let mut before = self.our_state("--root", journey)?;
         for round in 1..=rounds {
-            self.start(DATA)?;
-            agree("the server", &before, &self.their_state(DATA)?)?;
-            self.amcheck(DATA)?;
-            self.theirs("psql", &["-h", DATA, "-U", "postgres", "-Xq", "-v", "who=server", "-f", "/pgl/change.sql"])?;
-            self.theirs("vacuumdb", &["-h", DATA, "-U", "postgres", "-a", "-q"])?;
-            let after = self.their_state(DATA)?;
+            self.start(data)?;
+            agree("the server", &before, &self.their_state(journey)?)?;
+            for database in journey.databases {
+                self.amcheck(data, database)?;
+                self.run_on_server(journey, database, &["-v", "who=server"], journey.change)?;
+            }
+            self.theirs("vacuumdb", &["-h", data, "-U", "postgres", "-a", "-q"])?;
+            let after = self.their_state(journey)?;
             // In every other round the server leaves WAL to be recovered.
             let crash = round % 2 == 0;
-            self.theirs("pg_ctl", &["-D", DATA, "-s", "-m", if crash { "immediate" } else { "fast" }, "stop"])?;
-            self.theirs("pg_controldata", &[DATA])?;
-            agree("the embedded database", &after, &self.our_state("--root", ROOT)?)?;
-            self.our_amcheck()?;
-            let change = ["psql", "--root", ROOT, "--", "-Xq", "-v", "who=embedded", "-f", "/pgl/change.sql"];
-            self.ours(&change)?;
-            before = self.our_state("--root", ROOT)?;
+            self.theirs("pg_ctl", &["-D", data, "-s", "-m", if crash { "immediate" } else { "fast" }, "stop"])?;
+            self.theirs("pg_controldata", &[data])?;
+            agree("the embedded database", &after, &self.our_state("--root", journey)?)?;
+            for database in journey.databases {
+                self.our_amcheck(root, database)?;
+                self.run_embedded("--root", journey, database, &["-v", "who=embedded"], journey.change)?;
+            }
+            before = self.our_state("--root", journey)?;
             println!(
                 "native-directory: round {round}: equal on both sides, {} KiB of dump, {} lines of answers{}",
                 before.dump.len() / 1024,
@@ -123,6 +246,37 @@ impl Here<'_> {
                 if crash { ", after a recovery" } else { "" }
             );
         }
+        Ok(())
+    }
+
+    /// A server's logical decoding reads what the embedded database wrote, from the slot on that the
+    /// server made.
+    fn logical_decoding(&self) -> Result<()> {
+        let psql = ["-h", DATA, "-U", "postgres", "-XAtqc"];
+        self.start(DATA)?;
+        self.theirs("psql", &[&psql[..], &["ALTER SYSTEM SET wal_level = 'logical'"]].concat())?;
+        self.theirs("pg_ctl", &["-D", DATA, "-s", "-w", "-l", "/pgl/log", "-m", "fast", "restart"])?;
+        let slot = "SELECT pg_create_logical_replication_slot('decoded', 'test_decoding') IS NOT NULL";
+        self.theirs("psql", &[&psql[..], &[slot]].concat())?;
+        self.theirs("pg_ctl", &["-D", DATA, "-s", "-m", "fast", "stop"])?;
+        let work = "INSERT INTO parts VALUES (5000000001); \
+                    SELECT pg_logical_emit_message(true, 'of', 'the embedded database') IS NOT NULL; CHECKPOINT";
+        self.ours(&["psql", "--root", ROOT, "--", "-XAtqc", work])?;
+        self.start(DATA)?;
+        let changes = "SELECT data FROM pg_logical_slot_get_changes('decoded', NULL, NULL, 'include-xids', '0')";
+        let found = self.theirs("psql", &[&psql[..], &[changes]].concat())?;
+        self.theirs("psql", &[&psql[..], &["SELECT pg_drop_replication_slot('decoded')"]].concat())?;
+        self.theirs("psql", &[&psql[..], &["ALTER SYSTEM RESET wal_level"]].concat())?;
+        self.theirs("pg_ctl", &["-D", DATA, "-s", "-m", "fast", "stop"])?;
+        for part in [
+            "table public.parts_high: INSERT: n[bigint]:5000000001",
+            "message: transactional: 1 prefix: of, sz: 21 content:the embedded database",
+        ] {
+            if !found.contains(part) {
+                return Err(Error::new(format!("logical decoding does not find {part:?}")).cause(found));
+            }
+        }
+        println!("native-directory: a server decodes the changes and messages of the embedded database");
         Ok(())
     }
 
@@ -156,41 +310,35 @@ impl Here<'_> {
     /// Directories that `initdb` and `pg_basebackup` made, opened in place and copied.
     fn native_directories(&self) -> Result<()> {
         let theirs = "/pgl/theirs";
-        self.theirs(
-            "initdb",
-            &[
-                "-D",
-                theirs,
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8",
-                "--no-instructions",
-                "--no-sync",
-            ],
-        )?;
+        self.theirs("initdb", &[&["-D", theirs], INITDB].concat())?;
         let load = ["psql", "--data-directory", theirs, "--", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "/pgl/load.sql"];
         self.ours(&load)?;
-        let made = self.our_state("--data-directory", theirs)?;
+        let databases = ["postgres".to_owned()];
+        let at = |root, data| Journey {
+            root,
+            data,
+            databases: &databases,
+            queries: "/pgl/queries.sql",
+            change: "/pgl/change.sql",
+            strict: true,
+        };
+        let in_place = at(theirs, theirs);
+        let made = self.our_state("--data-directory", &in_place)?;
         self.start_configured(theirs)?;
-        agree("the server of initdb", &made, &self.their_state(theirs)?)?;
-        self.amcheck(theirs)?;
+        agree("the server of initdb", &made, &self.their_state(&in_place)?)?;
+        self.amcheck(theirs, "postgres")?;
         let backup = "/pgl/backup";
         self.theirs("pg_basebackup", &["-h", theirs, "-U", "postgres", "-D", backup, "-c", "fast"])?;
         self.theirs("pg_ctl", &["-D", theirs, "-s", "-m", "immediate", "stop"])?;
         // The backup is copied, and opened as it is; both recover from its WAL.
         self.ours(&["import", backup, "--root", "/pgl/from-backup"])?;
-        agree("the import of a backup", &made, &self.our_state("--root", "/pgl/from-backup")?)?;
-        agree("the backup in place", &made, &self.our_state("--data-directory", backup)?)?;
-        agree("the directory of initdb", &made, &self.our_state("--data-directory", theirs)?)?;
+        let imported = at("/pgl/from-backup", "/pgl/from-backup/pgdata");
+        agree("the import of a backup", &made, &self.our_state("--root", &imported)?)?;
+        agree("the backup in place", &made, &self.our_state("--data-directory", &at(backup, backup))?)?;
+        agree("the directory of initdb", &made, &self.our_state("--data-directory", &in_place)?)?;
         self.ours(&["export", "--root", "/pgl/from-backup", "/pgl/handed-out"])?;
         self.start_configured("/pgl/handed-out")?;
-        agree("the export", &made, &self.their_state("/pgl/handed-out")?)?;
+        agree("the export", &made, &self.their_state(&at("/pgl/handed-out", "/pgl/handed-out"))?)?;
         self.theirs("pg_ctl", &["-D", "/pgl/handed-out", "-s", "-m", "fast", "stop"])?;
         println!("native-directory: directories of initdb and pg_basebackup are opened, imported and exported");
         Ok(())
@@ -208,15 +356,19 @@ impl Here<'_> {
         Ok(())
     }
 
-    /// Kills of either side; the other one recovers.
-    fn kills(&self, options: &Options) -> Result<()> {
+    /// Crashes, by the program that crashes databases; the other side recovers.
+    fn crashes(&self, arguments: &[&str], seed: Option<u64>) -> Result<()> {
         let mut crash = self.native.command(self.work, CRASH);
-        crash.args(["rounds", "--servers", "--rounds", &options.kills.to_string()]);
-        if let Some(seed) = options.seed {
+        crash.args(arguments);
+        if let Some(seed) = seed {
             crash.args(["--seed", &seed.to_string()]);
         }
         let status = crash.status().context(|| "cannot start the program that crashes databases".into())?;
-        if status.success() { Ok(()) } else { Err(Error::new(format!("crash rounds --servers failed: {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::new(format!("crash {} failed: {status}", arguments.join(" "))))
+        }
     }
 
     fn start(&self, data: &str) -> Result<()> {
@@ -234,18 +386,20 @@ impl Here<'_> {
         Ok(files::text(&file)?.lines().next().unwrap_or_default().to_owned())
     }
 
-    /// All relations of the database `postgres`, with their indexes.
-    fn amcheck(&self, data: &str) -> Result<()> {
-        let arguments = ["-h", data, "-U", "postgres", "-d", "postgres", "--heapallindexed", "--parent-check"];
+    /// All relations of a database, with their indexes.
+    fn amcheck(&self, data: &str, database: &str) -> Result<()> {
+        let options = ["--install-missing", "--heapallindexed", "--parent-check"];
+        let arguments = [&["-h", data, "-U", "postgres", "-d", database], &options[..]].concat();
         self.theirs("pg_amcheck", &arguments).map(drop)
     }
 
-    fn our_amcheck(&self) -> Result<()> {
+    fn our_amcheck(&self, root: &str, database: &str) -> Result<()> {
         let sql = "SELECT count(*) FROM (SELECT bt_index_parent_check(i.indexrelid, true, true) FROM pg_index i \
-                   JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree'); \
+                   JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid); \
                    SELECT t.oid::regclass, v.* FROM pg_class t, LATERAL verify_heapam(t.oid, check_toast => true) v \
-                   WHERE t.relkind IN ('r', 't', 'm')";
-        let found = self.ours(&["psql", "--root", ROOT, "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])?;
+                   WHERE t.relkind IN ('r', 't', 'm') AND t.relpersistence = 'p'";
+        let options = ["--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql];
+        let found = self.ours(&[&["psql", "--root", root, "--database", database], &options[..]].concat())?;
         let lines: Vec<&str> = found.lines().collect();
         // The number of indexes, and no finding.
         match lines[..] {
@@ -254,19 +408,49 @@ impl Here<'_> {
         }
     }
 
-    fn our_state(&self, kind: &str, place: &str) -> Result<State> {
-        let dump = self.ours(&["dump", kind, place])?;
-        let answers =
-            self.ours(&["psql", kind, place, "--", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "/pgl/queries.sql"])?;
-        Ok(State { dump: without_versions(&dump), answers })
+    /// The state of a journey's databases, read by the embedding program. `kind` is the option that
+    /// names the directory.
+    fn our_state(&self, kind: &str, journey: &Journey<'_>) -> Result<State> {
+        let mut state = State::default();
+        for database in journey.databases {
+            let dump = self.ours(&["dump", kind, journey.root, "--database", database])?;
+            state.dump += &without_versions(&dump);
+            state.answers += &self.run_embedded(kind, journey, database, &[], journey.queries)?;
+        }
+        Ok(state)
     }
 
-    fn their_state(&self, data: &str) -> Result<State> {
-        let connection = ["-h", data, "-U", "postgres"];
-        let dump = self.theirs("pg_dump", &connection)?;
-        let options = ["-Xq", "-v", "ON_ERROR_STOP=1", "-f", "/pgl/queries.sql"];
-        let answers = self.theirs("psql", &[&connection[..], &options].concat())?;
-        Ok(State { dump: without_versions(&dump), answers })
+    /// The same, read by a server.
+    fn their_state(&self, journey: &Journey<'_>) -> Result<State> {
+        let mut state = State::default();
+        for database in journey.databases {
+            let dump = self.theirs("pg_dump", &["-h", journey.data, "-U", "postgres", "-d", database])?;
+            state.dump += &without_versions(&dump);
+            state.answers += &self.run_on_server(journey, database, &[], journey.queries)?;
+        }
+        Ok(state)
+    }
+
+    /// Runs a script of a journey in a database of the embedding program, and returns its output.
+    fn run_embedded(
+        &self,
+        kind: &str,
+        journey: &Journey<'_>,
+        database: &str,
+        variables: &[&str],
+        script: &str,
+    ) -> Result<String> {
+        let head = ["psql", kind, journey.root, "--database", database, "--", "-Xq"];
+        let output = self.our_output(&[&head[..], &journey.options(), variables, &["-f", script]].concat())?;
+        journey.check(&format!("{script} in the embedded database {database}"), &output)
+    }
+
+    /// The same in a database of a server.
+    fn run_on_server(&self, journey: &Journey<'_>, database: &str, variables: &[&str], script: &str) -> Result<String> {
+        let head = ["-h", journey.data, "-U", "postgres", "-d", database, "-Xq"];
+        let arguments = [&head[..], &journey.options(), variables, &["-f", script]].concat();
+        let output = output(self.native.command(self.work, "psql").args(arguments))?;
+        journey.check(&format!("{script} in the database {database} of the server"), &output)
     }
 
     fn ours(&self, arguments: &[&str]) -> Result<String> {
@@ -284,6 +468,21 @@ impl Here<'_> {
         finished(&format!("{program} {}", arguments.join(" ")), &output).map_err(|error| {
             if tail.is_empty() { error } else { error.cause(tail.into_iter().rev().collect::<Vec<_>>().join("\n")) }
         })
+    }
+}
+
+impl Journey<'_> {
+    fn options(&self) -> Vec<&'static str> {
+        if self.strict { vec!["-v", "ON_ERROR_STOP=1"] } else { Vec::new() }
+    }
+
+    /// The output of a script.
+    fn check(&self, what: &str, output: &Output) -> Result<String> {
+        let found = finished(what, output)?;
+        if self.strict && !output.stderr.is_empty() {
+            return Err(Error::new(format!("{what} is not silent")).cause(text(&output.stderr)));
+        }
+        Ok(found)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Query(Options),
     /// Time that clients of the local server wait: connections, round trips, pgbench, pg_dump
     Server(Options),
+    /// What data checksums cost the embedded database
+    Checksums(Options),
 }
 
 /// Options of every benchmark.
@@ -55,6 +57,7 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
         Verb::Open(options) => ("open", options),
         Verb::Query(options) => ("query", options),
         Verb::Server(options) => ("server", options),
+        Verb::Checksums(options) => ("checksums", options),
     };
     let shared = SharedTarget::acquire(paths)?;
     let program = build(&shared)?;
@@ -72,7 +75,7 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
         command.args(["--setting", &format!("{name}={value}")]);
     }
     match verb {
-        Verb::Open(_) | Verb::Server(_) => measure(command.arg("--native").arg(&native.rootfs)),
+        Verb::Open(_) | Verb::Server(_) | Verb::Checksums(_) => measure(command.arg("--native").arg(&native.rootfs)),
         Verb::Query(_) => {
             let cluster = native.initdb(false)?;
             let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;

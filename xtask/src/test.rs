@@ -98,7 +98,7 @@ const CHECKS: &[Check] = &[
     check("native PostgreSQL", Runs::Full, &["sources"], native),
     check("backend sandbox", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Sandbox)),
     check("backend docker", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Docker)),
-    check("runtime", Runs::Full, &["assets build"], |paths| cargo_shared(paths, RUNTIME_TESTS)),
+    check("runtime", Runs::Full, &["assets build"], |paths| test_shared(paths, RUNTIME_TESTS)),
     check("fuzz corpus", Runs::Full, &["assets build", "runtime"], fuzz_corpus),
     check("clients", Runs::Full, &["assets build", "native PostgreSQL"], clients),
     check("crash", Runs::Full, &["assets build"], |paths| passed(crash::run(paths, &crash::Options::slice()))),
@@ -282,7 +282,7 @@ fn fuzz_corpus(paths: &Paths) -> Result<Outcome> {
     // The packages of the runtime's tests, so that their dependencies are not compiled once more
     // with other features.
     let (test, options) = RUNTIME_TESTS.split_at(1);
-    cargo_shared(paths, &[test, &["-p", "pglite-oxide-fuzz", "--test", "corpus"], options].concat())
+    test_shared(paths, &[test, &["-p", "pglite-oxide-fuzz", "--test", "corpus"], options].concat())
 }
 
 /// Runs tests of this program that need the result of an earlier check.
@@ -303,9 +303,11 @@ fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
 }
 
 /// Runs cargo in the target directory that all checkouts share, to compile the runtime.
-fn cargo_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
+/// Runs tests in the shared target directory. Every test file runs, also after one that fails.
+fn test_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     let target = SharedTarget::acquire(paths)?;
-    passed(succeed(target.cargo().args(args)))
+    let [test, options @ ..] = args else { return Err(Error::new("no command runs these tests")) };
+    passed(succeed(target.cargo().arg(test).arg("--no-fail-fast").args(options)))
 }
 
 #[cfg(test)]

@@ -98,18 +98,22 @@ impl NativeDirectory {
     fn check_owner(&self) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         let owner = fs::metadata(&self.path).map_err(|cause| failed("cannot open", &self.path, cause))?.uid();
-        let user = rustix::process::geteuid().as_raw();
-        if owner == user {
-            return Ok(());
-        }
-        let repair = "run this program as its owner, or make a database from a copy of it (`Builder::copy_of`, `pglite \
-                      import`)";
-        let message = format!(
-            "{}: the directory belongs to the user {owner}, and this program runs as the user {user}; {repair}",
-            self.path.display()
-        );
-        Err(Error::new(ErrorKind::Incompatible, message))
+        same_user(&self.path, owner, rustix::process::geteuid().as_raw())
     }
+}
+
+#[cfg(unix)]
+fn same_user(path: &Path, owner: u32, user: u32) -> Result<()> {
+    if owner == user {
+        return Ok(());
+    }
+    let repair =
+        "run this program as its owner, or make a database from a copy of it (`Builder::copy_of`, `pglite import`)";
+    let message = format!(
+        "{}: the directory belongs to the user {owner}, and this program runs as the user {user}; {repair}",
+        path.display()
+    );
+    Err(Error::new(ErrorKind::Incompatible, message))
 }
 
 fn check(path: &Path, layout: &Layout) -> Result<()> {
@@ -201,4 +205,19 @@ fn make_file_private(path: &Path) -> io::Result<()> {
 
 fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{what} {}", path.display())).with_cause(cause)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_user_is_refused_with_the_way() {
+        let path = Path::new("/data");
+        assert!(same_user(path, 1000, 1000).is_ok());
+        let error = same_user(path, 1000, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        let text = error.to_string();
+        assert!(text.contains("/data: the directory belongs to the user 1000") && text.contains("copy_of"), "{text}");
+    }
 }

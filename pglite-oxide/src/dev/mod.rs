@@ -48,6 +48,14 @@ pub fn read(data: &dyn FileSystem, path: &str) -> Result<Vec<u8>> {
     fs::read(&*data.open(path, OpenOptions::default(), 0).map_err(failed)?).map_err(failed)
 }
 
+/// Copies a data directory from one file system to another, which is empty.
+///
+/// # Errors
+/// [`ErrorKind::Io`] with the path.
+pub fn copy(from: &dyn FileSystem, to: &dyn FileSystem) -> Result<()> {
+    crate::cluster::copy(from, to)
+}
+
 /// Opens a database on any file system that holds a data directory.
 ///
 /// # Errors

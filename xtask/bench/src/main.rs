@@ -1,6 +1,7 @@
 //! Measures pglite-oxide beside a native PostgreSQL. `cargo xtask perf` builds it, prepares the
 //! native PostgreSQL and calls it. It owns the cases and the method; it asserts no time.
 
+mod checksums;
 #[path = "../../src/error.rs"]
 mod error;
 mod machine;
@@ -54,6 +55,14 @@ enum Verb {
     },
     /// Time that clients of the local server wait
     Server {
+        /// Root file system of the native PostgreSQL
+        #[arg(long)]
+        native: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What data checksums cost
+    Checksums {
         /// Root file system of the native PostgreSQL
         #[arg(long)]
         native: PathBuf,
@@ -118,6 +127,7 @@ fn main() -> ExitCode {
             query::run(&native, &durable, &common)
         }
         Verb::Server { native, common } => serving::run(&native, &common),
+        Verb::Checksums { native, common } => checksums::run(&native, &common),
         Verb::ServeOnce { directory, settings } => serving::once(&directory, &settings),
         Verb::Profile { case, seconds } => query::profile(&case, seconds),
     };

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pglite_oxide::types::ToSql;
-use pglite_oxide::{ErrorKind, Pglite, SimpleQueryMessage, Statement, dev};
+use pglite_oxide::{Durability, ErrorKind, Pglite, SimpleQueryMessage, Statement, dev};
 
 use crate::error::{Context as _, Error, Result};
 use crate::session::{Operation, Session};
@@ -31,6 +31,19 @@ impl Ours {
     /// Opens or creates the database in a directory: every commit is durable.
     pub(crate) fn persistent(root: &Path) -> Result<Self> {
         Pglite::open(root).map(Self::new).context(|| format!("cannot open the database in {}", root.display()))
+    }
+
+    /// Opens or creates the database in a directory, with this durability, and buffers that a table
+    /// of some ten megabytes does not fit into.
+    pub(crate) fn at(root: &Path, durability: Durability) -> Result<Self> {
+        let builder = Pglite::builder().path(root).durability(durability);
+        let builder = builder.setting("shared_buffers", "16MB").setting("autovacuum", "off");
+        builder.open().map(Self::new).context(|| format!("cannot open the database in {}", root.display()))
+    }
+
+    /// Closes the database.
+    pub(crate) fn close(self) -> Result<()> {
+        self.db.close().context(|| "cannot close the database".into())
     }
 
     fn new(db: Pglite) -> Self {

@@ -17,13 +17,15 @@ const SAMPLE_QUICK: Duration = Duration::from_millis(5);
 /// SQLSTATE of endless recursion: statement_too_complex, "stack depth limit exceeded".
 const TOO_DEEP: &str = "54001";
 const DIVISION_BY_ZERO: &str = "22012";
+/// Rows with 768 dimensions: about a million numbers.
+const EMBEDDINGS: u32 = 1302;
 /// Errors caught in one statement.
 const CAUGHT: u32 = 1000;
 
 /// One case to measure.
 #[derive(Debug)]
-struct Case {
-    name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// Run before each measurement and not measured.
     before: Option<&'static str>,
     work: Work,
@@ -32,7 +34,7 @@ struct Case {
 }
 
 #[derive(Debug)]
-enum Work {
+pub(crate) enum Work {
     /// Rows of the answer are counted.
     Simple {
         sql: String,
@@ -70,11 +72,11 @@ impl Work {
 }
 
 impl Case {
-    fn new(name: &'static str, work: Work) -> Self {
+    pub(crate) fn new(name: &'static str, work: Work) -> Self {
         Self { name, before: None, work, times: 1 }
     }
 
-    fn before(self, sql: &'static str) -> Self {
+    pub(crate) fn before(self, sql: &'static str) -> Self {
         Self { before: Some(sql), ..self }
     }
 }
@@ -275,6 +277,15 @@ fn compute(scale: Scale) -> Vec<Case> {
         .before("TRUNCATE bulk"),
         simple("index build on it", text("CREATE INDEX bulk_note ON bulk (note)"), 0)
             .before("DROP INDEX IF EXISTS bulk_note"),
+        simple("text to float8", text("SELECT sum(number::float8) FROM texts"), 1),
+        simple("text to float8, small exponents", text("SELECT sum(small::float8) FROM texts"), 1),
+        simple("text to timestamp with a fraction", text("SELECT max(at::timestamp) FROM texts"), 1),
+        simple("text to vector(16)", text("SELECT count(list::vector(16)) FROM texts"), 1),
+        simple(
+            "distances of halfvec(768), 1,000,000 dimensions",
+            text("SELECT sum(e <=> (SELECT e FROM embeddings LIMIT 1)) FROM embeddings"),
+            1,
+        ),
         Case::new("COPY in", Work::CopyIn { sql: "COPY bulk FROM STDIN", rows: bulk })
             .before("DROP INDEX IF EXISTS bulk_note; TRUNCATE bulk"),
     ]
@@ -298,15 +309,25 @@ fn set_up(side: &mut dyn Session, index: usize, scale: Scale) -> Result<()> {
         "INSERT INTO items SELECT g, g % 97, 'item number ' || g * 7919 % {rows}, g * 0.25 FROM generate_series(1, {rows}) g;
          INSERT INTO orders SELECT g, g * 31 % {rows} + 1, g % 50 FROM generate_series(1, {rows}) g;"
     ))?;
+    side.simple("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")?;
+    side.simple(&format!(
+        "CREATE TABLE texts AS SELECT (g * 0.123456789)::text AS number, '1.5e-' || 200 + g % 100 AS small,
+             ('2026-01-01'::timestamp + g * '1.234567 s'::interval)::text AS at,
+             (SELECT '[' || string_agg((0.001 * (g % 977 + i))::text, ',') || ']' FROM generate_series(1, 16) i) AS list
+             FROM generate_series(1, {rows}) g;
+         CREATE TABLE embeddings AS SELECT
+             (SELECT array_agg(sin(g * 768 + i)) FROM generate_series(1, 768) i)::vector(768)::halfvec(768) AS e
+             FROM generate_series(1, {EMBEDDINGS}) g;"
+    ))?;
     // Sets hint bits and statistics, so that no side does this work during a measurement.
-    for table in ["items", "orders"] {
+    for table in ["items", "orders", "texts", "embeddings"] {
         side.simple(&format!("VACUUM ANALYZE {table}"))?;
     }
     Ok(())
 }
 
 /// Samples of each side, one for each round, in the unit.
-fn measure(
+pub(crate) fn measure(
     sides: &mut [Box<dyn Session>],
     case: &Case,
     rounds: u32,

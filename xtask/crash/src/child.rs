@@ -107,9 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     say(Event::Opening)?;
     let start = Instant::now();
     if options.server {
-        let mut config = postgres::Config::new();
-        config.host_path(native::socket_directory(&options.root)).user("postgres").dbname("postgres");
-        let mut server = config.connect(postgres::NoTls).context("cannot connect to the server")?;
+        let mut server = native::connect(&options.root)?;
         say(Event::Opened(ms(start)))?;
         return if work(&mut server, options)? { say(Event::Done) } else { Ok(()) };
     }

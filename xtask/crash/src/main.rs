@@ -58,6 +58,9 @@ enum Verb {
         /// Only the one of this number
         #[arg(long)]
         only: Option<usize>,
+        /// Have PostgreSQL servers recover them as well
+        #[arg(long)]
+        servers: bool,
     },
     /// Makes operations of a disk fail
     Faults {
@@ -89,19 +92,32 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Rounds { rounds, seed, root, servers } => {
-            let place = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
-            let temporary = tempfile::Builder::new().prefix("pglite-oxide-crash-").tempdir_in(place);
-            let temporary = temporary.context("cannot make a temporary directory")?;
-            let directory = root.unwrap_or_else(|| temporary.path().to_path_buf());
-            let result = rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), servers, &directory);
-            if result.is_err() {
-                // Failed roots are kept for inspection.
-                let _ = temporary.keep();
-            }
-            result
+            below(root, |directory| rounds::run(rounds, seed.unwrap_or_else(|| fastrand::u64(..)), servers, directory))
         }
-        Verb::PowerLoss { states, seed, only } => power::run(states, seed.unwrap_or_else(|| fastrand::u64(..)), only),
+        Verb::PowerLoss { states, seed, only, servers } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            if !servers {
+                return power::run(states, seed, only, None);
+            }
+            below(None, |directory| power::run(states, seed, only, Some(directory)))
+        }
         Verb::Faults { stride, seed, only } => faults::run(stride, seed, only),
         Verb::Child(options) => child::run(&options),
     }
+}
+
+/// Runs something that makes roots in a directory: this one, or a temporary one. What a failed run
+/// leaves in a temporary one is kept for inspection.
+fn below(directory: Option<PathBuf>, run: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if let Some(directory) = directory {
+        return run(&directory);
+    }
+    let place = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
+    let temporary = tempfile::Builder::new().prefix("pglite-oxide-crash-").tempdir_in(place);
+    let temporary = temporary.context("cannot make a temporary directory")?;
+    let result = run(temporary.path());
+    if result.is_err() {
+        let _ = temporary.keep();
+    }
+    result
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use postgres::Client;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Limit for the server to start and to stop.
@@ -26,10 +27,12 @@ pub(crate) fn data(root: &Path) -> PathBuf {
     root.join("pgdata")
 }
 
-/// Where a server on a root's data directory has its socket: in the directory itself, as
+/// Connects to a server on the data directory of a root. Its socket is in the directory itself, as
 /// `postgresql.conf` says.
-pub(crate) fn socket_directory(root: &Path) -> PathBuf {
-    data(root)
+pub(crate) fn connect(root: &Path) -> Result<Client> {
+    let mut config = postgres::Config::new();
+    config.host_path(data(root)).user("postgres").dbname("postgres");
+    config.connect(postgres::NoTls).context("cannot connect to the server")
 }
 
 impl Server {
@@ -40,6 +43,8 @@ impl Server {
         let stderr = stdout.try_clone().context("cannot open the server's log")?;
         let mut command = Command::new("postgres");
         command.arg("-D").arg(data(root)).args(["-c", "fsync=off"]);
+        // Files in the directory, which the next start removes: a killed server would leave others.
+        command.args(["-c", "dynamic_shared_memory_type=mmap"]);
         let postmaster = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
         let mut server = Self { postmaster: postmaster.context("cannot start postgres")?, log: log.to_path_buf() };
         let status = data(root).join("postmaster.pid");
@@ -49,7 +54,7 @@ impl Server {
                 bail!("the server ended while it started ({status}): {}", server.said());
             }
             let text = fs::read_to_string(&status).unwrap_or_default();
-            if text.lines().nth(7).is_some_and(|line| line.trim_end() == "ready") {
+            if is_ready(&text, server.postmaster.id()) {
                 return Ok(server);
             }
             if start.elapsed() > TIMEOUT {
@@ -120,6 +125,13 @@ impl Drop for Server {
     }
 }
 
+/// Whether this `postmaster.pid` says that the postmaster with this process ID accepts connections.
+/// Until it has written its own, there may be that of a server which was killed when it was ready.
+fn is_ready(postmaster_pid: &str, pid: u32) -> bool {
+    let mut lines = postmaster_pid.lines();
+    lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|line| line.trim_end() == "ready")
+}
+
 /// The processes that a process has started, as Linux tells them.
 fn children(parent: u32) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -140,4 +152,18 @@ fn field(pid: i32, number: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, in parentheses, may contain anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(number).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_killed_server_does_not_say_that_another_one_is_ready() {
+        let file = |pid: u32, status: &str| format!("{pid}\n/data\n1\n5432\n/data\n\n  1 2\n{status}\n");
+        assert!(is_ready(&file(77, "ready   "), 77));
+        assert!(!is_ready(&file(76, "ready   "), 77));
+        assert!(!is_ready(&file(77, "starting"), 77));
+        assert!(!is_ready("77\n/data\n", 77));
+    }
 }

@@ -1,16 +1,23 @@
 //! Loss of power: a workload is recorded write by write; then disks are made as a loss of power at
 //! some moment could have left them, and each is opened and checked. It owns the moments and the
-//! losses; the recording file system (`pglite_oxide::dev`) owns the rules of what a disk may lose.
+//! losses; the recording file system (`pglite_oxide::dev`) owns the rules of what a disk may lose. A
+//! state may also be recovered by a PostgreSQL server, whose result must be the same.
 
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
 use pglite_oxide::Durability;
-use pglite_oxide::dev::{self, Class, Fate, Fault, FaultFs, FileSystem, ImageFs, LogFs, Operation, Plan, Recording};
+use pglite_oxide::dev::{
+    self, Class, Fate, Fault, FaultFs, FileSystem, HostFs, ImageFs, LogFs, Operation, Plan, Recording,
+};
 
 use crate::check::{self, Depth, Expected, Violation};
+use crate::native::{self, Server};
 use crate::sql;
 use crate::watch::{self, Failure};
 use crate::workload::{self, Model, Scale};
@@ -69,7 +76,8 @@ enum Losses {
 }
 
 /// Checks `states` of a recorded workload, and that the same check fails where syncs are ignored.
-pub(crate) fn run(states: usize, seed: u64, only: Option<usize>) -> Result<()> {
+/// With `servers`, a directory, a PostgreSQL server recovers them there as well.
+pub(crate) fn run(states: usize, seed: u64, only: Option<usize>, servers: Option<&Path>) -> Result<()> {
     println!("power loss: {states} states, seed {seed}");
     let relaxed = states.div_ceil(4);
     for (promise, states) in
@@ -80,14 +88,14 @@ pub(crate) fn run(states: usize, seed: u64, only: Option<usize>) -> Result<()> {
         let describe = |number: usize| states.get(number).map(|state| state.to_string()).unwrap_or_default();
         let failures = watch::each(states.len(), describe, |number| match only {
             Some(only) if only != number => Ok(()),
-            _ => record.try_state(&states[number]).map_err(|violation| violation.to_string()),
+            _ => record.try_state(number, &states[number], servers).map_err(|violation| violation.to_string()),
         });
-        judge(&record, &states, &failures)?;
+        judge(&record, &states, &failures, servers.is_some())?;
     }
     Ok(())
 }
 
-fn judge(record: &Record, states: &[State], failures: &[Failure]) -> Result<()> {
+fn judge(record: &Record, states: &[State], failures: &[Failure], servers: bool) -> Result<()> {
     let operations = record.recording.operations.len();
     let commits = record.answered.len();
     let count = states.len();
@@ -109,8 +117,9 @@ fn judge(record: &Record, states: &[State], failures: &[Failure]) -> Result<()> 
         bail!("{} of {count} states of seed {} fail; --only NUMBER tries one again", failures.len(), record.seed);
     }
     println!(
-        "power loss, {:?}: {count} states of {operations} operations and {commits} commits, all recovered",
-        record.promise
+        "power loss, {:?}: {count} states of {operations} operations and {commits} commits, all recovered{}",
+        record.promise,
+        if servers { ", by a server too, with the same result" } else { "" }
     );
     Ok(())
 }
@@ -192,8 +201,7 @@ impl Record {
             .collect()
     }
 
-    fn try_state(&self, state: &State) -> Result<(), Violation> {
-        let broken = |what: &str, error: String| Violation::Broken { what: what.to_string(), error };
+    fn try_state(&self, number: usize, state: &State, servers: Option<&Path>) -> Result<(), Violation> {
         let disk = self.rebuild(state).map_err(|error| broken("making the disk", error))?;
         let answered = self.answered.iter().take_while(|(_, at)| *at <= state.prefix).last();
         let expected = Expected {
@@ -201,6 +209,10 @@ impl Record {
             scale: Scale::SHORT,
             acknowledged: answered.map(|(n, _)| *n),
             may_lose: self.promise == Promise::Relaxed,
+        };
+        let by_server = match servers {
+            Some(directory) => Some(recover_by_server(&disk, &directory.join(number.to_string()), &expected)?),
+            None => None,
         };
         let mut last = None;
         // Twice, because the result of recovery must be a valid database as well.
@@ -215,7 +227,13 @@ impl Record {
             last = Some(found);
             db.close().map_err(|error| broken("closing", error.to_string()))?;
         }
-        Ok(())
+        match (by_server, last) {
+            (Some(server), Some(ours)) if server != ours => {
+                let error = format!("a server finds transaction {server:?} as the last one, this crate {ours:?}");
+                Err(broken("recovery", error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn rebuild(&self, state: &State) -> Result<ImageFs, String> {
@@ -233,6 +251,32 @@ impl Record {
         let again = log.recording().rebuild(&disk, prefix, state.losses.fates(rng));
         again.map_err(|errno| errno.to_string())
     }
+}
+
+/// Has a PostgreSQL server recover a copy of the disk, below a directory that is made and removed.
+/// The check compares the contents with the model; the number of the last transaction is returned.
+fn recover_by_server(disk: &ImageFs, root: &Path, expected: &Expected) -> Result<Option<u64>, Violation> {
+    let broken = |error: anyhow::Error| broken("recovery by a server", format!("{error:#}"));
+    let data = native::data(root);
+    let copy = || -> Result<()> {
+        // A server rejects a directory that others may enter.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
+        made.with_context(|| format!("cannot make {}", data.display()))?;
+        let to = HostFs::open(&data).with_context(|| format!("cannot open {}", data.display()))?;
+        Ok(dev::copy(disk, &to)?)
+    };
+    copy().map_err(broken)?;
+    let server = Server::start(root, &root.join("log")).map_err(broken)?;
+    let mut client = native::connect(root).map_err(broken)?;
+    let found = check::check(&mut client, expected, Depth::Everything)?;
+    drop(client);
+    server.stop().map_err(broken)?;
+    fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display())).map_err(broken)?;
+    Ok(found)
+}
+
+fn broken(what: &str, error: String) -> Violation {
+    Violation::Broken { what: what.to_string(), error }
 }
 
 impl Losses {

@@ -6,6 +6,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+use std::process::Command;
+
+use crate::cargo::succeed;
 use crate::error::Result;
 use crate::image::{self, Event};
 use crate::paths::Paths;
@@ -28,5 +32,14 @@ impl Native {
             Event::Verify | Event::Unpack { .. } | Event::Hash => {}
         })?;
         Ok(Self::at(&image.rootfs))
+    }
+
+    /// Gives a directory, with all that is in it, to the user of the programs.
+    pub(crate) fn own(directory: &Path) -> Result<()> {
+        if !server::is_root() {
+            return Ok(());
+        }
+        let user = format!("{0}:{0}", server::USER);
+        succeed(Command::new("chown").args(["-R", &user]).arg(directory))
     }
 }

@@ -21,7 +21,7 @@ const PROGRAMS: &str = "/usr/lib/postgresql/17/bin:/usr/bin:/bin";
 /// The user that PostgreSQL runs as: for root a user ID of its own, for other users their own ID as
 /// mapped in the namespace. `/etc/passwd` of the root file system names it, because initdb looks it
 /// up.
-const USER: u32 = 999;
+pub(crate) const USER: u32 = 999;
 /// Where a program sees the caller's directory. Every image has this directory, empty.
 const WORK: &str = "/pgl";
 /// The port is part of the socket's name. Without a setting for it there is no TCP listener.
@@ -189,7 +189,10 @@ impl Server<'_> {
                 return Err(Error::new(format!("the native server ended while it started ({status})")).cause(said));
             }
             let text = fs::read_to_string(&status).unwrap_or_default();
-            if text.lines().nth(7).is_some_and(|line| line.trim_end() == "ready") {
+            // A file of another process was there before this server started.
+            let mut lines = text.lines();
+            let is_own = lines.next() == Some(&self.child.id().to_string());
+            if is_own && lines.nth(6).is_some_and(|line| line.trim_end() == "ready") {
                 return Ok(());
             }
             if start.elapsed() > TIMEOUT {
@@ -257,6 +260,6 @@ fn cannot_enter(program: &str, cause: &io::Error) -> Error {
         .repair("install util-linux; the native PostgreSQL runs on Linux only")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

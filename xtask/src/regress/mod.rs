@@ -49,6 +49,13 @@ pub(crate) struct Options {
     server: Option<PathBuf>,
 }
 
+impl Options {
+    /// A run of all tests whose databases are left in this directory.
+    pub(crate) fn keep(directory: &Path) -> Self {
+        Self { keep: Some(directory.to_path_buf()), ..Self::default() }
+    }
+}
+
 /// Runs the tests.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let outputs = assets::test_outputs(paths)?;
