@@ -185,7 +185,7 @@ fn the_configuration_of_a_server_counts() {
     db.close().unwrap();
 
     for (setting, said) in
-        [("ssl = on", "ssl"), ("shared_preload_libraries = 'pg_stat_statements'", "pg_stat_statements")]
+        [("ssl = on", "postgresql.conf"), ("shared_preload_libraries = 'pg_stat_statements'", "pg_stat_statements")]
     {
         let before = fs::read(data.join("postgresql.conf")).unwrap();
         append(&data, setting);

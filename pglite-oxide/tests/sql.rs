@@ -188,3 +188,20 @@ fn objects_of_clients_have_numbers_of_their_own_range() {
     assert_eq!(value(&mut db, "SELECT 't'::regclass::oid >= 16384"), "t");
     assert_eq!(value(&mut db, "SELECT max(oid) < 16384 FROM pg_class WHERE relname <> 't'"), "t");
 }
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn an_index_keeps_the_blanks_of_each_row() {
+    let mut db = open();
+    db.batch_execute(
+        "CREATE TABLE t (a bpchar); INSERT INTO t SELECT CASE WHEN g % 4 = 0 THEN 'a   ' ELSE 'a' END FROM generate_series(1, 400) g;
+         CREATE INDEX ON t (a)",
+    )
+    .unwrap();
+    db.batch_execute("VACUUM ANALYZE t").unwrap();
+    db.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off").unwrap();
+    let query = "SELECT sum(octet_length(a)) FROM t WHERE a = 'a'";
+    let plan = format!("{:?}", db.simple_query(&format!("EXPLAIN {query}")).unwrap());
+    assert!(plan.contains("Index Only Scan"), "{plan}");
+    assert_eq!(value(&mut db, query), "700");
+}
