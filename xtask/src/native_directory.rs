@@ -150,8 +150,8 @@ impl Here<'_> {
         self.crashes(&["rounds", "--servers", "--rounds", &options.kills.to_string()], options.seed)
     }
 
-    /// A new database has the contents and the settings of one that `initdb` makes, but for what the
-    /// list of differences explains.
+    /// A new database has the contents and the settings of one that `initdb` makes, but for what
+    /// the list of differences explains.
     fn template(&self) -> Result<()> {
         self.theirs("initdb", &[&["-D", "/pgl/plain"], INITDB].concat())?;
         self.ours(&["psql", "--root", "/pgl/fresh", "--", "-Xqc", "SELECT 1"])?;
@@ -249,8 +249,8 @@ impl Here<'_> {
         Ok(())
     }
 
-    /// A server's logical decoding reads what the embedded database wrote, from the slot on that the
-    /// server made.
+    /// A server's logical decoding reads what the embedded database wrote, from the slot on that
+    /// the server made.
     fn logical_decoding(&self) -> Result<()> {
         let psql = ["-h", DATA, "-U", "postgres", "-XAtqc"];
         self.start(DATA)?;

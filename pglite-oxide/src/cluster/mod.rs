@@ -103,7 +103,8 @@ impl Cluster {
                  ones; dump this one with a server that knows its locale (pg_dump), and load the dump into a new database",
             );
         }
-        // config_file_error: the files name a setting, or a value, that this PostgreSQL does not have.
+        // config_file_error: the files name a setting, or a value, that this PostgreSQL does not
+        // have.
         let unreadable = error.code().is_some_and(|code| code.code() == "F0000");
         let started = !unreadable && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Crashed);
         // Settings do not decide who the client is and which database it asks for.

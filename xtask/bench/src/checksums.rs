@@ -48,7 +48,8 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
     for case in &cases(rows, if common.quick { 200 } else { TRANSACTIONS }) {
         eprintln!("perf checksums: {}", case.name);
         let samples = measure(&mut sides, case, common.rounds(), Unit::Milliseconds, Default::default())?;
-        // The ratio is that of the first column to the others, so the one with checksums comes first.
+        // The ratio is that of the first column to the others, so the one with checksums comes
+        // first.
         let samples: Vec<_> = samples.into_iter().rev().map(Some).collect();
         table.push(Row::new(case.name, Unit::Milliseconds, &samples));
     }

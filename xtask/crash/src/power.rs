@@ -1,7 +1,7 @@
 //! Loss of power: a workload is recorded write by write; then disks are made as a loss of power at
 //! some moment could have left them, and each is opened and checked. It owns the moments and the
-//! losses; the recording file system (`pglite_oxide::dev`) owns the rules of what a disk may lose. A
-//! state may also be recovered by a PostgreSQL server, whose result must be the same.
+//! losses; the recording file system (`pglite_oxide::dev`) owns the rules of what a disk may lose.
+//! A state may also be recovered by a PostgreSQL server, whose result must be the same.
 
 use std::fmt;
 use std::fs;

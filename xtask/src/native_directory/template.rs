@@ -44,8 +44,8 @@ struct Found<'a> {
     fact: &'a str,
 }
 
-/// Compares the facts of both sides, one in a line, in any order. Returns how many there are and how
-/// many differ.
+/// Compares the facts of both sides, one in a line, in any order. Returns how many there are and
+/// how many differ.
 pub(super) fn compare(server: &str, embedded: &str) -> Result<String> {
     let list: List = toml::from_str(LIST).context(|| "cannot read xtask/native/template.toml".to_owned())?;
     let found = differences(server, embedded);
