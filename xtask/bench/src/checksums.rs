@@ -15,7 +15,7 @@ use crate::report::{Report, Row, Table, Unit};
 use crate::server::{Native, run as run_native};
 use crate::session::Session;
 
-/// Transactions of one sample: enough for checkpoints and full-page images to have their share.
+/// Transactions of one sample.
 const TRANSACTIONS: u32 = 5_000;
 /// Rows of the largest table. It is larger than the buffers that the sessions get.
 const ROWS: u32 = 400_000;
@@ -105,7 +105,7 @@ fn set_up(side: &mut dyn Session, rows: u32) -> Result<()> {
 fn cases(rows: u32, transactions: u32) -> Vec<Case> {
     let simple = |name, sql: String, rows| Case::new(name, Work::Simple { sql, rows });
     vec![
-        simple("transactions as in pgbench, and a checkpoint", format!("CALL work({transactions})"), 0),
+        simple("transactions as in pgbench", format!("CALL work({transactions})"), 0),
         simple(
             "bulk insert, and a checkpoint",
             format!("INSERT INTO bulk SELECT g, g % 97, 'row ' || g FROM generate_series(1, {rows}) g; CHECKPOINT"),
