@@ -395,9 +395,11 @@ impl Here<'_> {
 
     fn our_amcheck(&self, root: &str, database: &str) -> Result<()> {
         let sql = "SELECT count(*) FROM (SELECT bt_index_parent_check(i.indexrelid, true, true) FROM pg_index i \
-                   JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid); \
-                   SELECT t.oid::regclass, v.* FROM pg_class t, LATERAL verify_heapam(t.oid, check_toast => true) v \
-                   WHERE t.relkind IN ('r', 't', 'm') AND t.relpersistence = 'p'";
+                   JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relkind = 'i' \
+                   AND c.relpersistence = 'p' AND i.indisready AND i.indisvalid); \
+                   SELECT t.oid::regclass, v.* FROM pg_class t JOIN pg_am a ON a.oid = t.relam, \
+                   LATERAL verify_heapam(t.oid, check_toast => true) v \
+                   WHERE t.relkind IN ('r', 't', 'm') AND t.relpersistence = 'p' AND a.amname = 'heap'";
         let options = ["--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql];
         let found = self.ours(&[&["psql", "--root", root, "--database", database], &options[..]].concat())?;
         let lines: Vec<&str> = found.lines().collect();

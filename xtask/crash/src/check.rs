@@ -220,7 +220,8 @@ fn pages<D: Sql>(db: &mut D, depth: Depth) -> Result<(), Violation> {
     let indexes = format!(
         "SELECT i.indexrelid::regclass, {function} FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
          JOIN pg_am a ON a.oid = c.relam JOIN pg_class t ON t.oid = i.indrelid \
-         WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid AND {which}"
+         WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisready AND i.indisvalid \
+         AND {which}"
     );
     let checked = sql::rows(db, &indexes).map_err(broken("an index, says amcheck"))?;
     let heaps = format!(
