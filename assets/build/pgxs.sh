@@ -17,13 +17,21 @@ else
 fi
 cd "$SRC"
 apply_patches "$NAME"
-make -s -j"$JOBS" all CC="$CHECKED_CC" USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
-make -s install USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
+# A module imports the C library from the main module, so it is linked with no library of the system.
+# What it defines itself, it uses itself: another module may have a function of the same name.
+make -s -j"$JOBS" all CC="$CHECKED_CC" LIBS= LDFLAGS_SL=-Wl,-Bsymbolic USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
+make -s install LIBS= LDFLAGS_SL=-Wl,-Bsymbolic USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
 # PGXS installs below the prefix it was given; users find everything below /usr.
 mkdir -p /pgl/out
 mv /pgl/work/install/pgl/deps/postgresql/install /pgl/out/install
+# Scripts that name files beside them got the paths of this build.
+grep -rlsZ /pgl/deps/postgresql/install /pgl/out/install/usr/share | xargs -0 -r sed -i 's|/pgl/deps/postgresql/install||g'
 LEFT=$(find /pgl/work/install ! -type d)
 if [ -n "$LEFT" ]; then
 	echo "pgxs.sh: $NAME installs outside of the server's directories: $LEFT" >&2
+	exit 1
+fi
+if grep -rls /pgl/ /pgl/out/install/usr/share; then
+	echo "pgxs.sh: $NAME installs files that name directories of its build" >&2
 	exit 1
 fi

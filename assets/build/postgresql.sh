@@ -67,10 +67,8 @@ mv "$OUT"/install/usr/lib/postgresql/*.so "$OUT/modules/"
 # Modules that only tests load. They are installed apart and not shipped.
 mkdir "$OUT/test"
 make -s -j"$JOBS" -C src/test/regress regress.so
-make -s -j"$JOBS" -C contrib/spi autoinc.so refint.so
 make -s -C src/test/modules/pgl_barriers pgl_barriers.so
-cp src/test/regress/regress.so contrib/spi/autoinc.so contrib/spi/refint.so \
-	src/test/modules/pgl_barriers/pgl_barriers.so "$OUT/test/"
+cp src/test/regress/regress.so src/test/modules/pgl_barriers/pgl_barriers.so "$OUT/test/"
 
 make -s -C src/backend/catalog install-data DESTDIR="$OUT/install"
 make -s -C src/backend/tsearch install-data DESTDIR="$OUT/install"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and
-# psql, compiled for the build machine, and what the suites consist of. /pgl/out/bin and
-# /pgl/out/lib are the programs; /pgl/out/SUITE has a suite's files, with the names of its tests in
-# TESTS where it has no schedule.
+# psql, compiled for the build machine, and what the suites consist of. suites.sh DIRECTORY ... names
+# the extensions below contrib. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE has a
+# suite's files, with the names of its tests in TESTS where it has no schedule, and the settings that
+# its server needs in SETTINGS.
 set -eu
 
 SRC=/pgl/work/postgresql
@@ -29,9 +30,22 @@ suite() {
 		if [ -e "$SRC/$2/$PART" ]; then cp -r "$SRC/$2/$PART" "$OUT/$1/"; fi
 	done
 }
+# variable DIRECTORY NAME: the value of a variable of its makefile.
+variable() {
+	make -s -C "$1" --eval "value: ; @echo \$($2)" value
+}
 suite regress src/test/regress
-for DIR in src/pl/plpgsql/src contrib/pg_trgm contrib/amcheck; do
-	NAME=$(basename "${DIR%/src}")
+suite plpgsql src/pl/plpgsql/src
+variable src/pl/plpgsql/src REGRESS >"$OUT/plpgsql/TESTS"
+for NAME in "$@"; do
+	DIR=contrib/$NAME
+	TESTS=$(variable "$DIR" REGRESS)
+	if [ -z "$TESTS" ]; then continue; fi
 	suite "$NAME" "$DIR"
-	make -s -C "$DIR" --eval 'tests: ; @echo $(REGRESS)' tests >"$OUT/$NAME/TESTS"
+	echo "$TESTS" >"$OUT/$NAME/TESTS"
+	for OPTION in $(variable "$DIR" REGRESS_OPTS); do
+		case "$OPTION" in
+		*.conf) cp "$SRC/$DIR/$(basename "$OPTION")" "$OUT/$NAME/SETTINGS" ;;
+		esac
+	done
 done

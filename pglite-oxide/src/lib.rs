@@ -20,6 +20,7 @@ mod cluster;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod dev;
+pub mod extensions;
 mod programs;
 mod server;
 mod transport;

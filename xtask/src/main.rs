@@ -9,6 +9,7 @@ mod consumer;
 mod crash;
 mod dependencies;
 mod error;
+mod extensions;
 mod files;
 mod image;
 #[path = "../../pglite-oxide/src/bundle/manifest.rs"]
@@ -44,6 +45,9 @@ enum Area {
     Assets(assets::Verb),
     /// Test what a database survives: kills, losses of power, disk errors
     Crash(crash::Options),
+    /// List and test the extensions
+    #[command(subcommand)]
+    Extensions(extensions::Verb),
     /// Test that a native PostgreSQL opens the data directory of an embedded database, and the
     /// other way round
     NativeDirectory(native_directory::Options),
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
         Area::Crash(options) => crash::run(&paths, &options),
+        Area::Extensions(verb) => extensions::run(&paths, &verb),
         Area::NativeDirectory(options) => native_directory::run(&paths, &options),
         Area::Perf(verb) => perf::run(&paths, verb),
         Area::Regress(options) => regress::run(&paths, &options),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
-use crate::{clients, consumer, crash, native_directory, regress, release};
+use crate::{clients, consumer, crash, extensions, native_directory, regress, release};
 
 /// Options of `test`.
 #[derive(Debug, Default, clap::Args)]
@@ -106,6 +106,7 @@ const CHECKS: &[Check] = &[
         passed(native_directory::run(paths, &native_directory::Options::slice()))
     }),
     check("regress", Runs::Full, &["assets build"], |paths| passed(regress::run(paths, &regress::Options::default()))),
+    check("extensions", Runs::Full, &["assets build"], |paths| passed(extensions::test(paths))),
     check("memory barriers", Runs::Full, &["assets build"], regress::barriers),
     check("release stage", Runs::Full, &["assets build"], |paths| {
         passed(release::run(paths, release::Verb::Stage(release::StageOptions::default())))

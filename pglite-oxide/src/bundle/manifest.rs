@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of the two formats below. A reader rejects other versions.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// `manifest.json` of `pglite-oxide-assets`: the portable payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub(crate) struct AssetsManifest {
     pub(crate) modules: Vec<Module>,
     /// The client programs, by name.
     pub(crate) programs: Vec<Program>,
+    /// The extensions, by name.
+    pub(crate) extensions: Vec<Extension>,
     /// Archives of files for the guest, by name; `share` and `template` are always there,
     /// extensions are `extension/NAME`.
     pub(crate) archives: Vec<Archive>,
@@ -51,6 +53,35 @@ pub(crate) struct Module {
     pub(crate) wasm_sha256: String,
     /// The extension it belongs to; `None`: always there.
     pub(crate) extension: Option<String>,
+}
+
+/// An extension, as the pipeline builds it: one source, which may be several extensions for CREATE
+/// EXTENSION, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Extension {
+    /// Name of its file in `assets/extensions`; its archive is `extension/NAME`.
+    pub(crate) name: String,
+    /// License of its source.
+    pub(crate) license: String,
+    /// What CREATE EXTENSION makes of it, by name.
+    pub(crate) creates: Vec<Created>,
+    /// Modules that must be in `shared_preload_libraries`.
+    pub(crate) preload: Vec<String>,
+}
+
+/// What CREATE EXTENSION makes, according to its control file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Created {
+    /// Name for CREATE EXTENSION.
+    pub(crate) name: String,
+    /// The version that is created by default.
+    pub(crate) version: String,
+    /// Its description.
+    pub(crate) comment: String,
+    /// Names of the extensions that it requires.
+    pub(crate) requires: Vec<String>,
 }
 
 /// A WASIX module that is a program of its own, a client of the server.

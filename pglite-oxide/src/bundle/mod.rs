@@ -33,6 +33,9 @@ const SHARE_DIRECTORY: &str = "usr/share/postgresql";
 /// Where PostgreSQL looks for modules.
 const MODULE_DIRECTORY: &str = "usr/lib/postgresql";
 
+/// The extension that every database has.
+const SERVER_EXTENSION: &str = "plpgsql";
+
 /// First member of a payload.
 const MANIFEST: &str = "manifest.json";
 
@@ -57,6 +60,49 @@ impl Payload {
     /// The modules, loaded by the first caller.
     pub(crate) fn modules(&self) -> Result<Arc<Modules>> {
         once(&self.modules, || Modules::load(self.artifacts.clone()))
+    }
+
+    /// Rejects the name of an extension that this build does not contain.
+    pub(crate) fn require_extension(&self, name: &str) -> Result<()> {
+        if name == SERVER_EXTENSION || self.extensions(name).next().is_some() {
+            return Ok(());
+        }
+        let message = match crate::extensions::ALL.iter().find(|known| known.name() == name) {
+            Some(_) => format!("this build does not contain the extension {name}"),
+            None => {
+                let known: Vec<&str> = crate::extensions::ALL.iter().map(|known| known.name()).collect();
+                format!("there is no extension {name:?}; there are {}", known.join(", "))
+            }
+        };
+        Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// What CREATE EXTENSION makes of an extension.
+    pub(crate) fn creates(&self, name: &str) -> impl Iterator<Item = &str> {
+        let all: Vec<&str> =
+            self.extensions(name).flat_map(|extension| &extension.creates).map(|created| &*created.name).collect();
+        // A source may have several parts, each of a name of its own.
+        let part = all.iter().copied().find(|created| *created == name);
+        part.map_or(all, |part| vec![part]).into_iter()
+    }
+
+    /// The modules that PostgreSQL must load before it starts, for these extensions.
+    pub(crate) fn preload(&self, names: &[String]) -> Vec<&str> {
+        let mut modules: Vec<&str> = Vec::new();
+        for module in names.iter().flat_map(|name| self.extensions(name)).flat_map(|extension| &extension.preload) {
+            if !modules.contains(&module.as_str()) {
+                modules.push(module);
+            }
+        }
+        modules
+    }
+
+    /// The extension of this name, or the one that has it as a part.
+    fn extensions(&self, name: &str) -> impl Iterator<Item = &manifest::Extension> {
+        let has = move |extension: &&manifest::Extension| {
+            extension.name == name || extension.creates.iter().any(|created| created.name == name)
+        };
+        self.manifest.extensions.iter().filter(has)
     }
 
     /// A client program, loaded by the first caller.

@@ -61,6 +61,7 @@ fn parts() -> Parts {
             toolchain: BTreeMap::new(),
             modules: vec![module("postgres", None), module("plpgsql", Some("usr/lib/postgresql/plpgsql.so"))],
             programs: vec![],
+            extensions: vec![],
             archives: vec![archive],
         },
         aot: AotManifest {

@@ -159,7 +159,14 @@ impl Builder {
         self
     }
 
-    /// An extension to create if the database does not have it.
+    /// An extension to create if the database does not have it, with those that it requires: a
+    /// constant of [`extensions`](crate::extensions), or a name. Its modules are loaded before
+    /// PostgreSQL starts if they have to be, as for
+    /// [`PG_STAT_STATEMENTS`](crate::extensions::PG_STAT_STATEMENTS); name such an extension at every
+    /// open.
+    ///
+    /// Opening the database fails with [`ErrorKind::Config`] if this build does not contain the
+    /// extension.
     #[must_use]
     pub fn extension(mut self, name: impl Into<String>) -> Self {
         self.options.extensions.push(name.into());
@@ -266,6 +273,9 @@ impl Builder {
     fn cluster_from(&self, archive: Option<&mut dyn Read>) -> Result<Cluster> {
         self.options.check()?;
         let payload = self.payload.map_or_else(bundle::embedded, Ok)?;
+        for name in &self.options.extensions {
+            payload.require_extension(name)?;
+        }
         let template = ImageFs::new(payload.template()?);
         let layout = Layout::of(&template)?;
         let temporary = matches!(self.place, Place::Memory | Place::TemporaryDirectory);

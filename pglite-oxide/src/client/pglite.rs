@@ -129,8 +129,8 @@ impl Pglite {
         let session = session.map_err(|error| cluster.explain(error))?;
         // What the cluster holds goes with the session, however that ends.
         let mut db = Self { session, payload: cluster.payload(), data: cluster.data().clone(), options };
-        for extension in db.options.extensions.clone() {
-            db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{}\"", extension.replace('"', "\"\"")))?;
+        for created in db.options.extensions.iter().flat_map(|name| db.payload.creates(name)).collect::<Vec<_>>() {
+            db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{created}\" CASCADE"))?;
         }
         Ok(db)
     }

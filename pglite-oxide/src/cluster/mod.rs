@@ -71,7 +71,7 @@ impl Cluster {
         Ok(Launch {
             modules: self.payload.modules()?,
             volume: Arc::new(self.payload.volume(fs)?),
-            args: self.options.args(PGDATA),
+            args: self.options.args(PGDATA, &self.payload.preload(&self.options.extensions)),
             env,
             starting,
             stdin: bytes::Bytes::new(),

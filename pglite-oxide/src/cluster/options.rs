@@ -104,8 +104,12 @@ const RESERVED_SETTINGS: [Reserved; 23] = [
     reserved("logging_collector", "off", NO_PROCESSES),
     reserved("hot_standby", "on", NO_PROCESSES),
     reserved("restart_after_crash", "off", NO_PROCESSES),
-    reserved("shared_preload_libraries", "", "use `extension`"),
+    // Its value is that of the extensions.
+    Reserved { name: PRELOAD, value: None, repair: "use `extension`" },
 ];
+
+/// The modules that PostgreSQL loads before it starts.
+const PRELOAD: &str = "shared_preload_libraries";
 
 /// Settings that suit a session of an embedding program better than PostgreSQL's defaults. They
 /// rank below `postgresql.conf`, which a PostgreSQL server reads as well.
@@ -210,8 +214,9 @@ impl Options {
         (DEFAULTS_VARIABLE.to_string(), lines.concat())
     }
 
-    /// PostgreSQL's arguments, the program's name first.
-    pub(crate) fn args(&self, data: &str) -> Vec<String> {
+    /// PostgreSQL's arguments, the program's name first. `preload` are the modules that it loads
+    /// before it starts.
+    pub(crate) fn args(&self, data: &str, preload: &[&str]) -> Vec<String> {
         let values = match self.durability {
             Durability::Full => ["on", "on", "on"],
             Durability::Relaxed => ["on", "off", "on"],
@@ -221,8 +226,9 @@ impl Options {
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let reserved = RESERVED_SETTINGS.iter().filter_map(|reserved| Some((reserved.name, reserved.value?)));
         let durability = DURABILITY.iter().map(|(name, _)| *name).zip(values);
+        let preload = preload.join(",");
         // Of two values for one setting, the later one counts.
-        let all = repairs.chain(settings).chain(reserved).chain(durability);
+        let all = repairs.chain(settings).chain(reserved).chain([(PRELOAD, preload.as_str())]).chain(durability);
         let args = ["postgres", "--single", "-D", data].into_iter().map(String::from);
         args.chain(all.flat_map(|(name, value)| ["-c".to_string(), format!("{name}={value}")])).collect()
     }
@@ -265,11 +271,12 @@ mod tests {
         let settings = vec![("work_mem".to_string(), "8 MB".to_string()), ("my.own".to_string(), "a=b".to_string())];
         let options = Options { settings, durability: Durability::None, ..Options::default() };
         options.check().unwrap();
-        let args = options.args("/d");
+        let args = options.args("/d", &["one", "two"]);
         assert_eq!(args[..4], ["postgres", "--single", "-D", "/d"]);
         let at = |value: &str| args.iter().position(|arg| arg == value).unwrap_or_else(|| panic!("{value}"));
         assert!(at("zero_damaged_pages=off") < at("work_mem=8 MB"));
         assert!(at("my.own=a=b") < at("wal_sync_method=fdatasync"));
+        assert!(at("port=5432") < at("shared_preload_libraries=one,two"));
         assert_eq!(args[args.len() - 6..].join("|"), "-c|fsync=off|-c|synchronous_commit=off|-c|full_page_writes=off");
     }
 

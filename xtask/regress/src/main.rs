@@ -45,7 +45,11 @@ fn run(options: &Options) -> Result<()> {
     let mut builder = Pglite::builder().path(&options.data).durability(Durability::None);
     for setting in &options.settings {
         let (name, value) = setting.split_once('=').context("a setting is NAME=VALUE")?;
-        builder = builder.setting(name, value);
+        // Modules are loaded early because an extension needs it.
+        builder = match name {
+            "shared_preload_libraries" => builder.extension(value),
+            _ => builder.setting(name, value),
+        };
     }
     let (point, directory) = options.mount.split_once('=').context("a mount is POINT=DIRECTORY")?;
     let builder = dev::extend(builder, &options.modules, (point, directory.as_ref()))?;

@@ -1,6 +1,7 @@
 //! The side modules as data: `assets/extensions/<name>.toml` has the source of each, its build and
 //! its modules. It owns the format of these files; the steps build and pack.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -23,12 +24,21 @@ pub(crate) struct Extension {
     pub(crate) license: String,
     /// The modules that its installation creates, without `.so`.
     pub(crate) modules: Vec<String>,
+    /// What CREATE EXTENSION makes of it; by default what has the name of the file.
+    pub(crate) creates: Vec<String>,
+    /// What it is for, if it is only loaded; otherwise its control file says that.
+    pub(crate) comment: Option<String>,
+    /// Modules that have to be in `shared_preload_libraries`.
+    pub(crate) preload: Vec<String>,
+    /// Libraries that are linked into its modules: names of archives in `sources.lock`, each with a
+    /// script in `assets/build/libraries`.
+    pub(crate) libraries: Vec<String>,
     pub(crate) source: Source,
     /// Variables for `make`, as `NAME=VALUE`.
     pub(crate) make: Vec<String>,
-    /// Statements that fail if the extension does not work, run after CREATE EXTENSION. Not an
-    /// input of a step.
-    pub(crate) smoke: Option<String>,
+    /// Statements that fail if the extension does not work, run one after the other after CREATE
+    /// EXTENSION. Not an input of a step.
+    pub(crate) smoke: Option<Vec<String>>,
 }
 
 /// Where the source of an extension is.
@@ -48,8 +58,14 @@ pub(crate) enum Source {
 struct File {
     license: String,
     modules: Vec<String>,
+    creates: Option<Vec<String>>,
+    comment: Option<String>,
+    #[serde(default)]
+    preload: Vec<String>,
+    #[serde(default)]
+    libraries: Vec<String>,
     source: FileSource,
-    smoke: Option<String>,
+    smoke: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -81,12 +97,12 @@ impl Extension {
     /// Reads one file.
     fn parse(name: &str, text: &str) -> Result<Self> {
         let fine = |name: &str| {
-            name.starts_with(|c: char| c.is_ascii_lowercase())
-                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
         };
-        if !fine(name) || name == RESERVED {
+        if !fine(name) || name.starts_with('_') || name == RESERVED {
             return Err(Error::new(format!("`{name}` is not a valid name of an extension"))
-                .repair("use lowercase letters, digits and `_`, as CREATE EXTENSION does"));
+                .repair("use lowercase letters, digits, `_` and `-`, as CREATE EXTENSION does"));
         }
         let file: File = toml::from_str(text).context(|| "it does not have the expected form".into())?;
         let FileSource { server, contrib, archive, make } = file.source;
@@ -103,17 +119,54 @@ impl Extension {
         if let Some(module) = file.modules.iter().find(|module| !fine(module) || *module == RESERVED) {
             return Err(Error::new(format!("`{module}` is not a valid name of a module")));
         }
+        let server = matches!(source, Source::Server(_));
+        let creates = match file.creates {
+            Some(creates) => creates,
+            None if server => vec![],
+            None => vec![name.to_owned()],
+        };
+        if let Some(created) = creates.iter().find(|created| !fine(created)) {
+            return Err(Error::new(format!("`{created}` is not a valid name of an extension")));
+        }
+        if let Some(module) = file.preload.iter().find(|module| !file.modules.contains(module)) {
+            return Err(Error::new(format!("`{module}` in `preload` is none of its modules")));
+        }
+        if let Some(library) = file.libraries.iter().find(|library| !fine(library)) {
+            return Err(Error::new(format!("`{library}` is not a valid name of a library")));
+        }
+        if server && !(creates.is_empty() && file.preload.is_empty() && file.libraries.is_empty()) {
+            return Err(Error::new(
+                "what is built with the server creates no extension, is not preloaded and has no libraries",
+            ));
+        }
+        if !server && creates.is_empty() != file.comment.is_some() {
+            return Err(Error::new(
+                "an extension that is only loaded has a `comment`; the others have it in their control files",
+            ));
+        }
         if let Some(variable) = make.iter().find(|variable| !variable.contains('=')) {
             return Err(Error::new(format!("`{variable}` in `make` is not NAME=VALUE")));
         }
-        if matches!(source, Source::Server(_)) && !make.is_empty() {
+        if server && !make.is_empty() {
             return Err(Error::new("what is built with the server has no `make` variables of its own"));
         }
-        if matches!(source, Source::Server(_)) == file.smoke.is_some() {
+        if server == file.smoke.is_some() {
             return Err(Error::new("an extension has `smoke` statements; what is built with the server has none"));
         }
-        let File { license, modules, smoke, .. } = file;
-        Ok(Self { name: name.to_owned(), license, modules, source, make, smoke })
+        let File { license, modules, comment, preload, libraries, smoke, .. } = file;
+        Ok(Self { name: name.to_owned(), license, modules, creates, comment, preload, libraries, source, make, smoke })
+    }
+
+    /// The libraries of these extensions, without repetition.
+    pub(crate) fn all_libraries(all: &[Self]) -> BTreeSet<&str> {
+        all.iter().flat_map(|extension| &extension.libraries).map(String::as_str).collect()
+    }
+
+    /// What the payload says of it, for a fingerprint.
+    pub(crate) fn description(&self) -> String {
+        let Self { name, license, modules, creates, preload, .. } = self;
+        let [modules, creates, preload] = [modules, creates, preload].map(|names| names.join(" "));
+        format!("{name}: {license}; {modules}; {creates}; {preload}")
     }
 
     /// Whether it is part of the server.
@@ -132,13 +185,15 @@ impl Source {
     }
 }
 
-/// Two modules with the same name could not both be installed.
+/// Two modules or extensions with the same name could not both be installed.
 fn distinct(all: &[Extension]) -> Result<()> {
     let mut owners = std::collections::BTreeMap::new();
     for extension in all {
-        for module in &extension.modules {
-            if let Some(other) = owners.insert(module, &extension.name) {
-                return Err(Error::new(format!("{other} and {} both have a module {module}", extension.name)));
+        let modules = extension.modules.iter().map(|module| ("a module", module));
+        let named = modules.chain(extension.creates.iter().map(|created| ("the extension", created)));
+        for (what, name) in named {
+            if let Some(other) = owners.insert((what, name), &extension.name) {
+                return Err(Error::new(format!("{other} and {} both have {what} {name}", extension.name)));
             }
         }
     }
@@ -166,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_file_says_where_the_source_is_and_what_comes_of_it() {
-        let text = "license = \"PostgreSQL\"\nmodules = [\"vector\"]\nsmoke = \"SELECT 1\"\n[source]\narchive = \"pgvector\"\nmake = [\"A=b\"]\n";
+        let text = "license = \"PostgreSQL\"\nmodules = [\"vector\"]\nsmoke = [\"SELECT 1\"]\n[source]\narchive = \"pgvector\"\nmake = [\"A=b\"]\n";
         let found = Extension::parse("vector", text).unwrap();
         assert_eq!(found.source, Source::Archive("pgvector".into()));
         assert_eq!((found.modules, found.make), (vec!["vector".to_owned()], vec!["A=b".to_owned()]));
@@ -188,7 +243,7 @@ mod tests {
         insta::assert_snapshot!(parse("x", "contrib = \"a\"", "\"postgres\""), @"`postgres` is not a valid name of a module");
         insta::assert_snapshot!(parse("postgres", "contrib = \"a\"", ""), @"
         `postgres` is not a valid name of an extension
-          repair: use lowercase letters, digits and `_`, as CREATE EXTENSION does
+          repair: use lowercase letters, digits, `_` and `-`, as CREATE EXTENSION does
         ");
         insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"an extension has `smoke` statements; what is built with the server has none");
         assert!(parse("x", "contrib = \"a\"\nrecipe = \"?\"", "").contains("unknown field `recipe`"));
@@ -200,6 +255,10 @@ mod tests {
             name: name.to_owned(),
             license: String::new(),
             modules: vec!["same".to_owned()],
+            creates: vec![],
+            comment: None,
+            preload: vec![],
+            libraries: vec![],
             source: Source::Contrib("x".into()),
             make: vec![],
             smoke: None,

@@ -4,12 +4,13 @@
 use std::fs;
 
 use super::extension::{Extension, Source};
-use super::plan::needs;
+use super::plan::{id, needs};
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::StepContext;
+use crate::pipeline::plan::Need;
 
 /// File in the output of the step `image` that holds the digest of the image's tree.
 pub(crate) const IMAGE_DIGEST: &str = "image.txt";
@@ -34,8 +35,20 @@ pub(crate) fn postgresql(
 }
 
 /// PostgreSQL's own test suites and their driver, for the build machine.
-pub(crate) fn suites(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepContext<'_>) -> Result<()> {
-    workshop.run(context, &["sh", "/pgl/assets/build/suites.sh"], sources(paths, workshop)?)
+pub(crate) fn suites(
+    paths: &Paths,
+    extensions: &[Extension],
+    workshop: &Workshop<'_>,
+    context: &mut StepContext<'_>,
+) -> Result<()> {
+    let mut argv = vec!["sh", "/pgl/assets/build/suites.sh"];
+    argv.extend(contrib(extensions));
+    workshop.run(context, &argv, sources(paths, workshop)?)
+}
+
+/// The directories of extensions below PostgreSQL's `contrib`.
+pub(super) fn contrib(extensions: &[Extension]) -> impl Iterator<Item = &str> {
+    extensions.iter().filter(|e| matches!(e.source, Source::Contrib(_))).map(|e| e.source.place())
 }
 
 /// The mounts of a job that starts from PostgreSQL's archive.
@@ -50,6 +63,19 @@ pub(super) fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles
     })
 }
 
+/// A library that is linked into the modules of extensions. Its output has `include` and `lib`.
+pub(crate) fn library(paths: &Paths, workshop: &Workshop<'_>, name: &str, context: &mut StepContext<'_>) -> Result<()> {
+    let files = JobFiles {
+        read_only: [
+            ("assets".to_owned(), paths.root.join("assets")),
+            (format!("sources/{name}.tar"), workshop.archive(name)?),
+        ]
+        .into(),
+        ..JobFiles::default()
+    };
+    workshop.run(context, &["sh", &format!("/pgl/assets/build/libraries/{name}.sh")], files)
+}
+
 /// An extension that is built by PGXS. Its output is the result of its installation in an empty
 /// directory.
 pub(crate) fn pgxs(
@@ -62,6 +88,9 @@ pub(crate) fn pgxs(
     files.read_only.insert("assets".to_owned(), paths.root.join("assets"));
     for need in needs::pgxs()? {
         files.add_need(context, "deps/postgresql", &need)?;
+    }
+    for library in &extension.libraries {
+        files.add_need(context, &format!("deps/{library}"), &Need::all(id::library(library)?))?;
     }
     let place = extension.source.place();
     match &extension.source {

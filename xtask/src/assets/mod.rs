@@ -2,7 +2,8 @@
 //! and describes them. It owns the verbs; each step is in a file of its own.
 
 mod aot;
-mod extension;
+mod control;
+pub(crate) mod extension;
 mod format;
 mod guest;
 mod host;
@@ -162,7 +163,11 @@ impl<'a> Run<'a> {
             id::postgresql()?,
             Box::new(move |context| guest::postgresql(paths, extensions, workshop, context)),
         );
-        executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, workshop, context)));
+        executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, extensions, workshop, context)));
+        for library in Extension::all_libraries(extensions) {
+            let executor: Executor<'_> = Box::new(move |context| guest::library(paths, workshop, library, context));
+            executors.insert(id::library(library)?, executor);
+        }
         for extension in extensions.iter().filter(|e| !e.is_server()) {
             let executor: Executor<'_> = Box::new(move |context| guest::pgxs(paths, workshop, extension, context));
             executors.insert(id::extension(&extension.name)?, executor);
@@ -262,16 +267,9 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
 /// The example that opens a database.
 const SMOKE: &str = "version";
 
-/// Opens a database through the runtime crate, prints the server's version, and runs the smoke
-/// tests of the extensions.
+/// Opens a database through the runtime crate and prints the server's version.
 fn open(paths: &Paths, progress: &Progress) -> Result<()> {
     progress.say("opening a database with the staged payloads");
-    let mut smoke = Vec::new();
-    for extension in Extension::all(&paths.root)? {
-        if let Some(sql) = &extension.smoke {
-            smoke.push(format!("CREATE EXTENSION {} CASCADE; {sql}", extension.name));
-        }
-    }
     let target = SharedTarget::acquire(paths)?;
     let failed = |e| Error::new("cannot start cargo").cause(e);
     let built = target.build(&["--example", SMOKE]).status().map_err(failed)?;
@@ -279,7 +277,7 @@ fn open(paths: &Paths, progress: &Progress) -> Result<()> {
         return Err(Error::new(format!("the runtime does not build with the staged payloads: {built}")));
     }
     let program = target.release().join("examples").join(SMOKE);
-    let status = Command::new(&program).args(smoke).status().map_err(|e| Error::io("start", &program, e))?;
+    let status = Command::new(&program).status().map_err(|e| Error::io("start", &program, e))?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the database could not be opened: {status}"))) }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::aot::{Outcome, outcome};
+use super::control;
 use super::extension::Extension;
 use super::guest::IMAGE_DIGEST;
 use super::modules::{self, MAIN};
@@ -15,7 +16,7 @@ use super::template::{PACKED, TEMPLATE};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::image::SOURCE_DATE_EPOCH;
-use crate::manifest::{AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module, Program};
+use crate::manifest::{self, AotManifest, Archive, Artifact, AssetsManifest, Engine, FORMAT, Module, Program};
 use crate::pipeline::StepContext;
 use crate::pipeline::fingerprint::{Fingerprint, children};
 use crate::pipeline::plan::Need;
@@ -29,10 +30,16 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const LEVEL: i32 = 19;
 /// Directories of an install whose files belong to an extension's archive, by their path below it.
 const SHARE: &str = "usr/share/postgresql";
-/// Directories of an installation that are not shipped: what other code is compiled against, and
-/// documentation.
-const DROPPED: &[&str] =
-    &["usr/include", "usr/lib/postgresql/bitcode", "usr/lib/postgresql/pgxs", "usr/share/doc", "usr/share/man"];
+/// Directories of an installation that are not shipped: what other code is compiled against,
+/// documentation, and programs for a machine with a server.
+const DROPPED: &[&str] = &[
+    "usr/bin",
+    "usr/include",
+    "usr/lib/postgresql/bitcode",
+    "usr/lib/postgresql/pgxs",
+    "usr/share/doc",
+    "usr/share/man",
+];
 /// Directory of modules, which are shipped compiled.
 const MODULES: &str = "usr/lib/postgresql";
 
@@ -63,9 +70,12 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
     let read = |name: &str| files::read(&template.join(name));
     add("template", read(TEMPLATE)?.len(), read(PACKED)?);
     let others: Vec<&Extension> = extensions.iter().filter(|e| !e.is_server()).collect();
+    let mut described = Vec::new();
     for extension in &others {
-        let files = owned(&context.output_of(&id::extension(&extension.name)?)?.join("install"))
-            .context(|| format!("the extension {} cannot be packed", extension.name))?;
+        let install = context.output_of(&id::extension(&extension.name)?)?.join("install");
+        let failed = || format!("the extension {} cannot be packed", extension.name);
+        let files = owned(&install).context(failed)?;
+        described.push(describe(extension, control::installed(&install).context(failed)?).context(failed)?);
         for (path, source) in &files {
             if let Some(other) = all.insert(path.clone(), source.clone()) {
                 return Err(Error::new(format!("two builds install {path}; one of them is {}", other.display())));
@@ -100,9 +110,28 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
         toolchain: lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
         modules: listed,
         programs,
+        extensions: described,
         archives,
     };
     write(context, &manifest, &members)
+}
+
+/// An extension with what its control files say, which must be the extensions that its file names.
+fn describe(extension: &Extension, found: Vec<manifest::Created>) -> Result<manifest::Extension> {
+    let names: Vec<&str> = found.iter().map(|created| created.name.as_str()).collect();
+    let mut expected: Vec<&str> = extension.creates.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    if names != expected {
+        let (names, expected) = (names.join(", "), expected.join(", "));
+        return Err(Error::new(format!("its control files are those of [{names}], and it creates [{expected}]"))
+            .repair("correct `creates` in its file in assets/extensions"));
+    }
+    Ok(manifest::Extension {
+        name: extension.name.clone(),
+        license: extension.license.clone(),
+        creates: found,
+        preload: extension.preload.clone(),
+    })
 }
 
 /// The payload of one target; nothing where the compiler refused it.
@@ -330,6 +359,7 @@ mod tests {
             "usr/lib/postgresql/unaccent.so",
             "usr/include/postgresql/server/extension/unaccent/x.h",
             "usr/share/doc/postgresql/extension/unaccent.example",
+            "usr/bin/tool",
         ] {
             make(name);
         }
@@ -339,12 +369,12 @@ mod tests {
         other/name
         tsearch_data/unaccent.rules
         ");
-        make("usr/bin/tool");
+        make("usr/libexec/tool");
         insta::assert_snapshot!(owned(install.path()).unwrap_err(), @"
-        its install makes usr/bin/tool, which has no place in a payload
+        its install makes usr/libexec/tool, which has no place in a payload
           repair: have it installed below /usr/share/postgresql, or say in payload.rs that users do not need it
         ");
-        fs::remove_file(install.path().join("usr/bin/tool")).unwrap();
+        fs::remove_file(install.path().join("usr/libexec/tool")).unwrap();
         make("usr/share/postgresql-more/x");
         assert!(owned(install.path()).unwrap_err().to_string().contains("usr/share/postgresql-more/x"));
     }

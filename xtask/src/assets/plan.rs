@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::extension::{Extension, Source};
+use super::guest;
 use super::host::Host;
 use super::lockfile;
 use super::modules::{MAIN, SHIPPED, TEST};
@@ -49,6 +50,9 @@ pub(crate) mod id {
     }
     pub(crate) fn extension(name: &str) -> Result<StepId> {
         StepId::new(&format!("guest/{name}"))
+    }
+    pub(crate) fn library(name: &str) -> Result<StepId> {
+        StepId::new(&format!("library/{name}"))
     }
     pub(crate) fn modules() -> Result<StepId> {
         StepId::new("guest/modules")
@@ -195,14 +199,26 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
     steps.push(Step {
         id: id::suites()?,
         title: "building the driver of PostgreSQL's own tests".into(),
-        inputs: Inputs::new().text("archive", &archive("postgresql")?.sha256)?.files(
-            "scripts",
-            &assets.join("build"),
-            ["suites.sh"],
-        )?,
+        inputs: Inputs::new()
+            .text("archive", &archive("postgresql")?.sha256)?
+            .list("extensions", guest::contrib(extensions))?
+            .files("scripts", &assets.join("build"), ["suites.sh"])?,
         after: vec![image()?],
         cost: cost(Cores::Half, 500, 60),
     });
+    for library in Extension::all_libraries(extensions) {
+        let script = format!("libraries/{library}.sh");
+        steps.push(Step {
+            id: id::library(library)?,
+            title: format!("building the library {library}"),
+            inputs: Inputs::new()
+                .text("archive", &archive(library)?.sha256)?
+                .tree("sysroot", &assets.join("guest/sysroot"))?
+                .files("scripts", &assets.join("build"), ["flags.sh", script.as_str()])?,
+            after: vec![image()?],
+            cost: cost(Cores::Half, 500, 60),
+        });
+    }
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
             .tree("sysroot", &assets.join("guest/sysroot"))?
@@ -210,6 +226,9 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .list("variables", &extension.make)?;
         let mut after = needs::pgxs()?;
         after.push(image()?);
+        for library in &extension.libraries {
+            after.push(Need::all(id::library(library)?));
+        }
         match &extension.source {
             Source::Archive(name) => {
                 let locked = archive(name)?;
@@ -350,7 +369,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         inputs: packing(root)?
             .text("postgresql", &archive("postgresql")?.version)?
             .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
-            .list("modules", extensions.iter().map(|e| format!("{}: {}", e.name, e.modules.join(" "))))?
+            .list("extensions", extensions.iter().map(Extension::description))?
             .list("toolchain", lock.toolchains.iter().map(|t| format!("{} {}", t.name, t.version)))?,
         after,
         cost: cost(Cores::One, 300, 10),

@@ -64,11 +64,11 @@ pub(crate) struct Server {
 impl Driver {
     /// Directory with the results of a suite.
     pub(crate) fn results(&self, suite: &Suite) -> PathBuf {
-        self.work.join("out").join(suite.name)
+        self.work.join("out").join(&suite.name)
     }
 
-    /// Starts the server and waits until it listens.
-    pub(crate) fn serve(&self) -> Result<Server> {
+    /// Starts the server with more settings, and waits until it listens.
+    pub(crate) fn serve(&self, more: &[(String, String)]) -> Result<Server> {
         let log = self.work.join("server.log");
         let output = File::options().append(true).create(true).open(&log).map_err(|e| Error::io("open", &log, e))?;
         let seen = output.metadata().map_err(|e| Error::io("read", &log, e))?.len();
@@ -80,7 +80,8 @@ impl Driver {
         // A relative path: those of sockets must be short.
         command.current_dir(&self.work).arg("--socket").arg(socket).arg("--data").arg(&self.data);
         command.arg("--modules").arg(&self.modules).args(["--mount", &format!("{MOUNT}={}", self.work.display())]);
-        for (name, value) in self.settings {
+        let settings = self.settings.iter().copied();
+        for (name, value) in settings.chain(more.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
             command.arg("--setting").arg(format!("{name}={value}"));
         }
         let cannot = || "cannot start the server".to_owned();
@@ -161,7 +162,7 @@ impl Driver {
     fn variant(&self, suite: &Suite, test: &str) -> Result<Option<u8>> {
         let result = self.results(suite).join("results").join(format!("{test}.out"));
         let found = fs::read(&result).unwrap_or_default();
-        let expected = self.work.join(suite.name).join("expected");
+        let expected = self.work.join(&suite.name).join("expected");
         let is_equal = |path: &Path| match fs::read(path) {
             Ok(bytes) => Ok(bytes == found),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Keep the server's database in this directory, which must not exist yet
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Only the suites of these extensions.
+    #[arg(skip)]
+    extensions: Vec<String>,
     /// A server program that is already built
     #[arg(long, value_name = "FILE", hide = true)]
     server: Option<PathBuf>,
@@ -54,6 +57,19 @@ impl Options {
     pub(crate) fn keep(directory: &Path) -> Self {
         Self { keep: Some(directory.to_path_buf()), ..Self::default() }
     }
+}
+
+/// Options of `extensions installcheck`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct OwnSuites {
+    /// Names of extensions, as in assets/extensions; all if none is named
+    names: Vec<String>,
+}
+
+/// Runs the suites of extensions.
+pub(crate) fn installcheck(paths: &Paths, options: &OwnSuites) -> Result<()> {
+    let extensions = options.names.clone();
+    run(paths, &Options { suites: vec![Choice::Contrib], extensions, ..Options::default() })
 }
 
 /// Runs the tests.
@@ -77,7 +93,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         None => work.join("data"),
     };
     let suites = Suite::find(&work, &options.suites, options.schedule.as_deref())?;
-    let suites = restrict(suites, &options.tests)?;
+    let suites = restrict(of_extensions(suites, &options.extensions)?, &options.tests)?;
     let driver = Driver { program, modules: outputs.modules, rootfs: outputs.rootfs, work, data, settings: SETTINGS };
     let start = Instant::now();
     let results = run_suites(&driver, &suites)?;
@@ -129,6 +145,14 @@ pub(crate) fn barriers(paths: &Paths) -> Result<test::Outcome> {
     Ok(test::Outcome::Passed)
 }
 
+/// The suites of the named extensions, or all if none is named.
+fn of_extensions(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
+    if let Some(name) = names.iter().find(|name| !suites.iter().any(|suite| suite.name == **name)) {
+        return Err(Error::new(format!("there is no suite of an extension {name}")));
+    }
+    Ok(suites.into_iter().filter(|suite| names.is_empty() || names.contains(&suite.name)).collect())
+}
+
 /// The suites with the named tests only, or with all if none is named.
 fn restrict(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
     if names.is_empty() {
@@ -144,13 +168,20 @@ fn restrict(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
 fn run_suites(driver: &Driver, suites: &[Suite]) -> Result<Results> {
     let mut results = Results::default();
     let mut server: Option<Server> = None;
+    let mut settings: &[(String, String)] = &[];
     for suite in suites {
+        if suite.settings != settings {
+            if let Some(running) = server.take() {
+                running.stop()?;
+            }
+            settings = &suite.settings;
+        }
         let mut tests = Vec::new();
         for test in &suite.tests {
             let start = Instant::now();
             let mut running = match server.take() {
                 Some(running) => running,
-                None => driver.serve()?,
+                None => driver.serve(settings)?,
             };
             let outcome = driver.test(suite, test, tests.is_empty(), &mut running)?;
             println!("{:<10} {test:<28} {:>7}  {outcome}", suite.name, elapsed(start.elapsed()));

@@ -6,16 +6,19 @@ use std::path::Path;
 
 use crate::error::{Context as _, Result};
 use crate::files;
+use crate::pipeline::fingerprint::children;
 
 /// A suite of PostgreSQL's tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Suite {
     /// Its directory among the suites.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// The database its tests run in; made by the first one.
-    pub(crate) database: &'static str,
+    pub(crate) database: String,
     /// Tests in the order in which they run.
     pub(crate) tests: Vec<String>,
+    /// Settings that its server needs besides those of all suites.
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// Which suites to run.
@@ -29,17 +32,15 @@ pub(crate) enum Choice {
     Contrib,
 }
 
-/// Names of the suites and their databases; those of contrib modules are the last ones.
-const SUITES: &[(&str, &str, Choice)] = &[
-    ("regress", "regression", Choice::Regress),
-    ("plpgsql", "pl_regression", Choice::Plpgsql),
-    ("pg_trgm", "contrib_regression_pg_trgm", Choice::Contrib),
-    ("amcheck", "contrib_regression_amcheck", Choice::Contrib),
-];
+/// Names of the server's suites and their databases. The others are those of contrib modules.
+const SUITES: &[(&str, &str, Choice)] =
+    &[("regress", "regression", Choice::Regress), ("plpgsql", "pl_regression", Choice::Plpgsql)];
 
 /// The schedule of a suite that has one. Other suites have the names of their tests in `TESTS`.
 const SCHEDULE: &str = "parallel_schedule";
 const NAMES: &str = "TESTS";
+/// The settings of a suite that has some, in the form of `postgresql.conf`.
+const SETTINGS: &str = "SETTINGS";
 
 /// The tests that create the tables used by most tests of the main suite.
 const SETUP: &str = "test_setup";
@@ -64,22 +65,35 @@ impl Suite {
     /// The suites of a kind, from the directory that has them all. `schedule` takes the place of
     /// the main suite's own: a file, or the name of one in its directory.
     pub(crate) fn find(suites: &Path, chosen: &[Choice], schedule: Option<&Path>) -> Result<Vec<Self>> {
-        let wanted = |choice| if chosen.is_empty() { true } else { chosen.contains(&choice) };
-        let mut found = Vec::new();
+        let wanted = |choice| chosen.is_empty() || chosen.contains(&choice);
+        let mut named: Vec<(String, String)> = Vec::new();
         for &(name, database, _) in SUITES.iter().filter(|(_, _, choice)| wanted(*choice)) {
-            let directory = suites.join(name);
-            let read = |path: &Path| files::text(path);
+            named.push((name.to_owned(), database.to_owned()));
+        }
+        if wanted(Choice::Contrib) {
+            for (name, path) in children(suites)? {
+                if path.join(NAMES).exists() && !SUITES.iter().any(|(own, ..)| *own == name) {
+                    let database = format!("contrib_regression_{name}");
+                    named.push((name, database));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (name, database) in named {
+            let directory = suites.join(&name);
             let tests = if directory.join(SCHEDULE).exists() {
                 let path = match schedule {
                     Some(path) if path.exists() => path.to_path_buf(),
                     Some(path) => directory.join(path),
                     None => directory.join(SCHEDULE),
                 };
-                parse_schedule(&read(&path)?).context(|| format!("{} is no schedule", path.display()))?
+                parse_schedule(&files::text(&path)?).context(|| format!("{} is no schedule", path.display()))?
             } else {
-                read(&directory.join(NAMES))?.split_whitespace().map(str::to_owned).collect()
+                files::text(&directory.join(NAMES))?.split_whitespace().map(str::to_owned).collect()
             };
-            found.push(Self { name, database, tests });
+            let path = directory.join(SETTINGS);
+            let settings = if path.exists() { parse_settings(&files::text(&path)?) } else { Vec::new() };
+            found.push(Self { name, database, tests, settings });
         }
         Ok(found)
     }
@@ -111,6 +125,13 @@ impl Suite {
     }
 }
 
+/// Settings in the form of `postgresql.conf`.
+fn parse_settings(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches('\'').to_owned())).collect()
+}
+
 /// Tests of a schedule in their order. Parallel groups run one test after the other here.
 fn parse_schedule(text: &str) -> std::result::Result<Vec<String>, String> {
     let mut tests = Vec::new();
@@ -129,7 +150,7 @@ mod tests {
 
     fn suite(tests: &str) -> Suite {
         let tests = tests.split(' ').map(str::to_owned).collect();
-        Suite { name: "regress", database: "regression", tests }
+        Suite { name: "regress".to_owned(), database: "regression".to_owned(), tests, settings: vec![] }
     }
 
     #[test]
@@ -137,6 +158,13 @@ mod tests {
         let text = "# comment\ntest: test_setup\n\n test: b a\ntest: c\n";
         assert_eq!(parse_schedule(text).unwrap(), ["test_setup", "b", "a", "c"]);
         assert_eq!(parse_schedule("a b\n").unwrap_err(), "expected `test: NAME …`, found `a b`");
+    }
+
+    #[test]
+    fn settings_are_read_without_quotes() {
+        let found = parse_settings("# a = b\nwal_level = 'replica'\n\nnaptime=1d\n");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(found, [pair("wal_level", "replica"), pair("naptime", "1d")]);
     }
 
     #[test]

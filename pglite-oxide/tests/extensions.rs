@@ -1,0 +1,82 @@
+//! Extensions: what this build contains, and what a program is told about what it does not.
+
+// A panic in a helper fails the test, as it should.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use pglite_oxide::{Durability, ErrorKind, Pglite, extensions};
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn an_extension_is_created_with_those_that_it_requires() {
+    let mut db = Pglite::builder().extension(extensions::EARTHDISTANCE).open().unwrap();
+    let rows = db.query("SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1", &[]).unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["cube", "earthdistance"]);
+    assert_eq!(extensions::EARTHDISTANCE.requires(), ["cube"]);
+    db.close().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn the_parts_of_one_source_are_created_one_by_one() {
+    let mut db = Pglite::builder().extension(extensions::MODDATETIME).open().unwrap();
+    let row = db.query_one("SELECT count(*), max(extname) FROM pg_extension WHERE extname <> 'plpgsql'", &[]).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, String>(1)), (1, "moddatetime".to_owned()));
+    db.close().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn what_must_be_loaded_early_is_loaded_when_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let builder = Pglite::builder().path(&root).durability(Durability::None);
+    let mut db = builder.clone().extension(extensions::PG_STAT_STATEMENTS).open().unwrap();
+    db.batch_execute("SELECT 40 + 2").unwrap();
+    let sql = "SELECT calls FROM pg_stat_statements WHERE query = 'SELECT $1 + $2'";
+    assert_eq!(db.query_one(sql, &[]).unwrap().get::<_, i64>(0), 1);
+    db.close().unwrap();
+    // The database has it still, and says what is missing.
+    let mut db = builder.open().unwrap();
+    let error = db.query(sql, &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55000");
+    assert!(error.to_string().contains("shared_preload_libraries"), "{error}");
+    db.close().unwrap();
+    // Naming it again is all it needs.
+    let mut db = builder.extension("pg_stat_statements").open().unwrap();
+    db.query(sql, &[]).unwrap();
+    db.close().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn what_is_only_loaded_has_no_objects() {
+    assert_eq!(extensions::AUTO_EXPLAIN.version(), "");
+    let mut db = Pglite::builder().extension(extensions::AUTO_EXPLAIN).open().unwrap();
+    let sql = "SELECT current_setting('auto_explain.log_min_duration'), count(*) FROM pg_extension";
+    let row = db.query_one(sql, &[]).unwrap();
+    assert_eq!((row.get::<_, String>(0), row.get::<_, i64>(1)), ("-1".to_owned(), 1));
+    db.close().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_name_that_this_build_does_not_have_is_refused_before_anything_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let error = Pglite::builder().path(&root).extension("citextt").open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let text = error.to_string();
+    assert!(text.starts_with("there is no extension \"citextt\"; there are ") && text.contains("citext,"), "{text}");
+    assert!(!root.exists());
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn every_constant_names_something_that_opens() {
+    for extension in extensions::ALL {
+        let db = Pglite::builder().extension(*extension).open();
+        db.unwrap_or_else(|error| panic!("{}: {error}", extension.name())).close().unwrap();
+    }
+    assert!(extensions::ALL.len() >= 45);
+}

@@ -1,0 +1,193 @@
+//! Tests the life of extensions: created, used, restarted, dumped and restored, dropped, created
+//! again, alone and together, in this process and through the server. The statements come from a
+//! file; `cargo xtask extensions check` writes it from `assets/extensions`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use pglite_oxide::{Durability, Listen, PgDumpOptions, Pglite, dev};
+use serde::Deserialize;
+
+/// Options of the program.
+#[derive(Debug, Parser)]
+struct Options {
+    /// File with the extensions, in JSON
+    cases: PathBuf,
+    /// Seed of the random sets
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// An extension.
+#[derive(Debug, Deserialize)]
+struct Case {
+    name: String,
+    /// What CREATE EXTENSION makes of it.
+    creates: Vec<String>,
+    /// Statements that fail if it does not work.
+    smoke: Vec<String>,
+}
+
+/// Size of a random set, and number of them.
+const SET: usize = 10;
+const SETS: usize = 5;
+
+/// The smoke statements work in a schema of their own.
+const BEGIN: &str = "CREATE SCHEMA smoke; SET search_path = smoke, public";
+const END: &str = "RESET ALL; UNLISTEN *; DROP SCHEMA smoke CASCADE";
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let text = std::fs::read_to_string(&options.cases).context("the file of the extensions")?;
+    let cases: Vec<Case> = serde_json::from_str(&text).context("the file of the extensions")?;
+    let mut failed = Vec::new();
+    for case in &cases {
+        match life(case) {
+            Ok(()) => println!("extensions: {}: passed", case.name),
+            Err(error) => {
+                println!("extensions: {}: FAILED: {error:#}", case.name);
+                failed.push(case.name.as_str());
+            }
+        }
+    }
+    if cases.len() > SET {
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+        println!("extensions: {SETS} sets of {SET}, seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..SETS {
+            let mut all: Vec<&Case> = cases.iter().collect();
+            random.shuffle(&mut all);
+            all.truncate(SET);
+            together(&all)?;
+        }
+        let all: Vec<&Case> = cases.iter().collect();
+        together(&all)?;
+        println!("extensions: all {} together: passed", all.len());
+        let back: Vec<&Case> = cases.iter().rev().collect();
+        together(&back)?;
+        println!("extensions: all in the opposite order: passed");
+    }
+    ensure!(failed.is_empty(), "{} of {} extensions fail: {}", failed.len(), cases.len(), failed.join(", "));
+    println!("extensions: {} passed", cases.len());
+    Ok(())
+}
+
+fn open(root: &Path, case: &Case) -> Result<Pglite> {
+    let builder = Pglite::builder().path(root).durability(Durability::None).extension(&case.name);
+    builder.open().context("open")
+}
+
+/// The life of one extension.
+fn life(case: &Case) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let root = directory.path().join("root");
+    let mut db = open(&root, case)?;
+    smoke(&mut db, case).context("created")?;
+    db.batch_execute(END)?;
+    for created in &case.creates {
+        let again = db.batch_execute(&format!("CREATE EXTENSION \"{created}\""));
+        let code = again.err().and_then(|error| error.code().map(|code| code.code().to_owned()));
+        ensure!(code.as_deref() == Some("42710"), "a repeated CREATE EXTENSION: {code:?}");
+    }
+    ensure!(versions(&mut db)?.len() >= case.creates.len(), "not all are in pg_extension");
+    db.close()?;
+
+    let mut db = open(&root, case).context("reopen")?;
+    smoke(&mut db, case).context("after a restart")?;
+    restored(&mut db, case, directory.path()).context("dump and restore")?;
+    db.batch_execute(END)?;
+    for created in &case.creates {
+        db.batch_execute(&format!("DROP EXTENSION \"{created}\" CASCADE")).context("drop")?;
+    }
+    for created in &case.creates {
+        db.batch_execute(&format!("CREATE EXTENSION \"{created}\" CASCADE")).context("create again")?;
+    }
+    smoke(&mut db, case).context("created again")?;
+    db.batch_execute(END)?;
+    db.close()?;
+
+    // The database opens without it, if nothing has to be loaded early.
+    let mut db = Pglite::builder().path(&root).durability(Durability::None).open().context("open without its name")?;
+    db.batch_execute("SELECT 1")?;
+    db.close()?;
+
+    served(&root, case, directory.path()).context("through the server")
+}
+
+fn smoke(db: &mut Pglite, case: &Case) -> Result<()> {
+    db.batch_execute(BEGIN)?;
+    // One after the other: some need the transaction before them.
+    for statement in &case.smoke {
+        db.batch_execute(statement).with_context(|| statement.clone())?;
+    }
+    Ok(())
+}
+
+fn versions(db: &mut Pglite) -> Result<Vec<String>> {
+    let rows = db.query("SELECT extname || ' ' || extversion FROM pg_extension ORDER BY 1", &[])?;
+    rows.iter().map(|row| Ok(row.try_get::<_, String>(0)?)).collect()
+}
+
+/// A dump of a database with the extension and what depends on it makes the same database.
+fn restored(db: &mut Pglite, case: &Case, directory: &Path) -> Result<()> {
+    let options = PgDumpOptions::new();
+    let dump = db.dump_sql(&options)?;
+    let mut copy = Pglite::builder();
+    // Only what is loaded early is named: the dump creates the rest.
+    if case.creates.is_empty() || case.name == "pg_stat_statements" {
+        copy = copy.extension(&case.name);
+    }
+    let mut copy = copy.open()?;
+    let run = dev::psql(&mut copy, &["-X", "-q", "-v", "ON_ERROR_STOP=1"], dump.clone(), directory)?;
+    ensure!(run.code == 0, "psql: {}", run.stderr);
+    let again = copy.dump_sql(&options)?;
+    let without = |dump: &str| dump.lines().filter(|line| !line.starts_with("\\")).collect::<Vec<_>>().join("\n");
+    ensure!(without(&dump) == without(&again), "the dump of the restored database differs");
+    ensure!(versions(db)? == versions(&mut copy)?, "the restored database has other extensions");
+    copy.close()?;
+    Ok(())
+}
+
+/// The same statements from a client of the server.
+fn served(root: &Path, case: &Case, directory: &Path) -> Result<()> {
+    let builder = Pglite::builder().path(root).durability(Durability::None).extension(&case.name);
+    let socket = directory.join("socket");
+    std::fs::create_dir(&socket)?;
+    let server = builder.serve(&Listen::unix(&socket))?;
+    let mut client = postgres::Config::new();
+    client.host_path(&socket).user("postgres").dbname("postgres");
+    let mut client = client.connect(postgres::NoTls)?;
+    client.batch_execute(BEGIN)?;
+    for statement in &case.smoke {
+        client.batch_execute(statement).with_context(|| statement.clone())?;
+    }
+    client.batch_execute(END)?;
+    client.close()?;
+    server.shutdown()?;
+    Ok(())
+}
+
+/// Several extensions in one database.
+fn together(cases: &[&Case]) -> Result<()> {
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let builder = names.iter().fold(Pglite::builder(), |builder, name| builder.extension(*name));
+    let mut db = builder.open().with_context(|| names.join(" "))?;
+    for case in cases {
+        smoke(&mut db, case)
+            .and_then(|()| Ok(db.batch_execute(END)?))
+            .with_context(|| format!("{}, beside {}", case.name, names.join(" ")))?;
+    }
+    db.close()?;
+    Ok(())
+}
