@@ -17,8 +17,9 @@ else
 fi
 cd "$SRC"
 apply_patches "$NAME"
-# A module imports the C library from the main module, so it is linked with no library of the system.
-# What it defines itself, it uses itself: another module may have a function of the same name.
+# A module imports the C library from the main module, so it is linked with no library of the
+# system. What it defines itself, it uses itself: another module may have a function of the same
+# name.
 make -s -j"$JOBS" all CC="$CHECKED_CC" LIBS= LDFLAGS_SL=-Wl,-Bsymbolic USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" "$@"
 make -s install LIBS= LDFLAGS_SL=-Wl,-Bsymbolic USE_PGXS=1 PG_CONFIG="sh /pgl/assets/build/pg_config.sh" DESTDIR=/pgl/work/install "$@"
 # PGXS installs below the prefix it was given; users find everything below /usr.

@@ -1,9 +1,9 @@
 #!/bin/sh
 # PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and
-# psql, compiled for the build machine, and what the suites consist of. suites.sh DIRECTORY ... names
-# the extensions below contrib. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE has a
-# suite's files, with the names of its tests in TESTS where it has no schedule, and the settings that
-# its server needs in SETTINGS.
+# psql, compiled for the build machine, and what the suites consist of. suites.sh DIRECTORY ...
+# names the extensions below contrib. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE
+# has a suite's files, with the names of its tests in TESTS where it has no schedule, and the
+# settings that its server needs in SETTINGS.
 set -eu
 
 SRC=/pgl/work/postgresql

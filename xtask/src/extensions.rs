@@ -126,7 +126,8 @@ fn list(rows: &[Row]) -> String {
         let comment = row.comment.trim_end_matches('.');
         let version =
             if row.version.is_empty() { "only loaded".to_owned() } else { format!("version {}", row.version) };
-        let _ = write!(text, "\n/// `{}`, {version}: {comment}.\n", row.name);
+        text.push('\n');
+        documentation(&mut text, &format!("`{}`, {version}: {comment}.", row.name));
         if row.preload {
             text.push_str("///\n/// Its module is loaded before PostgreSQL starts.\n");
         }
@@ -152,6 +153,22 @@ fn list(rows: &[Row]) -> String {
     }
     text.push_str("];\n");
     text
+}
+
+/// Adds a comment whose lines end by column 100.
+fn documentation(text: &mut String, sentence: &str) {
+    let mut line = String::from("///");
+    for word in sentence.split_whitespace() {
+        if line.len() + 1 + word.len() > 100 {
+            text.push_str(&line);
+            text.push('\n');
+            line = String::from("///");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
 }
 
 /// The table of the documentation.

@@ -37,7 +37,8 @@ const CHAIN: &[&str] = &["programs", "server", "client", "cluster", "backend", "
 /// Modules beside the chain, and what each imports of it or of the others.
 const BESIDE: &[(&str, &[&str])] = &[
     ("transport", &["wasm", "protocol"]),
-    ("bundle", &["wasm", "fs"]),
+    ("bundle", &["wasm", "fs", "extensions"]),
+    ("extensions", &[]),
     ("protocol", &["error"]),
     ("pipeline", &["backend", "wasm", "fs", "protocol", "sync", "error"]),
 ];

@@ -211,17 +211,6 @@ pub const MODDATETIME: Extension = Extension {
     requires: &[],
 };
 
-/// `numeral`, version 1: numeral datatypes extension.
-///
-/// License: GPL-2.0-or-later.
-pub const NUMERAL: Extension = Extension {
-    name: "numeral",
-    version: "1",
-    comment: "numeral datatypes extension",
-    license: "GPL-2.0-or-later",
-    requires: &[],
-};
-
 /// `pageinspect`, version 1.12: inspect the contents of database pages at a low level.
 pub const PAGEINSPECT: Extension = Extension {
     name: "pageinspect",
@@ -333,7 +322,8 @@ pub const PG_SIMILARITY: Extension = Extension {
     requires: &[],
 };
 
-/// `pg_stat_statements`, version 1.11: track planning and execution statistics of all SQL statements executed.
+/// `pg_stat_statements`, version 1.11: track planning and execution statistics of all SQL
+/// statements executed.
 ///
 /// Its module is loaded before PostgreSQL starts.
 pub const PG_STAT_STATEMENTS: Extension = Extension {
@@ -418,12 +408,12 @@ pub const PGTAP: Extension = Extension {
 
 /// `plprofiler`, version 4.2: server-side support for profiling PL/pgSQL functions.
 ///
-/// License: Artistic-2.0.
+/// License: Artistic-1.0.
 pub const PLPROFILER: Extension = Extension {
     name: "plprofiler",
     version: "4.2",
     comment: "server-side support for profiling PL/pgSQL functions",
-    license: "Artistic-2.0",
+    license: "Artistic-1.0",
     requires: &[],
 };
 
@@ -499,7 +489,8 @@ pub const TSM_SYSTEM_ROWS: Extension = Extension {
     requires: &[],
 };
 
-/// `tsm_system_time`, version 1.0: TABLESAMPLE method which accepts time in milliseconds as a limit.
+/// `tsm_system_time`, version 1.0: TABLESAMPLE method which accepts time in milliseconds as a
+/// limit.
 pub const TSM_SYSTEM_TIME: Extension = Extension {
     name: "tsm_system_time",
     version: "1.0",
@@ -515,17 +506,6 @@ pub const UNACCENT: Extension = Extension {
     comment: "text search dictionary that removes accents",
     license: "PostgreSQL",
     requires: &[],
-};
-
-/// `unit`, version 7: SI units extension.
-///
-/// License: GPL-2.0-or-later.
-pub const UNIT: Extension = Extension {
-    name: "unit",
-    version: "7",
-    comment: "SI units extension",
-    license: "GPL-2.0-or-later",
-    requires: &["plpgsql"],
 };
 
 /// `uuid-ossp`, version 1.1: generate universally unique identifiers (UUIDs).
@@ -571,7 +551,6 @@ pub const ALL: &[Extension] = &[
     LO,
     LTREE,
     MODDATETIME,
-    NUMERAL,
     PAGEINSPECT,
     PASSWORDCHECK,
     PERIODS,
@@ -603,7 +582,6 @@ pub const ALL: &[Extension] = &[
     TSM_SYSTEM_ROWS,
     TSM_SYSTEM_TIME,
     UNACCENT,
-    UNIT,
     UUID_OSSP,
     VECTOR,
 ];

@@ -26,6 +26,9 @@ struct Options {
     /// A directory of the host, and its path in the guest
     #[arg(long, value_name = "POINT=DIRECTORY")]
     mount: String,
+    /// Write and sync as a database with a path does by default
+    #[arg(long)]
+    durable: bool,
     /// A server setting; may be given several times
     #[arg(long = "setting", value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -42,7 +45,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let mut builder = Pglite::builder().path(&options.data).durability(Durability::None);
+    let durability = if options.durable { Durability::Full } else { Durability::None };
+    let mut builder = Pglite::builder().path(&options.data).durability(durability);
     for setting in &options.settings {
         let (name, value) = setting.split_once('=').context("a setting is NAME=VALUE")?;
         // Modules are loaded early because an extension needs it.

@@ -197,6 +197,7 @@ mod tests {
             toolchain: BTreeMap::new(),
             modules: vec![Module { name: "postgres".into(), path: None, wasm_sha256: "w".into(), extension: None }],
             programs: vec![],
+            extensions: vec![],
             archives: vec![Archive {
                 name: "share".into(),
                 member: "share.tar.zst".into(),

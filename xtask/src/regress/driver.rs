@@ -80,6 +80,10 @@ impl Driver {
         // A relative path: those of sockets must be short.
         command.current_dir(&self.work).arg("--socket").arg(socket).arg("--data").arg(&self.data);
         command.arg("--modules").arg(&self.modules).args(["--mount", &format!("{MOUNT}={}", self.work.display())]);
+        if !more.is_empty() {
+            // Suites with settings of their own are about WAL; without durability there is less.
+            command.arg("--durable");
+        }
         let settings = self.settings.iter().copied();
         for (name, value) in settings.chain(more.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
             command.arg("--setting").arg(format!("{name}={value}"));

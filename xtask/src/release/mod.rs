@@ -323,6 +323,7 @@ mod tests {
             toolchain: std::collections::BTreeMap::new(),
             modules: vec![],
             programs: vec![],
+            extensions: vec![],
             archives: vec![],
         };
         let staged = Staged { assets, targets: vec![] };

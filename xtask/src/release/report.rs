@@ -143,6 +143,7 @@ mod tests {
             toolchain: BTreeMap::new(),
             modules: vec![],
             programs: vec![],
+            extensions: vec![],
             archives: vec![],
         };
         let mut report = Report::new(
