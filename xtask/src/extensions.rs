@@ -35,6 +35,9 @@ pub(crate) enum Verb {
     Check {
         /// Names, as in assets/extensions
         names: Vec<String>,
+        /// Random sets of ten that are tested together; with one or none, all together only once
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        sets: usize,
     },
     /// Run the extensions' own regression suites
     Installcheck(regress::OwnSuites),
@@ -44,7 +47,7 @@ pub(crate) enum Verb {
 pub(crate) fn run(paths: &Paths, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Generate { check } => generate(paths, *check),
-        Verb::Check { names } => self::check(paths, names),
+        Verb::Check { names, sets } => self::check(paths, names, *sets),
         Verb::Installcheck(options) => regress::installcheck(paths, options),
     }
 }
@@ -52,7 +55,7 @@ pub(crate) fn run(paths: &Paths, verb: &Verb) -> Result<()> {
 /// What `cargo xtask test` runs; the suites are part of `regress`.
 pub(crate) fn test(paths: &Paths) -> Result<()> {
     generate(paths, true)?;
-    check(paths, &[])
+    check(paths, &[], 1)
 }
 
 /// Writes or compares what is generated.
@@ -197,7 +200,7 @@ fn with_table(page: &str, table: &str) -> Result<String> {
 }
 
 /// Tests the life of extensions, with the statements of their files.
-fn check(paths: &Paths, names: &[String]) -> Result<()> {
+fn check(paths: &Paths, names: &[String], sets: usize) -> Result<()> {
     let all = Extension::all(&paths.root)?;
     if let Some(name) = names.iter().find(|name| !all.iter().any(|e| e.name == **name && !e.is_server())) {
         return Err(Error::new(format!("there is no extension {name} in assets/extensions")));
@@ -210,7 +213,8 @@ fn check(paths: &Paths, names: &[String]) -> Result<()> {
     files::write(plan.path(), serde_json::Value::from(cases).to_string())?;
     let target = SharedTarget::acquire(paths)?;
     succeed(&mut target.build(&["--bin", "extensions"]))?;
-    succeed(std::process::Command::new(target.release().join("extensions")).arg(plan.path()))
+    let mut command = std::process::Command::new(target.release().join("extensions"));
+    succeed(command.arg(plan.path()).args(["--sets", &sets.to_string()]))
 }
 
 #[cfg(test)]

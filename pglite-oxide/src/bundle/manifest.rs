@@ -106,7 +106,15 @@ pub(crate) struct Archive {
     pub(crate) sha256: String,
     /// Size of the unpacked tar in bytes.
     pub(crate) unpacked: u64,
+    /// Its files, so that it is unpacked when one of them is read; empty: it is unpacked at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<File>,
 }
+
+/// A file of an archive: its path, and where its bytes begin and how many they are in the unpacked
+/// tar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct File(pub(crate) String, pub(crate) u64, pub(crate) u64);
 
 /// `manifest.json` of a `pglite-oxide-aot-*` crate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::manifest::{AotManifest, Archive, AssetsManifest, FORMAT};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{FileSystem, Image, ImageFs, Item, Volume};
+use crate::fs::errno::Errno;
+use crate::fs::{FileSystem, Image, ImageFs, Item, Later, Volume};
 use crate::wasm::abi;
 use crate::wasm::artifact::{self, Artifact, Needs, Source};
 use crate::wasm::engine::{self, Modules};
@@ -136,7 +137,11 @@ impl Payload {
             let points = self.mounts.iter().map(|(point, _)| point.trim_start_matches('/'));
             items.extend(points.map(|point| (point.to_string(), Item::Directory)));
             for archive in self.manifest.archives.iter().filter(|archive| archive.name != TEMPLATE) {
-                unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
+                if archive.files.is_empty() {
+                    unpack(&archive.name, self.archive(archive)?, SHARE_DIRECTORY, &mut items)?;
+                } else {
+                    self.list(archive, &mut items)?;
+                }
             }
             for module in &self.manifest.modules {
                 if let Some(path) = &module.path {
@@ -207,22 +212,66 @@ impl Payload {
         }
     }
 
-    fn archive(&self, archive: &Archive) -> Result<Bytes> {
-        let frame = self.members.get(&archive.member);
-        let frame = frame
-            .ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))?;
-        let found = artifact::sha256(frame);
-        if found != archive.sha256 {
-            return Err(damaged(&format!(
-                "archive {}: expected SHA-256 {}, found {found}",
-                archive.name, archive.sha256
-            )));
+    /// Adds the files of an archive that is unpacked when one of them is read.
+    fn list(&self, archive: &Archive, items: &mut Vec<(String, Item)>) -> Result<()> {
+        let packed = Packed { archive: archive.clone(), frame: self.frame(archive)?, unpacked: Mutex::default() };
+        let packed = Arc::new(packed);
+        for manifest::File(path, start, len) in &archive.files {
+            let cut_off = || damaged(&format!("archive {} is cut off in {path}", archive.name));
+            let end = start.checked_add(*len).filter(|end| *end <= archive.unpacked).ok_or_else(cut_off)?;
+            let (start, end) = (usize::try_from(*start), usize::try_from(end));
+            let (Ok(start), Ok(end)) = (start, end) else { return Err(cut_off()) };
+            let part = Part { packed: packed.clone(), range: start..end };
+            items.push((format!("{SHARE_DIRECTORY}/{path}"), Item::Later(end - start, Arc::new(part))));
         }
-        let size = usize::try_from(archive.unpacked).unwrap_or(usize::MAX);
-        let bytes = zstd::bulk::decompress(frame, size);
-        bytes
-            .map(Bytes::from)
-            .map_err(|cause| damaged(&format!("archive {}: cannot unpack it", archive.name)).with_cause(cause))
+        Ok(())
+    }
+
+    fn frame(&self, archive: &Archive) -> Result<&'static [u8]> {
+        let frame = self.members.get(&archive.member).copied();
+        frame.ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))
+    }
+
+    fn archive(&self, archive: &Archive) -> Result<Bytes> {
+        decompress(archive, self.frame(archive)?)
+    }
+}
+
+/// The bytes of an archive, checked.
+fn decompress(archive: &Archive, frame: &[u8]) -> Result<Bytes> {
+    let found = artifact::sha256(frame);
+    if found != archive.sha256 {
+        let (name, expected) = (&archive.name, &archive.sha256);
+        return Err(damaged(&format!("archive {name}: expected SHA-256 {expected}, found {found}")));
+    }
+    let size = usize::try_from(archive.unpacked).unwrap_or(usize::MAX);
+    let bytes = zstd::bulk::decompress(frame, size);
+    bytes
+        .map(Bytes::from)
+        .map_err(|cause| damaged(&format!("archive {}: cannot unpack it", archive.name)).with_cause(cause))
+}
+
+/// An archive that is unpacked when one of its files is read.
+#[derive(Debug)]
+struct Packed {
+    archive: Archive,
+    frame: &'static [u8],
+    unpacked: Mutex<Option<Arc<Bytes>>>,
+}
+
+/// One file of it.
+#[derive(Debug)]
+struct Part {
+    packed: Arc<Packed>,
+    range: std::ops::Range<usize>,
+}
+
+impl Later for Part {
+    /// A damaged archive is an input/output error of the guest: no other code sees it.
+    fn bytes(&self) -> std::result::Result<Bytes, Errno> {
+        let Packed { archive, frame, unpacked } = &*self.packed;
+        let whole = once(unpacked, || decompress(archive, frame)).map_err(|_| Errno::IO)?;
+        if self.range.end > whole.len() { Err(Errno::IO) } else { Ok(whole.slice(self.range.clone())) }
     }
 }
 

@@ -44,6 +44,7 @@ fn parts() -> Parts {
         member: "template.tar.zst".to_string(),
         sha256: artifact::sha256(&frame),
         unpacked: files.len() as u64,
+        files: vec![],
     };
     let engine = manifest::Engine {
         wasmer: crate::wasm::engine::WASMER_VERSION.to_string(),
@@ -158,7 +159,7 @@ fn code_whose_hash_is_not_the_described_one_is_refused() {
 fn the_format_is_judged_before_the_fields_that_it_defines() {
     let whole = parts();
     let aot = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.aot).unwrap()))]).leak();
-    for json in [r#"{"format":3,"added":1}"#, r#"{"format":1}"#] {
+    for json in [r#"{"format":9,"added":1}"#, r#"{"format":1}"#] {
         let error = Payload::new(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot).unwrap_err().to_string();
         assert!(error.contains(&format!("this crate reads {FORMAT}")), "{error}");
     }
@@ -176,4 +177,40 @@ fn damage_is_named() {
     let short = refusal(|p| p.assets.archives[0].unpacked = 10);
     assert!(short.starts_with("archive template: cannot unpack it"), "{short}");
     assert!(Payload::new(b"", b"").unwrap_err().to_string().contains("the assets have no manifest.json"));
+}
+
+#[test]
+fn an_archive_with_a_list_of_its_files_is_unpacked_when_one_is_read() {
+    let tar = tar(&[("extension/one.control", Some(b"one")), ("extension/two.sql", Some(b"second"))]);
+    let start = |text: &[u8]| tar.windows(text.len()).position(|found| found == text).unwrap() as u64;
+    let files = vec![
+        manifest::File("extension/one.control".to_string(), start(b"one\0"), 3),
+        manifest::File("extension/two.sql".to_string(), start(b"second"), 6),
+    ];
+    let frame = zstd::bulk::compress(&tar, 1).unwrap();
+    let archive = Archive {
+        name: "extension/one".to_string(),
+        member: "extension-one.tar.zst".to_string(),
+        sha256: artifact::sha256(&frame),
+        unpacked: tar.len() as u64,
+        files,
+    };
+    let read = |change: fn(&mut Parts)| {
+        let mut parts = parts();
+        parts.members.push((archive.member.clone(), frame.clone()));
+        parts.assets.archives.push(archive.clone());
+        change(&mut parts);
+        let payload = payload(&parts)?;
+        let fs = ImageFs::new(payload.system()?);
+        let file = fs.open("usr/share/postgresql/extension/two.sql", Default::default(), 0).unwrap();
+        let mut bytes = vec![0; file.stat().unwrap().len as usize];
+        Ok::<_, Error>(file.read_at(0, &mut bytes).map(|_| bytes))
+    };
+    assert_eq!(read(|_| ()).unwrap().unwrap(), b"second");
+    // What is damaged is found by the first read, and what cannot be right at once.
+    assert_eq!(read(|parts| parts.assets.archives[1].sha256 = "0".to_string()).unwrap(), Err(Errno::IO));
+    let error = read(|parts| parts.assets.archives[1].files[0].2 = u64::MAX).unwrap_err();
+    assert!(error.to_string().contains("is cut off in extension/one.control"), "{error}");
+    let error = read(|parts| drop(parts.members.pop())).unwrap_err();
+    assert!(error.to_string().contains("there is no member extension-one.tar.zst"), "{error}");
 }

@@ -56,19 +56,25 @@ fn this_build(context: &StepContext<'_>) -> Result<Fingerprint> {
 pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
     let mut archives = Vec::new();
     let mut members = Vec::new();
-    let mut add = |name: &str, unpacked: usize, packed: Vec<u8>| {
+    let mut add = |name: &str, unpacked: usize, packed: Vec<u8>, files: Vec<manifest::File>| {
         let member = format!("{}.tar.zst", name.replace('/', "-"));
         let sha256 = Fingerprint::of_bytes(&packed).to_string();
-        archives.push(Archive { name: name.to_owned(), member: member.clone(), sha256, unpacked: unpacked as u64 });
+        archives.push(Archive {
+            name: name.to_owned(),
+            member: member.clone(),
+            sha256,
+            unpacked: unpacked as u64,
+            files,
+        });
         members.push((member, packed));
     };
     let mut all = Files::new();
     walk(&context.part(&needs::share()?)?, "", &mut all)?;
     let share = tar_of(&all)?;
-    add("share", share.len(), compress(&share)?);
+    add("share", share.len(), compress(&share)?, vec![]);
     let template = context.output_of(&id::template()?)?;
     let read = |name: &str| files::read(&template.join(name));
-    add("template", read(TEMPLATE)?.len(), read(PACKED)?);
+    add("template", read(TEMPLATE)?.len(), read(PACKED)?, vec![]);
     let others: Vec<&Extension> = extensions.iter().filter(|e| !e.is_server()).collect();
     let mut described = Vec::new();
     for extension in &others {
@@ -82,7 +88,7 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
             }
         }
         let tar = tar_of(&files)?;
-        add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?);
+        add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?, places(&tar)?);
     }
 
     let mut listed = Vec::new();
@@ -290,6 +296,18 @@ fn tar_of(files: &Files) -> Result<Vec<u8>> {
         append(&mut archive, path, &bytes)?;
     }
     archive.into_inner().context(|| "cannot finish an archive".into())
+}
+
+/// The files of a tar, and where their bytes are.
+fn places(tar: &[u8]) -> Result<Vec<manifest::File>> {
+    let unreadable = || "cannot read an archive again".to_owned();
+    let mut places = Vec::new();
+    for entry in tar::Archive::new(tar).entries().context(unreadable)? {
+        let entry = entry.context(unreadable)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        places.push(manifest::File(path, entry.raw_file_position(), entry.size()));
+    }
+    Ok(places)
 }
 
 fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> Result<()> {

@@ -203,6 +203,7 @@ mod tests {
                 member: "share.tar.zst".into(),
                 sha256: Fingerprint::of_bytes(archive).to_string(),
                 unpacked: 1,
+                files: vec![],
             }],
         }
     }

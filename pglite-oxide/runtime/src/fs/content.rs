@@ -17,12 +17,42 @@ const LEN_MAX: u64 = 64 << 30;
 
 type Page = Arc<[u8; PAGE]>;
 
+/// What a file shows before anything is written to it, and when that is needed.
+pub trait Later: std::fmt::Debug + Send + Sync {
+    /// The bytes, the same each time.
+    ///
+    /// # Errors
+    /// They cannot be had: the guest's read fails.
+    fn bytes(&self) -> Result<Bytes>;
+}
+
+#[derive(Debug, Clone)]
+enum Base {
+    Now(Bytes),
+    Later(Arc<dyn Later>),
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Self::Now(Bytes::new())
+    }
+}
+
+impl Base {
+    fn bytes(&self) -> Result<Bytes> {
+        match self {
+            Self::Now(bytes) => Ok(bytes.clone()),
+            Self::Later(later) => later.bytes(),
+        }
+    }
+}
+
 /// Bytes of a regular file. A clone shares everything until one of the two is written: first the
 /// page table is copied, then each page that changes.
 #[derive(Debug, Clone, Default)]
 pub struct Content {
     /// Contents of the file in its image. Only a prefix is valid: see `base_len`.
-    base: Bytes,
+    base: Base,
     /// Length of the valid prefix of the base. Truncation lowers it for good: truncated bytes must
     /// read as zeros if the file grows again.
     base_len: usize,
@@ -34,7 +64,12 @@ pub struct Content {
 impl Content {
     /// A file that shows the given bytes without copying them.
     pub fn new(base: Bytes) -> Self {
-        Self { base_len: base.len(), len: base.len() as u64, base, pages: Arc::default() }
+        Self { base_len: base.len(), len: base.len() as u64, base: Base::Now(base), pages: Arc::default() }
+    }
+
+    /// A file of this length whose bytes are asked for when they are read.
+    pub fn later(len: usize, base: Arc<dyn Later>) -> Self {
+        Self { base_len: len, len: len as u64, base: Base::Later(base), pages: Arc::default() }
     }
 
     /// Length in bytes.
@@ -48,7 +83,7 @@ impl Content {
     }
 
     /// Copies bytes from `offset` on and returns how many there were, at most `buf.len()`.
-    pub fn read<'a>(&self, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> usize {
+    pub fn read<'a>(&self, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> Result<usize> {
         let mut buf = buf.into();
         let available = self.len.saturating_sub(offset);
         let count = usize::try_from(available).map_or(buf.len(), |available| available.min(buf.len()));
@@ -60,11 +95,11 @@ impl Content {
             let mut target = buf.part(done, piece);
             match self.pages.get(page).and_then(Option::as_ref) {
                 Some(bytes) => target.copy_from(&bytes[start..start + piece]),
-                None => self.read_base(position, target),
+                None => self.read_base(position, target)?,
             }
             done += piece;
         }
-        count
+        Ok(count)
     }
 
     /// Writes all bytes at `offset`, growing the file when needed.
@@ -75,7 +110,7 @@ impl Content {
         while done < data.len() {
             let (page, start) = split(offset + done as u64);
             let piece = (PAGE - start).min(data.len() - done);
-            self.write_page(page, start, data.part(done, piece));
+            self.write_page(page, start, data.part(done, piece))?;
             done += piece;
         }
         self.len = self.len.max(end);
@@ -106,36 +141,41 @@ impl Content {
     }
 
     /// Fills `target` with what the base shows at `position`, zeros after its end.
-    fn read_base(&self, position: u64, mut target: RawSliceMut<'_>) {
+    fn read_base(&self, position: u64, mut target: RawSliceMut<'_>) -> Result<()> {
         let start = usize::try_from(position).unwrap_or(usize::MAX).min(self.base_len);
         let piece = target.len().min(self.base_len - start);
-        target.part(0, piece).copy_from(&self.base[start..start + piece]);
+        if piece > 0 {
+            let base = self.base.bytes()?;
+            target.part(0, piece).copy_from(base.get(start..start + piece).ok_or(Errno::IO)?);
+        }
         target.part(piece, usize::MAX).zero();
+        Ok(())
     }
 
-    fn write_page(&mut self, page: usize, start: usize, data: RawSlice<'_>) {
+    fn write_page(&mut self, page: usize, start: usize, data: RawSlice<'_>) -> Result<()> {
         if let Some(Some(_)) = self.pages.get(page)
             && let Some(Some(bytes)) = Arc::make_mut(&mut self.pages).get_mut(page)
         {
             data.copy_to(&mut Arc::make_mut(bytes)[start..start + data.len()]);
-            return;
+            return Ok(());
         }
         // Zeros over a hole stay a hole: PostgreSQL extends relations and fills new WAL segments
         // with them.
         let position = page as u64 * PAGE as u64;
         let mut bytes = [0; PAGE];
         if data.len() < PAGE {
-            self.read_base(position, (&mut bytes).into());
+            self.read_base(position, (&mut bytes).into())?;
         }
         data.copy_to(&mut bytes[start..start + data.len()]);
         if position >= self.base_len as u64 && bytes.iter().all(|byte| *byte == 0) {
-            return;
+            return Ok(());
         }
         let pages = Arc::make_mut(&mut self.pages);
         if pages.len() <= page {
             pages.resize_with(page + 1, || None);
         }
         pages[page] = Some(Arc::new(bytes));
+        Ok(())
     }
 }
 
@@ -182,7 +222,7 @@ mod tests {
                 _ => {
                     let (offset, len) = (next(6 * PAGE), next(2 * PAGE));
                     let mut buf = vec![0xAA; len];
-                    let count = content.read(offset as u64, &mut buf[..]);
+                    let count = content.read(offset as u64, &mut buf[..]).unwrap();
                     let expected = model.get(offset..).unwrap_or(&[]);
                     assert_eq!(&buf[..count], &expected[..expected.len().min(len)], "step {step}");
                 }
@@ -204,7 +244,7 @@ mod tests {
     /// All bytes.
     fn bytes(content: &Content) -> Vec<u8> {
         let mut bytes = vec![0; content.len() as usize];
-        content.read(0, &mut bytes[..]);
+        content.read(0, &mut bytes[..]).unwrap();
         bytes
     }
 
@@ -220,6 +260,32 @@ mod tests {
         assert!(!shared(0));
         assert_eq!(bytes(&one), [1; 100]);
         assert_eq!((bytes(&two)[PAGE], bytes(&two)[PAGE + 10], two.len()), (2, 1, 3 * PAGE as u64));
+    }
+
+    #[derive(Debug, Default)]
+    struct Counted(std::sync::atomic::AtomicUsize, bool);
+
+    impl Later for Counted {
+        fn bytes(&self) -> Result<Bytes> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if self.1 { Err(Errno::IO) } else { Ok(Bytes::from_static(b"hello")) }
+        }
+    }
+
+    #[test]
+    fn bytes_that_come_later_are_asked_for_when_they_are_read() {
+        let base = Arc::new(Counted::default());
+        let asked = || base.0.load(std::sync::atomic::Ordering::SeqCst);
+        let mut content = Content::later(5, base.clone());
+        assert_eq!((content.len(), asked()), (5, 0));
+        content.write(1, b"E").unwrap();
+        assert_eq!(bytes(&content), b"hEllo");
+        content.set_len(0).unwrap();
+        let before = asked();
+        content.set_len(3).unwrap();
+        assert_eq!((bytes(&content), asked()), (vec![0; 3], before));
+        let absent = Content::later(5, Arc::new(Counted(Default::default(), true)));
+        assert_eq!(absent.read(0, &mut [0; 5][..]), Err(Errno::IO));
     }
 
     #[test]

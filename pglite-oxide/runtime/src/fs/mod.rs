@@ -20,6 +20,7 @@ use std::sync::Arc;
 use errno::{Errno, Result};
 pub use raw::{RawSlice, RawSliceMut};
 
+pub use content::Later;
 pub use image::ImageFs;
 pub use tree::{Image, Item};
 pub use volume::Volume;

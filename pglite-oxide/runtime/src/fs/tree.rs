@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::content::Content;
+use super::content::{Content, Later};
 use super::errno::{Errno, Result};
 use super::{Entry, Kind, OpenOptions, RawSlice, RawSliceMut, Stat};
 
@@ -33,6 +33,8 @@ pub struct Image {
 pub enum Item {
     Directory,
     File(Bytes),
+    /// A file of this length whose bytes are asked for when they are read.
+    Later(usize, Arc<dyn Later>),
 }
 
 /// One database's tree.
@@ -167,7 +169,7 @@ impl Tree {
     /// Reads from a file; returns the number of bytes read, fewer than asked only at the end.
     pub fn read<'a>(&self, ino: Ino, offset: u64, buf: impl Into<RawSliceMut<'a>>) -> Result<usize> {
         match &self.node(ino)?.body {
-            Body::File(content) => Ok(content.read(offset, buf)),
+            Body::File(content) => content.read(offset, buf),
             Body::Directory { .. } => Err(Errno::ISDIR),
         }
     }
@@ -295,8 +297,12 @@ impl Tree {
                 (Some(ino), _) if !is_last => ino,
                 (Some(ino), Item::Directory) if self.entries(ino).is_ok() => ino,
                 (Some(_), _) => return Err(Errno::EXIST),
-                (None, Item::File(bytes)) if is_last => {
-                    let body = Body::File(Content::new(bytes.clone()));
+                (None, Item::File(_) | Item::Later(..)) if is_last => {
+                    let body = Body::File(match &item {
+                        Item::Later(len, later) => Content::later(*len, later.clone()),
+                        Item::File(bytes) => Content::new(bytes.clone()),
+                        Item::Directory => Content::default(),
+                    });
                     let ino = self.add(Node { body, links: 1, modified_ns: now_ns })?;
                     self.link(directory, name, ino, now_ns)?;
                     ino
