@@ -38,7 +38,7 @@ impl Extension {
         self.comment
     }
 
-    /// The license of its source: an SPDX identifier.
+    /// The license of its source and of the libraries in its module: an SPDX expression.
     #[must_use]
     pub const fn license(&self) -> &'static str {
         self.license

@@ -76,7 +76,8 @@ fn a_thousand_databases_leave_nothing_behind() {
     }
     let held = format!("before: {before:?}\nafter {ROUNDS} rounds: {after:?}");
     eprintln!("{held}");
-    assert_eq!(after.threads, before.threads, "{held}");
+    // One of those before may have been about to end as well.
+    assert!(after.threads <= before.threads, "{held}");
     assert_eq!(after.descriptors, before.descriptors, "{held}");
     // Not one in every tenth round; allocators of threads may have added a few.
     assert!(after.mappings < before.mappings + ROUNDS / 10, "{held}");

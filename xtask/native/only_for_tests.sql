@@ -1,5 +1,5 @@
 -- Prepares a database of PostgreSQL's tests for the journey.
--- Removes what needs modules that only tests load, and that no server has.
+-- Removes what needs modules that a native server may not have.
 SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure)
 FROM pg_proc WHERE probin ~ 'regress|autoinc|refint'
 \gexec

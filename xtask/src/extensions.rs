@@ -14,6 +14,7 @@ use crate::files;
 use crate::manifest;
 use crate::paths::Paths;
 use crate::regress;
+use crate::sources::Lock;
 
 /// The constants.
 const LIST: &str = "pglite-oxide/src/extensions/list.rs";
@@ -38,6 +39,9 @@ pub(crate) enum Verb {
         /// Random sets of ten that are tested together; with one or none, all together only once
         #[arg(long, value_name = "N", default_value_t = 5)]
         sets: usize,
+        /// Repeat the random sets with this seed; each run prints its own
+        #[arg(long, value_name = "S")]
+        seed: Option<u64>,
     },
     /// Run the extensions' own regression suites
     Installcheck(regress::OwnSuites),
@@ -47,7 +51,7 @@ pub(crate) enum Verb {
 pub(crate) fn run(paths: &Paths, verb: &Verb) -> Result<()> {
     match verb {
         Verb::Generate { check } => generate(paths, *check),
-        Verb::Check { names, sets } => self::check(paths, names, *sets),
+        Verb::Check { names, sets, seed } => self::check(paths, names, *sets, *seed),
         Verb::Installcheck(options) => regress::installcheck(paths, options),
     }
 }
@@ -55,14 +59,15 @@ pub(crate) fn run(paths: &Paths, verb: &Verb) -> Result<()> {
 /// What `cargo xtask test` runs; the suites are part of `regress`.
 pub(crate) fn test(paths: &Paths) -> Result<()> {
     generate(paths, true)?;
-    check(paths, &[], 1)
+    check(paths, &[], 1, None)
 }
 
 /// Writes or compares what is generated.
 fn generate(paths: &Paths, check: bool) -> Result<()> {
     let all = Extension::all(&paths.root)?;
     let built = stage::read_assets(&stage::assets_dir(&paths.root))?;
-    let rows = rows(&all, &built)?;
+    let lock = Lock::read(&paths.lock())?;
+    let rows = rows(&all, &built, &lock)?;
     let page = paths.root.join(PAGE);
     let texts =
         [(paths.root.join(LIST), list(&rows)), (page.clone(), with_table(&files::text(&page)?, &table(&rows))?)];
@@ -91,24 +96,39 @@ struct Row {
 }
 
 /// What the build made of each file.
-fn rows(all: &[Extension], built: &manifest::AssetsManifest) -> Result<Vec<Row>> {
+fn rows(all: &[Extension], built: &manifest::AssetsManifest, lock: &Lock) -> Result<Vec<Row>> {
     let built: BTreeMap<&str, &manifest::Extension> = built.extensions.iter().map(|e| (e.name.as_str(), e)).collect();
     let mut rows = Vec::new();
     for extension in all.iter().filter(|e| !e.is_server()) {
         let found = built.get(extension.name.as_str()).ok_or_else(|| {
             Error::new(format!("the staged payload has no extension {}", extension.name)).repair(stage::REPAIR)
         })?;
+        // A module contains its libraries.
+        let libraries = extension.libraries.iter().filter_map(|name| lock.archive(name));
+        let licenses = std::iter::once(&extension.license).chain(libraries.map(|archive| &archive.license));
+        let license = licenses.map(String::as_str).collect::<Vec<_>>().join(" AND ");
         let row = |name: &str, version: &str, comment: &str, requires: &[String]| Row {
             name: name.to_owned(),
             version: version.to_owned(),
             comment: comment.to_owned(),
-            license: extension.license.clone(),
+            license: license.clone(),
             requires: requires.to_vec(),
             preload: !extension.preload.is_empty(),
         };
-        rows.extend(found.creates.iter().map(|made| row(&made.name, &made.version, &made.comment, &made.requires)));
-        if let Some(comment) = &extension.comment {
-            rows.push(row(&extension.name, "", comment, &[]));
+        let own = extension.comment.as_deref().unwrap_or_default();
+        for made in &found.creates {
+            if made.comment.is_empty() == own.is_empty() {
+                return Err(Error::new(format!(
+                    "the control file of {} and its file here do not say once what it is for",
+                    made.name
+                ))
+                .repair(format!("correct `comment` in assets/extensions/{}.toml", extension.name)));
+            }
+            let comment = if made.comment.is_empty() { own } else { &made.comment };
+            rows.push(row(&made.name, &made.version, comment, &made.requires));
+        }
+        if found.creates.is_empty() {
+            rows.push(row(&extension.name, "", own, &[]));
         }
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -180,7 +200,8 @@ fn table(rows: &[Row]) -> String {
         String::from("| extension | version | what it is for | requires | license |\n|---|---|---|---|---|\n");
     for row in rows {
         let version = match (row.version.as_str(), row.preload) {
-            ("", _) => "only loaded".to_owned(),
+            ("", true) => "only loaded, preloaded".to_owned(),
+            ("", false) => "only loaded".to_owned(),
             (version, true) => format!("{version}, preloaded"),
             (version, false) => version.to_owned(),
         };
@@ -200,7 +221,7 @@ fn with_table(page: &str, table: &str) -> Result<String> {
 }
 
 /// Tests the life of extensions, with the statements of their files.
-fn check(paths: &Paths, names: &[String], sets: usize) -> Result<()> {
+fn check(paths: &Paths, names: &[String], sets: usize, seed: Option<u64>) -> Result<()> {
     let all = Extension::all(&paths.root)?;
     if let Some(name) = names.iter().find(|name| !all.iter().any(|e| e.name == **name && !e.is_server())) {
         return Err(Error::new(format!("there is no extension {name} in assets/extensions")));
@@ -214,7 +235,11 @@ fn check(paths: &Paths, names: &[String], sets: usize) -> Result<()> {
     let target = SharedTarget::acquire(paths)?;
     succeed(&mut target.build(&["--bin", "extensions"]))?;
     let mut command = std::process::Command::new(target.release().join("extensions"));
-    succeed(command.arg(plan.path()).args(["--sets", &sets.to_string()]))
+    command.arg(plan.path()).args(["--sets", &sets.to_string()]);
+    if let Some(seed) = seed {
+        command.args(["--seed", &seed.to_string()]);
+    }
+    succeed(&mut command)
 }
 
 #[cfg(test)]

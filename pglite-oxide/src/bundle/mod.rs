@@ -69,7 +69,7 @@ impl Payload {
             return Ok(());
         }
         let message = match crate::extensions::ALL.iter().find(|known| known.name() == name) {
-            Some(_) => format!("this build does not contain the extension {name}"),
+            Some(_) => format!("this build does not contain the extension {name}; {REPAIR}"),
             None => {
                 let known: Vec<&str> = crate::extensions::ALL.iter().map(|known| known.name()).collect();
                 format!("there is no extension {name:?}; there are {}", known.join(", "))
@@ -78,30 +78,36 @@ impl Payload {
         Err(Error::new(ErrorKind::Config, message))
     }
 
-    /// What CREATE EXTENSION makes of an extension.
-    pub(crate) fn creates(&self, name: &str) -> impl Iterator<Item = &str> {
-        let all: Vec<&str> =
-            self.extensions(name).flat_map(|extension| &extension.creates).map(|created| &*created.name).collect();
-        // A source may have several parts, each of a name of its own.
-        let part = all.iter().copied().find(|created| *created == name);
-        part.map_or(all, |part| vec![part]).into_iter()
+    /// Whether CREATE EXTENSION makes this extension; others are only loaded.
+    pub(crate) fn is_created(&self, name: &str) -> bool {
+        name == SERVER_EXTENSION || self.extensions(name).any(|extension| !extension.creates.is_empty())
     }
 
-    /// The modules that PostgreSQL must load before it starts, for these extensions.
-    pub(crate) fn preload(&self, names: &[String]) -> Vec<&str> {
+    /// The modules that PostgreSQL must load before it starts, for these extensions and those that
+    /// they require.
+    pub(crate) fn preload<'a>(&'a self, names: &'a [String]) -> Vec<&'a str> {
+        let mut wanted: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut modules: Vec<&str> = Vec::new();
-        for module in names.iter().flat_map(|name| self.extensions(name)).flat_map(|extension| &extension.preload) {
-            if !modules.contains(&module.as_str()) {
-                modules.push(module);
+        let mut next = 0;
+        while let Some(name) = wanted.get(next).copied() {
+            next += 1;
+            for extension in self.extensions(name) {
+                let new = extension.preload.iter().map(String::as_str).filter(|module| !modules.contains(module));
+                modules.extend(new.collect::<Vec<_>>());
+                let required = extension.creates.iter().flat_map(|created| &created.requires).map(String::as_str);
+                let new = required.filter(|name| !wanted.contains(name));
+                wanted.extend(new.collect::<Vec<_>>());
             }
         }
         modules
     }
 
-    /// The extension of this name, or the one that has it as a part.
-    fn extensions(&self, name: &str) -> impl Iterator<Item = &manifest::Extension> {
-        let has = move |extension: &&manifest::Extension| {
-            extension.name == name || extension.creates.iter().any(|created| created.name == name)
+    /// The source that has the extension of this name. If it is only loaded, its source has the
+    /// same name.
+    fn extensions<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a manifest::Extension> {
+        let has = move |extension: &&manifest::Extension| match &extension.creates[..] {
+            [] => extension.name == name,
+            creates => creates.iter().any(|created| created.name == name),
         };
         self.manifest.extensions.iter().filter(has)
     }
@@ -214,7 +220,7 @@ impl Payload {
 
     /// Adds the files of an archive that is unpacked when one of them is read.
     fn list(&self, archive: &Archive, items: &mut Vec<(String, Item)>) -> Result<()> {
-        let packed = Packed { archive: archive.clone(), frame: self.frame(archive)?, unpacked: Mutex::default() };
+        let packed = Packed { archive: archive.clone(), frame: self.frame(archive)?, unpacked: OnceLock::new() };
         let packed = Arc::new(packed);
         for manifest::File(path, start, len) in &archive.files {
             let cut_off = || damaged(&format!("archive {} is cut off in {path}", archive.name));
@@ -256,7 +262,8 @@ fn decompress(archive: &Archive, frame: &[u8]) -> Result<Bytes> {
 struct Packed {
     archive: Archive,
     frame: &'static [u8],
-    unpacked: Mutex<Option<Arc<Bytes>>>,
+    /// `None` if it is damaged.
+    unpacked: OnceLock<Option<Bytes>>,
 }
 
 /// One file of it.
@@ -270,7 +277,7 @@ impl Later for Part {
     /// A damaged archive is an input/output error of the guest: no other code sees it.
     fn bytes(&self) -> std::result::Result<Bytes, Errno> {
         let Packed { archive, frame, unpacked } = &*self.packed;
-        let whole = once(unpacked, || decompress(archive, frame)).map_err(|_| Errno::IO)?;
+        let whole = unpacked.get_or_init(|| decompress(archive, frame).ok()).as_ref().ok_or(Errno::IO)?;
         if self.range.end > whole.len() { Err(Errno::IO) } else { Ok(whole.slice(self.range.clone())) }
     }
 }

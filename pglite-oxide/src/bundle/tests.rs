@@ -214,3 +214,43 @@ fn an_archive_with_a_list_of_its_files_is_unpacked_when_one_is_read() {
     let error = read(|parts| drop(parts.members.pop())).unwrap_err();
     assert!(error.to_string().contains("there is no member extension-one.tar.zst"), "{error}");
 }
+
+#[test]
+fn extensions_are_found_by_name_and_by_part_and_preload_what_they_require() {
+    let created = |name: &str, requires: &[&str]| manifest::Created {
+        name: name.to_string(),
+        version: "1".to_string(),
+        comment: String::new(),
+        requires: requires.iter().map(|name| name.to_string()).collect(),
+    };
+    let extension = |name: &str, creates: Vec<manifest::Created>, preload: &[&str]| manifest::Extension {
+        name: name.to_string(),
+        license: "MIT".to_string(),
+        creates,
+        preload: preload.iter().map(|name| name.to_string()).collect(),
+    };
+    let mut parts = parts();
+    parts.assets.extensions = vec![
+        extension("early", vec![created("early", &["upper"])], &["early"]),
+        extension("family", vec![created("one", &["early"]), created("two", &[])], &[]),
+        extension("loaded", vec![], &["loaded"]),
+        extension("upper", vec![created("upper", &["early"])], &["early", "other"]),
+    ];
+    let payload = payload(&parts).unwrap();
+    let preload = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        payload.preload(&names).join(" ")
+    };
+    assert_eq!(preload(&["loaded", "upper", "loaded"]), "loaded early other");
+    assert_eq!(preload(&["one"]), "early other");
+    assert_eq!(preload(&["unknown"]), "");
+    let created = ["two", "plpgsql", "loaded", "family"].map(|name| payload.is_created(name));
+    assert_eq!(created, [true, true, false, false]);
+    payload.require_extension("two").unwrap();
+    payload.require_extension("plpgsql").unwrap();
+    let error = payload.require_extension("TWO").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    // Of the catalog, but not in this payload.
+    let error = payload.require_extension("citext").unwrap_err();
+    assert!(error.to_string().starts_with("this build does not contain the extension citext; "), "{error}");
+}

@@ -129,8 +129,9 @@ impl Pglite {
         let session = session.map_err(|error| cluster.explain(error))?;
         // What the cluster holds goes with the session, however that ends.
         let mut db = Self { session, payload: cluster.payload(), data: cluster.data().clone(), options };
-        for created in db.options.extensions.iter().flat_map(|name| db.payload.creates(name)).collect::<Vec<_>>() {
-            db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{created}\" CASCADE"))?;
+        // The payload has each name, so no quotes are in it.
+        for name in db.options.extensions.clone().iter().filter(|name| db.payload.is_created(name)) {
+            db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{name}\" CASCADE"))?;
         }
         Ok(db)
     }

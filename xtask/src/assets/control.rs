@@ -20,7 +20,8 @@ pub(crate) fn installed(install: &Path) -> Result<Vec<manifest::Created>> {
     }
     let mut found = Vec::new();
     for (file, path) in children(&directory)? {
-        if let Some(name) = file.strip_suffix(".control") {
+        // One for a single version has the version in its name.
+        if let Some(name) = file.strip_suffix(".control").filter(|name| !name.contains("--")) {
             let text = files::text(&path)?;
             found.push(created(name, &text).context(|| format!("the control file of {name} cannot be used"))?);
         }

@@ -26,7 +26,7 @@ pub(crate) struct Extension {
     pub(crate) modules: Vec<String>,
     /// What CREATE EXTENSION makes of it; by default what has the name of the file.
     pub(crate) creates: Vec<String>,
-    /// What it is for, if it is only loaded; otherwise its control file says that.
+    /// What it is for, if no control file says that.
     pub(crate) comment: Option<String>,
     /// Modules that have to be in `shared_preload_libraries`.
     pub(crate) preload: Vec<String>,
@@ -139,10 +139,8 @@ impl Extension {
                 "what is built with the server creates no extension, is not preloaded and has no libraries",
             ));
         }
-        if !server && creates.is_empty() != file.comment.is_some() {
-            return Err(Error::new(
-                "an extension that is only loaded has a `comment`; the others have it in their control files",
-            ));
+        if !server && creates.is_empty() && file.comment.is_none() {
+            return Err(Error::new("an extension that is only loaded has a `comment`"));
         }
         if let Some(variable) = make.iter().find(|variable| !variable.contains('=')) {
             return Err(Error::new(format!("`{variable}` in `make` is not NAME=VALUE")));

@@ -367,6 +367,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         id: id::assets()?,
         title: "packing the portable payload".into(),
         inputs: packing(root)?
+            .rust("control files", root, ["xtask/src/assets/control.rs"])?
             .text("postgresql", &archive("postgresql")?.version)?
             .tree("border", &assets.join("guest/overlay/src/include/pgl_host.h"))?
             .list("extensions", extensions.iter().map(Extension::description))?

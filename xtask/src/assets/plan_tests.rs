@@ -101,6 +101,7 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
         ("a test of the runtime", checkout.steps_of("pglite-oxide/tests/new.rs", code)),
         ("a benchmark", checkout.steps_of("xtask/bench/src/main.rs", code)),
         ("the list of checks", checkout.steps_of("xtask/src/test.rs", code)),
+        ("the reader of control files", checkout.steps_of("xtask/src/assets/control.rs", code)),
         ("the post-link step", checkout.steps_of("xtask/src/wasm/postlink.rs", code)),
         ("C of the port", checkout.steps_of("assets/guest/overlay/src/backend/port/pgl_libc.c", c)),
         ("C of the client programs", checkout.steps_of("assets/guest/programs/pgl_channel.c", c)),
@@ -137,6 +138,7 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
     a test of the runtime: nothing
     a benchmark: nothing
     the list of checks: nothing
+    the reader of control files: payload/assets
     the post-link step: guest/modules, guest/programs
     C of the port: guest/postgresql
     C of the client programs: guest/programs

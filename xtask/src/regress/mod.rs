@@ -148,7 +148,7 @@ pub(crate) fn barriers(paths: &Paths) -> Result<test::Outcome> {
 /// The suites of the named extensions, or all if none is named.
 fn of_extensions(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
     if let Some(name) = names.iter().find(|name| !suites.iter().any(|suite| suite.name == **name)) {
-        return Err(Error::new(format!("there is no suite of an extension {name}")));
+        return Err(Error::new(format!("there is no suite of an extension {name}; only those of contrib run")));
     }
     Ok(suites.into_iter().filter(|suite| names.is_empty() || names.contains(&suite.name)).collect())
 }

@@ -127,7 +127,7 @@ impl Suite {
 
 /// Settings in the form of `postgresql.conf`.
 fn parse_settings(text: &str) -> Vec<(String, String)> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let pairs = lines.filter_map(|line| line.split_once('='));
     pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches('\'').to_owned())).collect()
 }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn settings_are_read_without_quotes() {
-        let found = parse_settings("# a = b\nwal_level = 'replica'\n\nnaptime=1d\n");
+        let found = parse_settings("# a = b\nwal_level = 'replica' # note\n\nnaptime=1d\n");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(found, [pair("wal_level", "replica"), pair("naptime", "1d")]);
     }
