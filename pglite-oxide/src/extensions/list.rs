@@ -103,11 +103,11 @@ pub const EARTHDISTANCE: Extension = Extension {
     requires: &["cube"],
 };
 
-/// `extra_window_functions`, version 1.0: .
+/// `extra_window_functions`, version 1.0: window functions that ignore null values or go backwards.
 pub const EXTRA_WINDOW_FUNCTIONS: Extension = Extension {
     name: "extra_window_functions",
     version: "1.0",
-    comment: "",
+    comment: "window functions that ignore null values or go backwards",
     license: "PostgreSQL",
     requires: &[],
 };
@@ -166,11 +166,11 @@ pub const INTARRAY: Extension = Extension {
     requires: &[],
 };
 
-/// `ip4r`, version 2.4: .
+/// `ip4r`, version 2.4: data types for IPv4 and IPv6 addresses and ranges, with indexes.
 pub const IP4R: Extension = Extension {
     name: "ip4r",
     version: "2.4",
-    comment: "",
+    comment: "data types for IPv4 and IPv6 addresses and ranges, with indexes",
     license: "PostgreSQL",
     requires: &[],
 };
@@ -371,11 +371,13 @@ pub const PG_WALINSPECT: Extension = Extension {
 };
 
 /// `pgcrypto`, version 1.3: cryptographic functions.
+///
+/// License: PostgreSQL AND Apache-2.0.
 pub const PGCRYPTO: Extension = Extension {
     name: "pgcrypto",
     version: "1.3",
     comment: "cryptographic functions",
-    license: "PostgreSQL",
+    license: "PostgreSQL AND Apache-2.0",
     requires: &[],
 };
 
@@ -407,6 +409,8 @@ pub const PGTAP: Extension = Extension {
 };
 
 /// `plprofiler`, version 4.2: server-side support for profiling PL/pgSQL functions.
+///
+/// Its module is loaded before PostgreSQL starts.
 ///
 /// License: Artistic-1.0.
 pub const PLPROFILER: Extension = Extension {
@@ -509,11 +513,13 @@ pub const UNACCENT: Extension = Extension {
 };
 
 /// `uuid-ossp`, version 1.1: generate universally unique identifiers (UUIDs).
+///
+/// License: PostgreSQL AND BSD-3-Clause.
 pub const UUID_OSSP: Extension = Extension {
     name: "uuid-ossp",
     version: "1.1",
     comment: "generate universally unique identifiers (UUIDs)",
-    license: "PostgreSQL",
+    license: "PostgreSQL AND BSD-3-Clause",
     requires: &[],
 };
 

@@ -53,6 +53,13 @@ const SET: usize = 10;
 const BEGIN: &str = "CREATE SCHEMA smoke; SET search_path = smoke, public";
 const END: &str = "RESET ALL; UNLISTEN *; DROP SCHEMA smoke CASCADE";
 
+/// Drops the schemas that extensions leave behind, which a dump creates.
+const OWN_SCHEMAS: &str = "DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$|^public$' LOOP
+        EXECUTE format('DROP SCHEMA %I', name);
+    END LOOP;
+END $$";
+
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -169,6 +176,10 @@ fn restored(db: &mut Pglite, case: &Case, directory: &Path) -> Result<()> {
         copy = case.name_in(copy);
     }
     let mut copy = copy.open()?;
+    for created in case.creates.iter().filter(|_| !case.preload.is_empty()) {
+        copy.batch_execute(&format!("DROP EXTENSION \"{created}\" CASCADE"))?;
+    }
+    copy.batch_execute(OWN_SCHEMAS)?;
     let run = dev::psql(&mut copy, &["-X", "-q", "-v", "ON_ERROR_STOP=1"], dump.clone(), directory)?;
     ensure!(run.code == 0, "psql: {}", run.stderr);
     let again = copy.dump_sql(&options)?;
