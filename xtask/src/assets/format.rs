@@ -163,7 +163,7 @@ mod tests {
         };
         edit("assets/guest/programs/pgl_channel.c", &|text| format!("{text}\nint more;\n"));
         let patch = "assets/patches/pgvector/0002-half-precision.patch";
-        edit(patch, &|text| text.replace("+\tuint32\t\tspecial;", "+\tuint32 special;"));
+        edit(patch, &|text| text.replace("+\tuint32\t\tbin;", "+\tuint32 bin;"));
         let paths = Paths { root: copy.path().to_path_buf(), cache: Paths::find().unwrap().cache };
         let differences = compare(&paths, &Progress::stderr()).unwrap();
         let changed = differences.iter().map(|Difference { tree, patch }| {
@@ -181,8 +181,8 @@ mod tests {
         pgvector:
         --- a/src/halfutils.h
         +++ b/src/halfutils.h
-        -	uint32 special;
-        +	uint32		special;
+        -	uint32 bin;
+        +	uint32		bin;
         ");
     }
 }
