@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
     /// Times that one side is killed, and the other one recovers
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", default_value_t = 700)]
     kills: u32,
     /// States of a disk after a loss of power that both sides recover
     #[arg(long, value_name = "N", default_value_t = 50)]
