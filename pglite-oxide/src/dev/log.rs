@@ -5,8 +5,11 @@
 //! The rules are those of a journaling file system: names change in order, and a sync of any file
 //! makes every earlier change of a name durable. Contents and lengths of a file become durable only
 //! when that file is synced; before, each write may be present, missing or torn between sectors, in
-//! any order.
+//! any order. What is written after a truncation and beyond the length that it set goes to newly
+//! allocated blocks, not over the bytes that it removed: if the truncation is lost, so are these
+//! writes, and every later change of the length.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -274,6 +277,12 @@ impl Recording {
             handles.insert(*file, fs.open(path, WRITE, 0)?);
         }
         let mut names_are_lost = false;
+        // Lengths as they were in the recording, and the shortest one that a lost truncation set.
+        let mut lengths: HashMap<FileId, u64> = HashMap::new();
+        let mut truncations_lost: HashMap<FileId, u64> = HashMap::new();
+        for (file, handle) in &handles {
+            lengths.insert(*file, handle.stat()?.len);
+        }
         for (number, operation) in operations.iter().enumerate() {
             let file = operation.file();
             let durable = file.map_or(last_sync.is_some_and(|at| number < at), |file| {
@@ -287,17 +296,31 @@ impl Recording {
                 }
                 continue;
             }
-            let Some(handle) = file.and_then(|file| handles.get(&file)) else { continue };
-            match (operation, fate) {
-                (_, Fate::Lost) => (),
-                (Operation::Write { offset, data, .. }, fate) => {
-                    let kept = match fate {
-                        Fate::Torn(sectors) => torn(*offset, data.len(), sectors),
-                        _ => data.len(),
-                    };
-                    handle.write_at(*offset, &data[..kept], 0)?;
+            let Some((file, handle)) = file.and_then(|file| Some((file, handles.get(&file)?))) else { continue };
+            let length = lengths.entry(file).or_default();
+            match operation {
+                Operation::SetLen { len, .. } => {
+                    let is_truncation = *len < std::mem::replace(length, *len);
+                    match truncations_lost.entry(file) {
+                        MapEntry::Occupied(mut lost) => *lost.get_mut() = (*lost.get()).min(*len),
+                        MapEntry::Vacant(_) if fate == Fate::Kept => handle.set_len(*len, 0)?,
+                        MapEntry::Vacant(vacant) if is_truncation => _ = vacant.insert(*len),
+                        MapEntry::Vacant(_) => (),
+                    }
                 }
-                (Operation::SetLen { len, .. }, Fate::Kept) => handle.set_len(*len, 0)?,
+                Operation::Write { offset, data, .. } => {
+                    *length = (*length).max(offset.saturating_add(data.len() as u64));
+                    let kept = match fate {
+                        Fate::Kept => data.len(),
+                        Fate::Torn(sectors) => torn(*offset, data.len(), sectors),
+                        Fate::Lost => 0,
+                    };
+                    let old = truncations_lost.get(&file).map_or(u64::MAX, |end| end.saturating_sub(*offset));
+                    let kept = kept.min(usize::try_from(old).unwrap_or(usize::MAX));
+                    if kept > 0 {
+                        handle.write_at(*offset, &data[..kept], 0)?;
+                    }
+                }
                 _ => (),
             }
         }
@@ -425,6 +448,28 @@ mod tests {
             read(&rebuilt, "old").iter().filter(|byte| **byte == 7).count()
         };
         assert_eq!([0, 1, 2, 3, 4].map(torn), [0, 12, 524, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_write_does_not_reach_the_bytes_that_a_lost_truncation_removed() {
+        let fs = recorder();
+        let old = fs.open("old", WRITE, 0).unwrap();
+        old.set_len(2, 0).unwrap();
+        old.write_at(1, b"xyz", 0).unwrap();
+        old.set_len(6, 0).unwrap();
+        old.write_at(6, b"!", 0).unwrap();
+        let recording = fs.recording();
+        let state = |lost: &[usize]| {
+            let fate = |n| if lost.contains(&n) { Fate::Lost } else { Fate::Kept };
+            read(&recording.rebuild(&base(), 4, fate).unwrap(), "old")
+        };
+        assert_eq!(state(&[]), b"0xyz\0\0!");
+        assert_eq!(state(&[0]), b"0x23", "the second byte was there before and after");
+        assert_eq!(state(&[1]), b"01\0\0\0\0!");
+        assert_eq!(state(&[2]), b"0xyz\0\0!", "a lost extension removes nothing");
+        old.sync(true).unwrap();
+        let synced = fs.recording().rebuild(&base(), fs.len(), |_| Fate::Lost).unwrap();
+        assert_eq!(read(&synced, "old"), b"0xyz\0\0!");
     }
 
     #[test]
