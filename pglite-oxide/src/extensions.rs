@@ -17,6 +17,8 @@ pub struct Extension {
     comment: &'static str,
     license: &'static str,
     requires: &'static [&'static str],
+    feature: &'static str,
+    modules: &'static [&'static str],
 }
 
 impl Extension {
@@ -42,6 +44,18 @@ impl Extension {
     #[must_use]
     pub const fn license(&self) -> &'static str {
         self.license
+    }
+
+    /// The feature of this crate that contains it. Without the feature,
+    /// [`Builder::open`](crate::Builder::open) rejects its name.
+    #[must_use]
+    pub const fn feature(&self) -> &'static str {
+        self.feature
+    }
+
+    /// The files of its code, without `.so`.
+    pub(crate) const fn modules(&self) -> &'static [&'static str] {
+        self.modules
     }
 
     /// The extensions that are created with it.

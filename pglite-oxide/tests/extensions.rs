@@ -59,6 +59,34 @@ fn what_is_only_loaded_has_no_objects() {
     db.close().unwrap();
 }
 
+/// A program without an extension that a database has.
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_database_whose_extension_is_missing_opens_and_says_which_feature_adds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Pglite::builder().path(directory.path().join("root")).durability(Durability::None);
+    let mut db = builder.clone().extension(extensions::HSTORE).open().unwrap();
+    db.batch_execute("CREATE TABLE t (h hstore); INSERT INTO t VALUES ('a => 1')").unwrap();
+    db.close().unwrap();
+
+    let without = pglite_oxide::dev::without_feature(builder.clone(), extensions::HSTORE.feature()).unwrap();
+    let error = without.clone().extension(extensions::HSTORE).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let repair = "add the feature `extensions-contrib` of pglite-oxide";
+    assert!(error.to_string().ends_with(&format!("does not contain the extension hstore: {repair}")), "{error}");
+    let mut db = without.open().unwrap();
+    assert_eq!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 1);
+    let error = db.query("SELECT h -> 'a' FROM t", &[]).unwrap_err();
+    assert!(error.to_string().contains(repair), "{error}");
+    // What it contains is not affected.
+    assert_eq!(db.query_one("SELECT 1", &[]).unwrap().get::<_, i32>(0), 1);
+    db.close().unwrap();
+
+    let mut db = builder.open().unwrap();
+    assert_eq!(db.query_one("SELECT h -> 'a' FROM t", &[]).unwrap().get::<_, String>(0), "1");
+    db.close().unwrap();
+}
+
 #[test]
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn a_name_that_this_build_does_not_have_is_refused_before_anything_is_made() {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::assets::extension::Extension;
+use crate::assets::parts::Family;
 use crate::assets::stage;
 use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ pub(crate) fn test(paths: &Paths) -> Result<()> {
 /// Writes or compares what is generated.
 fn generate(paths: &Paths, check: bool) -> Result<()> {
     let all = Extension::all(&paths.root)?;
-    let built = stage::read_assets(&stage::assets_dir(&paths.root))?;
+    let built = stage::read_assets(&paths.root)?;
     let lock = Lock::read(&paths.lock())?;
     let rows = rows(&all, &built, &lock)?;
     let page = paths.root.join(PAGE);
@@ -93,6 +94,8 @@ struct Row {
     license: String,
     requires: Vec<String>,
     preload: bool,
+    feature: String,
+    modules: Vec<String>,
 }
 
 /// What the build made of each file.
@@ -114,6 +117,8 @@ fn rows(all: &[Extension], built: &manifest::AssetsManifest, lock: &Lock) -> Res
             license: license.clone(),
             requires: requires.to_vec(),
             preload: !extension.preload.is_empty(),
+            feature: extension.family.map(Family::feature).unwrap_or_default(),
+            modules: extension.modules.clone(),
         };
         let own = extension.comment.as_deref().unwrap_or_default();
         for made in &found.creates {
@@ -157,17 +162,20 @@ fn list(rows: &[Row]) -> String {
         if row.license != "PostgreSQL" {
             let _ = write!(text, "///\n/// License: {}.\n", row.license);
         }
-        let requires: Vec<String> = row.requires.iter().map(|name| format!("{name:?}")).collect();
+        let _ = write!(text, "///\n/// Feature: `{}`.\n", row.feature);
+        let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         let _ = write!(
             text,
             "pub const {}: Extension = Extension {{\n    name: {:?},\n    version: {:?},\n    comment: {:?},\n    \
-             license: {:?},\n    requires: &[{}],\n}};\n",
+             license: {:?},\n    requires: &[{}],\n    feature: {:?},\n    modules: &[{}],\n}};\n",
             constant(&row.name),
             row.name,
             row.version,
             row.comment,
             row.license,
-            requires.join(", ")
+            quoted(&row.requires),
+            row.feature,
+            quoted(&row.modules)
         );
     }
     text.push_str("\n/// All of them, by name.\npub const ALL: &[Extension] = &[\n");
@@ -196,8 +204,9 @@ fn documentation(text: &mut String, sentence: &str) {
 
 /// The table of the documentation.
 fn table(rows: &[Row]) -> String {
-    let mut text =
-        String::from("| extension | version | what it is for | requires | license |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| extension | version | what it is for | requires | feature | license |\n|---|---|---|---|---|---|\n",
+    );
     for row in rows {
         let version = match (row.version.as_str(), row.preload) {
             ("", true) => "only loaded, preloaded".to_owned(),
@@ -207,7 +216,8 @@ fn table(rows: &[Row]) -> String {
         };
         let comment = row.comment.replace('|', "\\|");
         let requires = row.requires.join(", ");
-        let _ = writeln!(text, "| `{}` | {version} | {comment} | {requires} | {} |", row.name, row.license);
+        let (name, feature, license) = (&row.name, &row.feature, &row.license);
+        let _ = writeln!(text, "| `{name}` | {version} | {comment} | {requires} | `{feature}` | {license} |");
     }
     text
 }
@@ -254,6 +264,8 @@ mod tests {
             license: "PostgreSQL".to_owned(),
             requires: vec!["cube".to_owned()],
             preload,
+            feature: "extensions-x".to_owned(),
+            modules: vec![],
         }
     }
 
@@ -264,10 +276,10 @@ mod tests {
         assert!(text.contains("pub const UUID_OSSP: Extension"), "{text}");
         assert!(text.contains("&[\n    UUID_OSSP,\n];"), "{text}");
         insta::assert_snapshot!(table(&[row("a", "1.1", true), row("b", "", false)]), @r"
-        | extension | version | what it is for | requires | license |
-        |---|---|---|---|---|
-        | `a` | 1.1, preloaded | a \| b. | cube | PostgreSQL |
-        | `b` | only loaded | a \| b. | cube | PostgreSQL |
+        | extension | version | what it is for | requires | feature | license |
+        |---|---|---|---|---|---|
+        | `a` | 1.1, preloaded | a \| b. | cube | `extensions-x` | PostgreSQL |
+        | `b` | only loaded | a \| b. | cube | `extensions-x` | PostgreSQL |
         ");
     }
 

@@ -2,17 +2,18 @@
 //! owns the format; the pipeline writes it, the runtime reads it (the pipeline compiles this same
 //! file).
 //!
-//! Each payload crate carries one tar file. Its first member is `manifest.json`; the others are
-//! zstd-compressed and named by the manifest.
+//! A payload consists of parts: PostgreSQL itself, and families of extensions. Each part has a
+//! portable tar file and one for each target. The first member of each is `manifest.json`; the
+//! others are zstd-compressed and named by the manifest. All parts are of one build.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the two formats below. A reader rejects other versions.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
-/// `manifest.json` of `pglite-oxide-assets`: the portable payload.
+/// `manifest.json` of the portable payload of a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AssetsManifest {
@@ -28,15 +29,25 @@ pub(crate) struct AssetsManifest {
     pub(crate) image: String,
     /// Versions of the tools by name: `llvm`, `wasmer`, `wasmer-wasix`, `wasix-libc`.
     pub(crate) toolchain: BTreeMap<String, String>,
-    /// The modules, the main module first, then by name.
+    /// The modules, by name; those of the server begin with the main module.
     pub(crate) modules: Vec<Module>,
     /// The client programs, by name.
     pub(crate) programs: Vec<Program>,
     /// The extensions, by name.
     pub(crate) extensions: Vec<Extension>,
-    /// Archives of files for the guest, by name; `share` and `template` are always there,
-    /// extensions are `extension/NAME`.
+    /// Archives of files for the guest, by name: `share` and `template` of the server,
+    /// `extension/NAME` of the others.
     pub(crate) archives: Vec<Archive>,
+}
+
+impl AssetsManifest {
+    /// Adds the contents of another part of the same build.
+    pub(crate) fn add(&mut self, part: Self) {
+        self.modules.extend(part.modules);
+        self.programs.extend(part.programs);
+        self.extensions.extend(part.extensions);
+        self.archives.extend(part.archives);
+    }
 }
 
 /// A WASIX module. Its wasm bytes are not shipped; the hash is what AOT artifacts are made from and
@@ -116,7 +127,7 @@ pub(crate) struct Archive {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct File(pub(crate) String, pub(crate) u64, pub(crate) u64);
 
-/// `manifest.json` of a `pglite-oxide-aot-*` crate.
+/// `manifest.json` of the payload of a part for a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AotManifest {

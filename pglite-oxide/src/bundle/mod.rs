@@ -44,6 +44,8 @@ const MANIFEST: &str = "manifest.json";
 #[derive(Debug)]
 pub(crate) struct Payload {
     manifest: AssetsManifest,
+    /// Those of its parts.
+    features: Vec<&'static str>,
     members: Members,
     artifacts: Vec<Artifact>,
     programs: Vec<Artifact>,
@@ -60,22 +62,66 @@ type Members = BTreeMap<String, &'static [u8]>;
 impl Payload {
     /// The modules, loaded by the first caller.
     pub(crate) fn modules(&self) -> Result<Arc<Modules>> {
-        once(&self.modules, || Modules::load(self.artifacts.clone()))
+        once(&self.modules, || {
+            let mut artifacts = self.artifacts.clone();
+            if let Some(needs) = artifacts.first().map(|main| main.needs.clone()) {
+                artifacts.extend(self.absent().map(|(module, feature)| Artifact {
+                    name: module.to_owned(),
+                    wasm_sha256: absent_module(module),
+                    sha256: absent_module(module),
+                    size: 0,
+                    needs: needs.clone(),
+                    bytes: Source::Absent { repair: add_feature(feature) },
+                }));
+            }
+            Modules::load(artifacts)
+        })
     }
 
-    /// Rejects the name of an extension that this build does not contain.
+    /// Rejects the name of an extension that this build does not contain, or that requires one that
+    /// this build does not contain.
     pub(crate) fn require_extension(&self, name: &str) -> Result<()> {
-        if name == SERVER_EXTENSION || self.extensions(name).next().is_some() {
-            return Ok(());
+        for required in self.with_required(std::slice::from_ref(&name)) {
+            if required != SERVER_EXTENSION && self.extensions(required).next().is_none() {
+                let what = self.missing(required);
+                let message = if required == name { what } else { format!("{name} requires {required}: {what}") };
+                return Err(Error::new(ErrorKind::Config, message));
+            }
         }
-        let message = match crate::extensions::ALL.iter().find(|known| known.name() == name) {
-            Some(_) => format!("this build does not contain the extension {name}; {REPAIR}"),
+        Ok(())
+    }
+
+    /// Why there is no extension of this name, and what to do.
+    fn missing(&self, name: &str) -> String {
+        match crate::extensions::ALL.iter().find(|known| known.name() == name) {
+            Some(known) if self.features.contains(&known.feature()) => {
+                format!("this build does not contain the extension {name}; {REPAIR}")
+            }
+            Some(known) => {
+                let repair = add_feature(known.feature());
+                format!("this program does not contain the extension {name}: {repair}")
+            }
             None => {
                 let known: Vec<&str> = crate::extensions::ALL.iter().map(|known| known.name()).collect();
                 format!("there is no extension {name:?}; there are {}", known.join(", "))
             }
-        };
-        Err(Error::new(ErrorKind::Config, message))
+        }
+    }
+
+    /// These extensions, and then those that they require.
+    fn with_required<'a>(&'a self, names: &[&'a str]) -> Vec<&'a str> {
+        let mut wanted = names.to_vec();
+        let mut next = 0;
+        while let Some(name) = wanted.get(next).copied() {
+            next += 1;
+            for extension in self.extensions(name) {
+                let created = extension.creates.iter().filter(|created| created.name == name);
+                let required = created.flat_map(|created| &created.requires).map(String::as_str);
+                let new: Vec<&str> = required.filter(|name| !wanted.contains(name)).collect();
+                wanted.extend(new);
+            }
+        }
+        wanted
     }
 
     /// Whether CREATE EXTENSION makes this extension; others are only loaded.
@@ -86,18 +132,11 @@ impl Payload {
     /// The modules that PostgreSQL must load before it starts, for these extensions and those that
     /// they require.
     pub(crate) fn preload<'a>(&'a self, names: &'a [String]) -> Vec<&'a str> {
-        let mut wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut modules: Vec<&str> = Vec::new();
-        let mut next = 0;
-        while let Some(name) = wanted.get(next).copied() {
-            next += 1;
-            for extension in self.extensions(name) {
-                let new = extension.preload.iter().map(String::as_str).filter(|module| !modules.contains(module));
-                modules.extend(new.collect::<Vec<_>>());
-                let required = extension.creates.iter().flat_map(|created| &created.requires).map(String::as_str);
-                let new = required.filter(|name| !wanted.contains(name));
-                wanted.extend(new.collect::<Vec<_>>());
-            }
+        for extension in self.with_required(&names).into_iter().flat_map(|name| self.extensions(name)) {
+            let new = extension.preload.iter().map(String::as_str).filter(|module| !modules.contains(module));
+            modules.extend(new.collect::<Vec<_>>());
         }
         modules
     }
@@ -154,23 +193,68 @@ impl Payload {
                     items.push((path.clone(), Item::File(artifact::placeholder(&module.wasm_sha256).into())));
                 }
             }
+            for (module, _) in self.absent() {
+                let path = format!("{MODULE_DIRECTORY}/{module}.so");
+                items.push((path, Item::File(artifact::placeholder(&absent_module(module)).into())));
+            }
             image(items)
         })
     }
 
-    /// What a build carries, if it carries the files and the modules for this machine.
-    fn of_build(assets: Option<&'static [u8]>, aot: Option<&'static [u8]>) -> Result<Self> {
-        let absent = || {
-            let message = format!("this build carries no PostgreSQL for this machine: {REPAIR}");
-            Error::new(ErrorKind::Payload, message)
-        };
-        Self::new(assets.ok_or_else(absent)?, aot.ok_or_else(absent)?)
+    /// The modules of the extensions that this program does not contain, each with the feature that
+    /// would add it: a database may have been made by a program that has them.
+    fn absent(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let known = crate::extensions::ALL.iter();
+        let absent = known.filter(|extension| !self.features.contains(&extension.feature()));
+        let modules: std::collections::BTreeMap<_, _> = absent
+            .flat_map(|extension| extension.modules().iter().map(|module| (*module, extension.feature())))
+            .collect();
+        modules.into_iter()
     }
 
-    /// Splits a payload and checks what can be checked without unpacking.
-    fn new(assets: &'static [u8], aot: &'static [u8]) -> Result<Self> {
-        let (manifest, members): (AssetsManifest, _) = open("assets", assets)?;
-        let (compiled, code): (AotManifest, _) = open("compiled modules", aot)?;
+    /// A payload of these parts, if each has its files and its modules for this machine.
+    pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Result<Self> {
+        let (mut whole, mut features) = (Vec::new(), Vec::new());
+        for Part { feature, files, code } in parts {
+            let absent = || {
+                let what = if feature.is_empty() { "no PostgreSQL" } else { "no extensions" };
+                let of = if feature.is_empty() { String::new() } else { format!(" of the feature `{feature}`") };
+                let message = format!("this build carries {what}{of} for this machine: {REPAIR}");
+                Error::new(ErrorKind::Payload, message)
+            };
+            whole.push((files.ok_or_else(absent)?, code.ok_or_else(absent)?));
+            features.push(*feature);
+        }
+        Ok(Self { features, ..Self::new(&whole)? })
+    }
+
+    /// Splits the parts of a payload, each the files and the code, and checks what can be checked
+    /// without unpacking.
+    fn new(parts: &[(&'static [u8], &'static [u8])]) -> Result<Self> {
+        let mut all: Option<Self> = None;
+        for (files, code) in parts {
+            let part = Self::part(files, code)?;
+            let Some(all) = &mut all else {
+                all = Some(part);
+                continue;
+            };
+            if all.manifest.build != part.manifest.build {
+                let (server, part) = (&all.manifest.build, &part.manifest.build);
+                return Err(damaged(&format!(
+                    "PostgreSQL of build {server} and extensions of build {part} do not belong together"
+                )));
+            }
+            all.manifest.add(part.manifest);
+            all.members.extend(part.members);
+            all.artifacts.extend(part.artifacts);
+            all.programs.extend(part.programs);
+        }
+        all.ok_or_else(|| damaged("it has no parts"))
+    }
+
+    fn part(files: &'static [u8], code: &'static [u8]) -> Result<Self> {
+        let (manifest, members): (AssetsManifest, _) = open("assets", files)?;
+        let (compiled, code): (AotManifest, _) = open("compiled modules", code)?;
         if manifest.build != compiled.build {
             let (files, code) = (&manifest.build, &compiled.build);
             return Err(damaged(&format!(
@@ -186,6 +270,7 @@ impl Payload {
         let (artifacts, programs) = describe(&manifest, compiled, &code)?;
         Ok(Self {
             manifest,
+            features: Vec::new(),
             members,
             artifacts,
             programs,
@@ -208,6 +293,7 @@ impl Payload {
         }));
         Self {
             manifest,
+            features: self.features.clone(),
             members: self.members.clone(),
             artifacts: [self.artifacts.clone(), modules].concat(),
             programs: self.programs.clone(),
@@ -288,9 +374,54 @@ pub(crate) fn embedded() -> Result<&'static Payload> {
     if let Some(payload) = EMBEDDED.get() {
         return Ok(payload);
     }
-    let payload = Payload::of_build(pglite_oxide_assets::PAYLOAD, AOT)?;
+    let payload = Payload::of_parts(PARTS)?;
     Ok(EMBEDDED.get_or_init(|| payload))
 }
+
+/// What the program contains of a part of the payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// The feature that it is for; empty for PostgreSQL itself.
+    pub(crate) feature: &'static str,
+    files: Option<&'static [u8]>,
+    /// The modules, compiled for this machine.
+    code: Option<&'static [u8]>,
+}
+
+/// The parts of the payload in this program, PostgreSQL first.
+pub(crate) const PARTS: &[Part] = &[
+    Part { feature: "", files: pglite_oxide_assets::PAYLOAD, code: AOT },
+    #[cfg(feature = "extensions-community")]
+    Part {
+        feature: "extensions-community",
+        files: pglite_oxide_extensions_community::FILES,
+        code: pglite_oxide_extensions_community::CODE,
+    },
+    #[cfg(feature = "extensions-contrib")]
+    Part {
+        feature: "extensions-contrib",
+        files: pglite_oxide_extensions_contrib::FILES,
+        code: pglite_oxide_extensions_contrib::CODE,
+    },
+    #[cfg(feature = "extensions-gpl")]
+    Part {
+        feature: "extensions-gpl",
+        files: pglite_oxide_extensions_gpl::FILES,
+        code: pglite_oxide_extensions_gpl::CODE,
+    },
+    #[cfg(feature = "extensions-pgcrypto")]
+    Part {
+        feature: "extensions-pgcrypto",
+        files: pglite_oxide_extensions_pgcrypto::FILES,
+        code: pglite_oxide_extensions_pgcrypto::CODE,
+    },
+    #[cfg(feature = "extensions-vector")]
+    Part {
+        feature: "extensions-vector",
+        files: pglite_oxide_extensions_vector::FILES,
+        code: pglite_oxide_extensions_vector::CODE,
+    },
+];
 
 /// The environment of the guest. It contains nothing of the program's environment.
 pub(crate) fn environment() -> Vec<(String, String)> {
@@ -412,6 +543,16 @@ fn range<R: std::io::Read>(entry: &tar::Entry<'_, R>, len: usize) -> Option<std:
     let start = usize::try_from(entry.raw_file_position()).ok()?;
     let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
     (end <= len).then_some(start..end)
+}
+
+/// What a program without an extension can do.
+fn add_feature(feature: &str) -> String {
+    format!("add the feature `{feature}` of pglite-oxide")
+}
+
+/// In place of the hash of a module that this program does not contain.
+fn absent_module(module: &str) -> String {
+    format!("none, {module} is not in this program")
 }
 
 fn damaged(what: &str) -> Error {

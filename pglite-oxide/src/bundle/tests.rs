@@ -79,14 +79,32 @@ fn parts() -> Parts {
     }
 }
 
-fn payload(parts: &Parts) -> Result<Payload> {
+fn packed(parts: &Parts) -> (&'static [u8], &'static [u8]) {
     let pack = |manifest: Vec<u8>, members: &[(String, Vec<u8>)]| -> &'static [u8] {
         let mut entries = vec![(MANIFEST, Some(&manifest[..]))];
         entries.extend(members.iter().map(|(name, bytes)| (name.as_str(), Some(&bytes[..]))));
         tar(&entries).leak()
     };
     let assets = pack(serde_json::to_vec(&parts.assets).unwrap(), &parts.members);
-    Payload::new(assets, pack(serde_json::to_vec(&parts.aot).unwrap(), &parts.code))
+    (assets, pack(serde_json::to_vec(&parts.aot).unwrap(), &parts.code))
+}
+
+fn payload(parts: &Parts) -> Result<Payload> {
+    Payload::new(&[packed(parts)])
+}
+
+/// The same build's part with one extension, `cube`, in the place of PostgreSQL.
+fn extensions() -> Parts {
+    let mut parts = parts();
+    let module = &mut parts.assets.modules[1];
+    (module.name, module.path) = ("cube".to_string(), Some("usr/lib/postgresql/cube.so".to_string()));
+    module.extension = Some("cube".to_string());
+    parts.aot.artifacts[1].name = "cube".to_string();
+    parts.assets.modules.remove(0);
+    parts.aot.artifacts.remove(0);
+    parts.assets.archives.clear();
+    parts.members.clear();
+    parts
 }
 
 fn refusal(change: impl FnOnce(&mut Parts)) -> String {
@@ -120,11 +138,13 @@ fn a_whole_payload_gives_modules_and_files() {
 #[test]
 fn a_build_without_files_or_without_modules_for_the_machine_names_the_repair() {
     let whole: &[u8] = b"";
-    for (assets, aot) in [(None, None), (Some(whole), None), (None, Some(whole))] {
-        let error = Payload::of_build(assets, aot).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Payload);
-        assert!(error.to_string().contains("no PostgreSQL for this machine"), "{error}");
-        assert!(error.to_string().contains("cargo xtask assets build"), "{error}");
+    for (feature, what) in [("", "no PostgreSQL"), ("extensions-x", "no extensions of the feature `extensions-x`")] {
+        for (files, code) in [(None, None), (Some(whole), None), (None, Some(whole))] {
+            let error = Payload::of_parts(&[Part { feature, files, code }]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Payload);
+            assert!(error.to_string().contains(&format!("{what} for this machine")), "{error}");
+            assert!(error.to_string().contains("cargo xtask assets build"), "{error}");
+        }
     }
 }
 
@@ -147,6 +167,31 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 #[test]
+fn parts_of_one_build_are_one_payload() {
+    let (server, mut more) = (packed(&parts()), extensions());
+    let payload = Payload::new(&[server, packed(&more)]).unwrap();
+    let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+    assert_eq!(names, ["postgres", "plpgsql", "cube"]);
+    (more.assets.build, more.aot.build) = ("c".to_string(), "c".to_string());
+    let error = Payload::new(&[server, packed(&more)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Payload);
+    assert!(error.to_string().ends_with("PostgreSQL of build b and extensions of build c do not belong together"));
+}
+
+/// A database may need a module that this program was built without.
+#[test]
+fn a_module_of_a_missing_feature_is_a_file_whose_code_names_the_feature() {
+    let payload = payload(&parts()).unwrap();
+    let volume = payload.volume(Arc::new(ImageFs::new(payload.template().unwrap()))).unwrap();
+    let place = volume.place("/usr/lib/postgresql/hstore.so").unwrap();
+    let placeholder = crate::fs::test_support::read(&**place.fs, place.path);
+    assert_eq!(placeholder, b"pglite-oxide module sha256:none, hstore is not in this program\n");
+    let error = payload.require_extension("hstore").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().ends_with("hstore: add the feature `extensions-contrib` of pglite-oxide"), "{error}");
+}
+
+#[test]
 fn code_whose_hash_is_not_the_described_one_is_refused() {
     let mut parts = parts();
     parts.code[1].1 = zstd::bulk::compress(b"Code", 1).unwrap();
@@ -160,11 +205,11 @@ fn the_format_is_judged_before_the_fields_that_it_defines() {
     let whole = parts();
     let aot = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.aot).unwrap()))]).leak();
     for json in [r#"{"format":9,"added":1}"#, r#"{"format":1}"#] {
-        let error = Payload::new(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot).unwrap_err().to_string();
+        let error = Payload::new(&[(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot)]).unwrap_err().to_string();
         assert!(error.contains(&format!("this crate reads {FORMAT}")), "{error}");
     }
     let assets = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.assets).unwrap()))]).leak();
-    let error = Payload::new(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak()).unwrap_err().to_string();
+    let error = Payload::new(&[(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak())]).unwrap_err().to_string();
     assert!(error.contains("the compiled modules have format 9"), "{error}");
 }
 
@@ -176,7 +221,7 @@ fn damage_is_named() {
     assert!(flipped.starts_with("archive template: expected SHA-256 "), "{flipped}");
     let short = refusal(|p| p.assets.archives[0].unpacked = 10);
     assert!(short.starts_with("archive template: cannot unpack it"), "{short}");
-    assert!(Payload::new(b"", b"").unwrap_err().to_string().contains("the assets have no manifest.json"));
+    assert!(Payload::new(&[(b"", b"")]).unwrap_err().to_string().contains("the assets have no manifest.json"));
 }
 
 #[test]

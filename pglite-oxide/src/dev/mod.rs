@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bundle;
+use crate::bundle::{self, Payload};
 use crate::client::{Builder, Pglite};
 use crate::cluster::options::{Durability, Options};
 use crate::cluster::{Cluster, Data};
@@ -79,6 +79,16 @@ pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<
     let fs = Arc::new(HostFs::open(directory).map_err(failed)?);
     let modules = artifact::from_directory(modules)?;
     let payload = bundle::embedded()?.extended(modules, vec![(String::leak(point.to_string()), fs)]);
+    Ok(builder.with_payload(Box::leak(Box::new(payload))))
+}
+
+/// Has a builder's PostgreSQL lack what a feature of this crate adds. It stays loaded as long as the
+/// process runs.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
+pub fn without_feature(builder: Builder, feature: &str) -> Result<Builder> {
+    let payload = Payload::of_parts(bundle::PARTS.iter().filter(|part| part.feature != feature))?;
     Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::parts::{Family, Part};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::pipeline::fingerprint::children;
@@ -22,6 +23,8 @@ pub(crate) struct Extension {
     pub(crate) name: String,
     /// SPDX identifier or name of the licence of its source.
     pub(crate) license: String,
+    /// The crate and feature that it is in; `None`: it is part of the server.
+    pub(crate) family: Option<Family>,
     /// The modules that its installation creates, without `.so`.
     pub(crate) modules: Vec<String>,
     /// What CREATE EXTENSION makes of it; by default what has the name of the file.
@@ -57,6 +60,7 @@ pub(crate) enum Source {
 #[serde(deny_unknown_fields)]
 struct File {
     license: String,
+    family: Option<String>,
     modules: Vec<String>,
     creates: Option<Vec<String>>,
     comment: Option<String>,
@@ -120,6 +124,10 @@ impl Extension {
             return Err(Error::new(format!("`{module}` is not a valid name of a module")));
         }
         let server = matches!(source, Source::Server(_));
+        if server == file.family.is_some() {
+            return Err(Error::new("an extension has a `family`; what is built with the server has none"));
+        }
+        let family = file.family.as_deref().map(Family::find).transpose()?;
         let creates = match file.creates {
             Some(creates) => creates,
             None if server => vec![],
@@ -152,7 +160,19 @@ impl Extension {
             return Err(Error::new("an extension has `smoke` statements; what is built with the server has none"));
         }
         let File { license, modules, comment, preload, libraries, smoke, .. } = file;
-        Ok(Self { name: name.to_owned(), license, modules, creates, comment, preload, libraries, source, make, smoke })
+        Ok(Self {
+            name: name.to_owned(),
+            license,
+            family,
+            modules,
+            creates,
+            comment,
+            preload,
+            libraries,
+            source,
+            make,
+            smoke,
+        })
     }
 
     /// The libraries of these extensions, without repetition.
@@ -164,7 +184,13 @@ impl Extension {
     pub(crate) fn description(&self) -> String {
         let Self { name, license, modules, creates, preload, .. } = self;
         let [modules, creates, preload] = [modules, creates, preload].map(|names| names.join(" "));
-        format!("{name}: {license}; {modules}; {creates}; {preload}")
+        let family = self.family.map(|family| family.name).unwrap_or_default();
+        format!("{name}: {license}; {family}; {modules}; {creates}; {preload}")
+    }
+
+    /// The part of the payload that it is in.
+    pub(crate) fn part(&self) -> Part {
+        self.family.map_or(Part::Server, Part::Family)
     }
 
     /// Whether it is part of the server.
@@ -232,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_file_says_where_the_source_is_and_what_comes_of_it() {
-        let text = "license = \"PostgreSQL\"\nmodules = [\"vector\"]\nsmoke = [\"SELECT 1\"]\n[source]\narchive = \"pgvector\"\nmake = [\"A=b\"]\n";
+        let text = "license = \"PostgreSQL\"\nfamily = \"vector\"\nmodules = [\"vector\"]\nsmoke = [\"SELECT 1\"]\n[source]\narchive = \"pgvector\"\nmake = [\"A=b\"]\n";
         let found = Extension::parse("vector", text).unwrap();
         assert_eq!(found.source, Source::Archive("pgvector".into()));
         assert_eq!((found.modules, found.make), (vec!["vector".to_owned()], vec!["A=b".to_owned()]));
@@ -241,9 +267,9 @@ mod tests {
     #[test]
     fn what_a_file_cannot_say_is_named() {
         let parse = |name: &str, source: &str, modules: &str| {
-            Extension::parse(name, &format!("license = \"x\"\nmodules = [{modules}]\n[source]\n{source}\n"))
-                .unwrap_err()
-                .to_string()
+            let family = if source.starts_with("server") { "" } else { "family = \"contrib\"\n" };
+            let text = format!("license = \"x\"\n{family}modules = [{modules}]\n[source]\n{source}\n");
+            Extension::parse(name, &text).unwrap_err().to_string()
         };
         insta::assert_snapshot!(parse("x", "", ""), @"[source] must have one of `server`, `contrib` and `archive`");
         insta::assert_snapshot!(parse("x", "contrib = \"a\"\narchive = \"b\"", ""), @"[source] must have one of `server`, `contrib` and `archive`");
@@ -265,6 +291,7 @@ mod tests {
         let of = |name: &str| Extension {
             name: name.to_owned(),
             license: String::new(),
+            family: None,
             modules: vec!["same".to_owned()],
             creates: vec![],
             comment: None,

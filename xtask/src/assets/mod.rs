@@ -9,6 +9,7 @@ mod guest;
 mod host;
 mod lockfile;
 mod modules;
+pub(crate) mod parts;
 pub(crate) mod payload;
 mod plan;
 mod programs;
@@ -39,6 +40,7 @@ use crate::sources::{Lock, MirrorOption};
 use aot::Outcome;
 use extension::Extension;
 use host::Host;
+use parts::Part;
 use plan::{Wanted, id, needs};
 use targets::{TARGETS, Target};
 use workshop::Workshop;
@@ -237,27 +239,42 @@ fn stage_all(paths: &Paths, targets: &[Target], outputs: &BTreeMap<StepId, Outpu
         let output = outputs.get(id).ok_or_else(|| Error::new(format!("step {id} left no output")))?;
         Ok(&output.path)
     };
-    let mut changed = stage::place(output(&id::assets()?)?, &stage::assets_dir(&paths.root))?;
+    let mut changed = false;
+    for part in Part::all() {
+        changed |= stage::place(&output(&id::assets()?)?.join(part.name()), &part.assets_dir(&paths.root))?;
+    }
     for target in targets {
-        let directory = stage::target_dir(&paths.root, *target);
-        match aot::outcome(output(&id::aot(target.triple, modules::MAIN)?)?)? {
-            Outcome::Artifacts => changed |= stage::place(output(&id::payload(target.triple)?)?, &directory)?,
-            Outcome::Refused(reason) => {
-                progress.say(&format!("no artifacts for {reason}"));
-                files::remove_directory(&directory)?;
+        let outcome = aot::outcome(output(&id::aot(target.triple, modules::MAIN)?)?)?;
+        if let Outcome::Refused(reason) = &outcome {
+            progress.say(&format!("no artifacts for {reason}"));
+        }
+        for part in Part::all() {
+            let directory = part.target_dir(&paths.root, *target);
+            match &outcome {
+                Outcome::Artifacts => {
+                    let output = output(&id::payload(target.triple)?)?.join(part.name());
+                    changed |= stage::place(&output, &directory)?;
+                }
+                Outcome::Refused(_) => files::remove_directory(&directory)?,
             }
         }
     }
     // The runtime would reject payloads of another build when it loads them. Only here can they be
     // told apart from those of this build.
-    let staged = stage::verify_assets(&stage::assets_dir(&paths.root))?;
+    let staged = stage::verify_assets(&paths.root)?;
     for target in TARGETS.iter().filter(|t| !targets.contains(t)) {
-        let directory = stage::target_dir(&paths.root, *target);
-        let manifest = std::fs::read_to_string(directory.join(payload::MANIFEST)).unwrap_or_default();
-        if directory.exists() && !manifest.contains(&staged.build) {
+        let mut removed = false;
+        for part in Part::all() {
+            let directory = part.target_dir(&paths.root, *target);
+            let manifest = std::fs::read_to_string(directory.join(payload::MANIFEST)).unwrap_or_default();
+            if directory.exists() && !manifest.contains(&staged.build) {
+                files::remove_directory(&directory)?;
+                removed = true;
+            }
+        }
+        if removed {
             progress
                 .say(&format!("{}: the payload of another build was removed; --target makes it again", target.triple));
-            files::remove_directory(&directory)?;
         }
     }
     progress.say(if changed { "staged the payloads" } else { "the staged payloads are up to date" });
@@ -285,13 +302,16 @@ fn open(paths: &Paths, progress: &Progress) -> Result<()> {
 /// are.
 pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Vec<String>> {
     let targets: Vec<Target> = staged.targets.iter().map(|(target, _)| *target).collect();
-    let mut places = vec![(id::assets()?, stage::assets_dir(&paths.root))];
-    for target in &targets {
-        places.push((id::payload(target.triple)?, stage::target_dir(&paths.root, *target)));
+    let mut places = Vec::new();
+    for part in Part::all() {
+        places.push((id::assets()?, part, part.assets_dir(&paths.root)));
+        for target in &targets {
+            places.push((id::payload(target.triple)?, part, part.target_dir(&paths.root, *target)));
+        }
     }
     let options = BuildOptions::default();
     let run = Run::prepare(paths, targets, &options, Progress::stderr())?;
-    let wanted: Vec<StepId> = places.iter().map(|(id, _)| id.clone()).collect();
+    let wanted: Vec<StepId> = places.iter().map(|(id, ..)| id.clone()).collect();
     let plan = run.plan.restricted_to(&wanted)?;
     let store = Store::new(paths);
     let forecast = store.forecast(&plan)?;
@@ -302,10 +322,10 @@ pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Ve
             reasons.extend(why.into_iter().map(|why| format!("{}: {why}", step.id)));
         }
     }
-    for (id, directory) in places {
-        let output = forecast.outputs.get(&id);
-        if let Some(difference) = output.map(|o| o.contents.difference(&directory)).transpose()?.flatten() {
-            reasons.push(format!("{id}: {} is not what was built: {difference}", directory.display()));
+    for (id, part, directory) in places {
+        let output = forecast.outputs.get(&id).map(|output| output.path.join(part.name()));
+        if let Some(difference) = output.map(|output| stage::difference(&output, &directory)).transpose()?.flatten() {
+            reasons.push(format!("{id}: {difference}"));
         }
     }
     Ok(reasons)
@@ -340,7 +360,7 @@ pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
         let output = forecast.outputs.get(&id).map(|output| output.path.clone());
         output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
     };
-    let staged = stage::read_assets(&stage::assets_dir(&paths.root))?.build;
+    let staged = stage::read_assets(&paths.root)?.build;
     if Some(staged) != build_id(&forecast)?.map(|build| build.to_string()) {
         let message = "the staged payload was made from other inputs than these";
         return Err(Error::new(message).repair(stage::REPAIR));
@@ -416,8 +436,8 @@ fn status(paths: &Paths) -> Result<()> {
     let forecast = Store::new(paths).forecast(&run.plan)?;
     print!("{}", run.plan.render(|step| forecast.state(step)));
     let current = build_id(&forecast)?.map(|build| build.to_string());
-    match stage::verify_assets(&stage::assets_dir(&paths.root)) {
-        Err(_) if !stage::assets_dir(&paths.root).exists() => println!("staged: nothing; {}", stage::REPAIR),
+    match stage::verify_assets(&paths.root) {
+        Err(_) if stage::is_empty(&paths.root) => println!("staged: nothing; {}", stage::REPAIR),
         Err(error) => println!("staged: damaged: {error}"),
         Ok(manifest) => {
             let age = match &current {
@@ -427,7 +447,7 @@ fn status(paths: &Paths) -> Result<()> {
             };
             println!("staged: PostgreSQL {}, build {} ({age})", manifest.postgresql, &manifest.build[..12]);
             for target in TARGETS {
-                let there = stage::target_dir(&paths.root, *target).join(payload::PAYLOAD).exists();
+                let there = Part::Server.target_dir(&paths.root, *target).join(payload::PAYLOAD).exists();
                 println!("staged: {} {}", target.triple, if there { "present" } else { "absent" });
             }
         }

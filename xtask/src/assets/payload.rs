@@ -1,6 +1,6 @@
-//! Steps `payload/…`: packs what users download. One tar file for each internal crate, the manifest
-//! first, everything else compressed; the same inputs give the same bytes. The manifests' format is
-//! the runtime's (`manifest`).
+//! Steps `payload/…`: packs what users download. One tar file for each part, the manifest first,
+//! everything else compressed; the same inputs give the same bytes. The manifests' format is the
+//! runtime's (`manifest`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use super::control;
 use super::extension::Extension;
 use super::guest::IMAGE_DIGEST;
 use super::modules::{self, MAIN};
+use super::parts::Part;
 use super::plan::{PROGRAMS, id, needs, units};
 use super::targets::Target;
 use super::template::{PACKED, TEMPLATE};
@@ -52,74 +53,95 @@ fn this_build(context: &StepContext<'_>) -> Result<Fingerprint> {
     Ok(build_id(&context.digest(&needs::shipped()?)?, &context.digest(&Need::all(id::programs()?))?))
 }
 
-/// The portable payload.
-pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
-    let mut archives = Vec::new();
-    let mut members = Vec::new();
-    let mut add = |name: &str, unpacked: usize, packed: Vec<u8>, files: Vec<manifest::File>| {
+/// A portable payload under construction.
+#[derive(Debug, Default)]
+struct Archives {
+    described: Vec<Archive>,
+    members: Vec<(String, Vec<u8>)>,
+}
+
+impl Archives {
+    fn add(&mut self, name: &str, unpacked: usize, packed: Vec<u8>, files: Vec<manifest::File>) {
         let member = format!("{}.tar.zst", name.replace('/', "-"));
         let sha256 = Fingerprint::of_bytes(&packed).to_string();
-        archives.push(Archive {
+        self.described.push(Archive {
             name: name.to_owned(),
             member: member.clone(),
             sha256,
             unpacked: unpacked as u64,
             files,
         });
-        members.push((member, packed));
-    };
+        self.members.push((member, packed));
+    }
+}
+
+/// The portable payloads, of every part.
+pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
     let mut all = Files::new();
     walk(&context.part(&needs::share()?)?, "", &mut all)?;
     let share = tar_of(&all)?;
-    add("share", share.len(), compress(&share)?, vec![]);
     let template = context.output_of(&id::template()?)?;
     let read = |name: &str| files::read(&template.join(name));
-    add("template", read(TEMPLATE)?.len(), read(PACKED)?, vec![]);
-    let others: Vec<&Extension> = extensions.iter().filter(|e| !e.is_server()).collect();
-    let mut described = Vec::new();
-    for extension in &others {
-        let install = context.output_of(&id::extension(&extension.name)?)?.join("install");
-        let failed = || format!("the extension {} cannot be packed", extension.name);
-        let files = owned(&install).context(failed)?;
-        described.push(describe(extension, control::installed(&install).context(failed)?).context(failed)?);
-        for (path, source) in &files {
-            if let Some(other) = all.insert(path.clone(), source.clone()) {
-                return Err(Error::new(format!("two builds install {path}; one of them is {}", other.display())));
-            }
-        }
-        let tar = tar_of(&files)?;
-        add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?, places(&tar)?);
-    }
 
-    let mut listed = Vec::new();
-    for (name, path) in modules::list(&context.part(&needs::shipped()?)?)? {
-        let owner = others.iter().find(|e| e.modules.contains(&name));
-        listed.push(Module {
-            path: (name != MAIN).then(|| format!("{MODULES}/{name}.so")),
-            wasm_sha256: Fingerprint::of_file(&path)?.to_string(),
-            extension: owner.map(|extension| extension.name.clone()),
-            name,
-        });
-    }
-    let mut programs = Vec::new();
-    for (name, path) in modules::list(&context.output_of(&id::programs()?)?)? {
-        programs.push(Program { name, wasm_sha256: Fingerprint::of_file(&path)?.to_string() });
-    }
     let postgresql = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
     let digest = context.output_of(&id::image()?)?.join(IMAGE_DIGEST);
-    let manifest = AssetsManifest {
+    let empty = AssetsManifest {
         format: FORMAT,
         build: this_build(context)?.to_string(),
         postgresql,
         abi,
         image: files::text(&digest)?,
         toolchain: lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
-        modules: listed,
-        programs,
-        extensions: described,
-        archives,
+        modules: vec![],
+        programs: vec![],
+        extensions: vec![],
+        archives: vec![],
     };
-    write(context, &manifest, &members)
+    for part in Part::all() {
+        let mut manifest = empty.clone();
+        let mut archives = Archives::default();
+        if part == Part::Server {
+            archives.add("share", share.len(), compress(&share)?, vec![]);
+            archives.add("template", read(TEMPLATE)?.len(), read(PACKED)?, vec![]);
+            for (name, path) in modules::list(&context.output_of(&id::programs()?)?)? {
+                manifest.programs.push(Program { name, wasm_sha256: Fingerprint::of_file(&path)?.to_string() });
+            }
+        }
+        for extension in extensions.iter().filter(|extension| !extension.is_server() && extension.part() == part) {
+            let (described, files) = installed(extension, context)?;
+            for (path, source) in &files {
+                if let Some(other) = all.insert(path.clone(), source.clone()) {
+                    return Err(Error::new(format!("two builds install {path}; one of them is {}", other.display())));
+                }
+            }
+            let tar = tar_of(&files)?;
+            archives.add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?, places(&tar)?);
+            manifest.extensions.push(described);
+        }
+        for (name, path) in modules::list(&context.part(&needs::shipped()?)?)? {
+            let owner = extensions.iter().find(|extension| extension.modules.contains(&name));
+            if owner.map_or(Part::Server, Extension::part) == part {
+                manifest.modules.push(Module {
+                    path: (name != MAIN).then(|| format!("{MODULES}/{name}.so")),
+                    wasm_sha256: Fingerprint::of_file(&path)?.to_string(),
+                    extension: owner.filter(|owner| !owner.is_server()).map(|owner| owner.name.clone()),
+                    name,
+                });
+            }
+        }
+        manifest.archives = archives.described;
+        write(context, part, &manifest, &archives.members)?;
+    }
+    Ok(())
+}
+
+/// An extension as it was installed: what its control files say, and its share files.
+fn installed(extension: &Extension, context: &StepContext<'_>) -> Result<(manifest::Extension, Files)> {
+    let failed = || format!("the extension {} cannot be packed", extension.name);
+    let install = context.output_of(&id::extension(&extension.name)?)?.join("install");
+    let files = owned(&install).context(failed)?;
+    let described = control::installed(&install).and_then(|found| describe(extension, found)).context(failed)?;
+    Ok((described, files))
 }
 
 /// An extension with what its control files say, which must be the extensions that its file names.
@@ -140,7 +162,7 @@ fn describe(extension: &Extension, found: Vec<manifest::Created>) -> Result<mani
     })
 }
 
-/// The payload of one target; nothing where the compiler refused it.
+/// The payloads of one target, of every part; nothing where the compiler refused it.
 pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepContext<'_>) -> Result<()> {
     let mut compiled = BTreeMap::new();
     for (unit, modules) in units(extensions) {
@@ -161,31 +183,11 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
     let mut wasm = modules::list(&context.part(&needs::shipped()?)?)?;
     wasm.extend(modules::list(&context.output_of(&id::programs()?)?)?);
     let mut engine: Option<Engine> = None;
-    let mut artifacts = Vec::new();
-    let mut members = Vec::new();
+    let mut packed = Vec::new();
     for (name, wasm) in wasm {
         let output =
             compiled.get(&name).ok_or_else(|| Error::new(format!("{}: no step has compiled {name}", target.triple)))?;
-        let record = Record::read(&output.join(format!("{name}.json")))?;
-        let read = |file: String| {
-            let path = output.join(file);
-            files::read(&path)
-        };
-        let bytes = read(format!("{name}.aot"))?;
-        let wasm_sha256 = Fingerprint::of_file(&wasm)?.to_string();
-        let sha256 = Fingerprint::of_bytes(&bytes).to_string();
-        for (what, expected, found) in
-            [("wasm", &wasm_sha256, &record.wasm_sha256), ("artifact", &sha256, &record.artifact_sha256)]
-        {
-            if expected != found {
-                return Err(Error::new(format!(
-                    "{}: the record of {name} names the {what} {found}, found {expected}",
-                    target.triple
-                ))
-                .repair("delete the store's entry of this step and run the same command again"));
-            }
-        }
-        let found = record.engine();
+        let (artifact, member, found) = artifact(target, &name, &wasm, output)?;
         if engine.as_ref().is_some_and(|known| *known != found) {
             return Err(Error::new(format!(
                 "{}: {name} was compiled with other settings than the modules before it",
@@ -193,14 +195,44 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
             )));
         }
         engine = Some(found);
-        let member = format!("{name}.aot.zst");
-        members.push((member.clone(), read(member.clone())?));
-        artifacts.push(Artifact { name, wasm_sha256, member, sha256, size: bytes.len() as u64 });
+        let owner = extensions.iter().find(|extension| extension.modules.contains(&name));
+        packed.push((owner.map_or(Part::Server, Extension::part), artifact, member));
     }
     let engine = engine.ok_or_else(|| Error::new(format!("{}: there are no artifacts", target.triple)))?;
     let build = this_build(context)?.to_string();
-    let manifest = AotManifest { format: FORMAT, build, target: target.triple.to_owned(), engine, artifacts };
-    write(context, &manifest, &members)
+    for part in Part::all() {
+        let own = packed.iter().filter(|(owner, ..)| *owner == part);
+        let (artifacts, members): (_, Vec<_>) =
+            own.map(|(_, artifact, member)| (artifact.clone(), (artifact.member.clone(), member.clone()))).unzip();
+        let (build, engine) = (build.clone(), engine.clone());
+        let manifest = AotManifest { format: FORMAT, build, target: target.triple.to_owned(), engine, artifacts };
+        write(context, part, &manifest, &members)?;
+    }
+    Ok(())
+}
+
+/// The artifact of a module or program, compressed, and the engine that it is for. The record of
+/// the compiler must be that of these bytes.
+fn artifact(target: Target, name: &str, wasm: &Path, output: &Path) -> Result<(Artifact, Vec<u8>, Engine)> {
+    let record = Record::read(&output.join(format!("{name}.json")))?;
+    let bytes = files::read(&output.join(format!("{name}.aot")))?;
+    let wasm_sha256 = Fingerprint::of_file(wasm)?.to_string();
+    let sha256 = Fingerprint::of_bytes(&bytes).to_string();
+    for (what, expected, found) in
+        [("wasm", &wasm_sha256, &record.wasm_sha256), ("artifact", &sha256, &record.artifact_sha256)]
+    {
+        if expected != found {
+            return Err(Error::new(format!(
+                "{}: the record of {name} names the {what} {found}, found {expected}",
+                target.triple
+            ))
+            .repair("delete the store's entry of this step and run the same command again"));
+        }
+    }
+    let member = format!("{name}.aot.zst");
+    let packed = files::read(&output.join(&member))?;
+    let artifact = Artifact { name: name.to_owned(), wasm_sha256, member, sha256, size: bytes.len() as u64 };
+    Ok((artifact, packed, record.engine()))
 }
 
 /// What the AOT compiler records about an artifact.
@@ -324,7 +356,12 @@ pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(bytes, LEVEL).context(|| "cannot compress".into())
 }
 
-fn write(context: &StepContext<'_>, manifest: &impl serde::Serialize, members: &[(String, Vec<u8>)]) -> Result<()> {
+fn write(
+    context: &StepContext<'_>,
+    part: Part,
+    manifest: &impl serde::Serialize,
+    members: &[(String, Vec<u8>)],
+) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(manifest).context(|| "cannot write the manifest".into())?;
     json.push(b'\n');
     let mut archive = tar::Builder::new(Vec::new());
@@ -333,9 +370,10 @@ fn write(context: &StepContext<'_>, manifest: &impl serde::Serialize, members: &
         append(&mut archive, name, bytes)?;
     }
     let payload = archive.into_inner().context(|| "cannot finish the payload".into())?;
+    let directory = context.out.join(part.name());
+    files::make_directory(&directory)?;
     for (name, bytes) in [(PAYLOAD, &payload), (MANIFEST, &json)] {
-        let path = context.out.join(name);
-        files::write(&path, bytes)?;
+        files::write(&directory.join(name), bytes)?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Staging: puts finished payloads where the internal crates include them, and checks what is
-//! there. It owns the `payload` directories in the checkout.
+//! there. It owns the contents of the `payload` directories in the checkout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::parts::Part;
 use super::payload::{self, MANIFEST, PAYLOAD};
 use super::targets::{TARGETS, Target};
 use crate::error::{Context, Error, Result};
@@ -14,16 +15,6 @@ use crate::pipeline::fingerprint::Fingerprint;
 
 /// The command that makes every payload.
 pub(crate) const REPAIR: &str = "run `cargo xtask assets build`";
-
-/// Directory of the portable crate's payload.
-pub(crate) fn assets_dir(root: &Path) -> PathBuf {
-    root.join("pglite-oxide-assets/payload")
-}
-
-/// Directory of a target's payload.
-pub(crate) fn target_dir(root: &Path, target: Target) -> PathBuf {
-    root.join("pglite-oxide-aot").join(target.triple).join("payload")
-}
 
 /// Copies a payload from a step's output into a crate, if it is not there already. Returns whether
 /// anything changed.
@@ -43,7 +34,21 @@ pub(crate) fn place(output: &Path, directory: &Path) -> Result<bool> {
     Ok(changed)
 }
 
-/// What is staged: manifests whose every hash was checked.
+/// How a payload in a crate differs from a step's output; `None` if it is the same.
+pub(crate) fn difference(output: &Path, directory: &Path) -> Result<Option<String>> {
+    for name in [PAYLOAD, MANIFEST] {
+        let expected = files::read(&output.join(name))?;
+        let path = directory.join(name);
+        match fs::read(&path) {
+            Ok(found) if found == expected => (),
+            Ok(_) => return Ok(Some(format!("{} is not what was built", path.display()))),
+            Err(error) => return Ok(Some(format!("{} cannot be read: {error}", path.display()))),
+        }
+    }
+    Ok(None)
+}
+
+/// What is staged: manifests whose every hash was checked, those of all parts together.
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) assets: AssetsManifest,
@@ -53,25 +58,67 @@ pub(crate) struct Staged {
 
 /// Checks every byte of what is staged, and that the parts belong together.
 pub(crate) fn verify(paths: &Paths) -> Result<Staged> {
-    let assets = verify_assets(&assets_dir(&paths.root))?;
+    let assets = verify_files(&paths.root)?;
     let mut targets = Vec::new();
     for target in TARGETS {
-        let directory = target_dir(&paths.root, *target);
-        if directory.join(PAYLOAD).exists() {
-            targets.push((*target, verify_target(&directory, *target, &assets)?));
+        if !Part::Server.target_dir(&paths.root, *target).join(PAYLOAD).exists() {
+            continue;
         }
+        let mut all: Option<AotManifest> = None;
+        for (part, own) in &assets {
+            let found = verify_target(&part.target_dir(&paths.root, *target), *target, own)?;
+            match &mut all {
+                Some(all) => all.artifacts.extend(found.artifacts),
+                None => all = Some(found),
+            }
+        }
+        targets.extend(all.map(|all| (*target, all)));
     }
-    Ok(Staged { assets, targets })
+    Ok(Staged { assets: together(assets)?, targets })
 }
 
-/// The manifest of the portable payload; nothing else is checked.
-pub(crate) fn read_assets(directory: &Path) -> Result<AssetsManifest> {
-    let (path, members) = members(directory)?;
-    manifest(&path, &members)
+/// Checks the portable payload of every part, and that they are of one build.
+pub(crate) fn verify_assets(root: &Path) -> Result<AssetsManifest> {
+    together(verify_files(root)?)
 }
 
-/// Checks the portable payload.
-pub(crate) fn verify_assets(directory: &Path) -> Result<AssetsManifest> {
+/// The manifests of the portable payload, together; nothing else is checked.
+pub(crate) fn read_assets(root: &Path) -> Result<AssetsManifest> {
+    let read = |part: Part| {
+        let (path, members) = members(&part.assets_dir(root))?;
+        Ok((part, manifest(&path, &members)?))
+    };
+    together(Part::all().map(read).collect::<Result<_>>()?)
+}
+
+/// Whether there is nothing to check.
+pub(crate) fn is_empty(root: &Path) -> bool {
+    Part::all().all(|part| !part.assets_dir(root).exists())
+}
+
+fn verify_files(root: &Path) -> Result<Vec<(Part, AssetsManifest)>> {
+    let mut parts: Vec<(Part, AssetsManifest)> = Vec::new();
+    for part in Part::all() {
+        let directory = part.assets_dir(root);
+        let found = verify_part(&directory)?;
+        if let Some((_, first)) = parts.first().filter(|(_, first)| first.build != found.build) {
+            let path = directory.join(PAYLOAD);
+            return Err(differs(&path, MANIFEST, &format!("build {}", first.build), &found.build));
+        }
+        parts.push((part, found));
+    }
+    Ok(parts)
+}
+
+fn together(parts: Vec<(Part, AssetsManifest)>) -> Result<AssetsManifest> {
+    let mut parts = parts.into_iter().map(|(_, manifest)| manifest);
+    let mut all = parts.next().ok_or_else(|| Error::new("a payload without parts"))?;
+    parts.for_each(|part| all.add(part));
+    Ok(all)
+}
+
+/// Checks the portable payload of a part.
+fn verify_part(directory: &Path) -> Result<AssetsManifest> {
     let (path, members) = members(directory)?;
     let manifest: AssetsManifest = manifest(&path, &members)?;
     if manifest.format != FORMAT {
@@ -238,25 +285,25 @@ mod tests {
     fn a_changed_byte_in_a_staged_payload_is_found_and_named() {
         let dir = tempfile::tempdir().unwrap();
         staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archive")]);
-        verify_assets(dir.path()).unwrap();
+        verify_part(dir.path()).unwrap();
 
         staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archivE")]);
-        let message = said(verify_assets(dir.path()), dir.path());
+        let message = said(verify_part(dir.path()), dir.path());
         assert!(message.starts_with("DIR/payload.tar: share.tar.zst: expected SHA-256 "), "{message}");
 
         staged(dir.path(), &assets(b"archive"), &[]);
-        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar: there is no member share.tar.zst");
+        assert_eq!(said(verify_part(dir.path()), dir.path()), "DIR/payload.tar: there is no member share.tar.zst");
 
         staged(dir.path(), &assets(b"archive"), &[("share.tar.zst", b"archive"), ("more", b"")]);
         assert_eq!(
-            said(verify_assets(dir.path()), dir.path()),
+            said(verify_part(dir.path()), dir.path()),
             "DIR/payload.tar: the manifest does not name the member more"
         );
 
         let path = dir.path().join(PAYLOAD);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..600]).unwrap();
-        assert_eq!(said(verify_assets(dir.path()), dir.path()), "DIR/payload.tar is damaged");
+        assert_eq!(said(verify_part(dir.path()), dir.path()), "DIR/payload.tar is damaged");
     }
 
     #[test]

@@ -325,7 +325,9 @@ fn manifest(version: &str) -> toml::Table {
         ("edition", "2024".into()),
         ("publish", false.into()),
     ]);
-    let dependencies = table([("pglite-oxide", format!("={version}").into())]);
+    let features = toml::Value::Array(vec!["extensions".into()]);
+    let dependencies =
+        table([("pglite-oxide", table([("version", format!("={version}").into()), ("features", features)]).into())]);
     // The check is whether it builds and runs, not its speed: it is not optimized, except for what
     // reads the payload.
     let level = |level: i64| table([("opt-level", level.into())]);

@@ -14,6 +14,7 @@ use cargo_metadata::MetadataCommand;
 use xshell::cmd;
 
 use crate::assets;
+use crate::assets::parts::{FAMILIES, Family, Part};
 use crate::assets::stage::{self, Staged};
 use crate::assets::targets::{TARGETS, Target};
 use crate::consumer;
@@ -149,6 +150,8 @@ pub(crate) enum Kind {
     Assets,
     /// The artifacts of a target.
     Aot(Target),
+    /// A family of extensions, with its artifacts for all targets.
+    Extensions(Family),
     /// Code that runs the artifacts: the internal layers of the library.
     Runtime,
     /// The library that users name.
@@ -161,6 +164,7 @@ pub(crate) fn crates() -> Vec<Crate> {
     let mut crates = vec![Crate { name: "pglite-oxide-assets".into(), kind: Kind::Assets }];
     crates
         .extend(TARGETS.iter().map(|t| Crate { name: format!("pglite-oxide-aot-{}", t.triple), kind: Kind::Aot(*t) }));
+    crates.extend(FAMILIES.iter().map(|f| Crate { name: f.crate_name(), kind: Kind::Extensions(*f) }));
     crates.push(Crate { name: "pglite-oxide-runtime".into(), kind: Kind::Runtime });
     crates.push(Crate { name: "pglite-oxide".into(), kind: Kind::Library });
     crates
@@ -169,17 +173,22 @@ pub(crate) fn crates() -> Vec<Crate> {
 impl Kind {
     /// Whether crates of the kind carry a payload.
     pub(crate) fn has_payload(self) -> bool {
-        matches!(self, Self::Assets | Self::Aot(_))
+        matches!(self, Self::Assets | Self::Aot(_) | Self::Extensions(_))
     }
 }
 
 impl Crate {
-    /// Where its payload is in the checkout.
-    pub(crate) fn payload_directory(&self, root: &Path) -> Option<PathBuf> {
+    /// Where its payloads are: in the crate, and in the checkout.
+    pub(crate) fn payloads(&self, root: &Path) -> Vec<(String, PathBuf)> {
         match self.kind {
-            Kind::Assets => Some(stage::assets_dir(root)),
-            Kind::Aot(target) => Some(stage::target_dir(root, target)),
-            Kind::Runtime | Kind::Library => None,
+            Kind::Assets => vec![("payload".into(), Part::Server.assets_dir(root))],
+            Kind::Aot(target) => vec![("payload".into(), Part::Server.target_dir(root, target))],
+            Kind::Extensions(family) => {
+                let part = Part::Family(family);
+                let targets = TARGETS.iter().map(|t| (format!("payload/{}", t.triple), part.target_dir(root, *t)));
+                std::iter::once(("payload/files".into(), part.assets_dir(root))).chain(targets).collect()
+            }
+            Kind::Runtime | Kind::Library => vec![],
         }
     }
 }

@@ -66,7 +66,8 @@ impl Package {
 
     /// Whether its kind has a payload, and then whether the payload is present.
     pub(crate) fn payload(&self) -> Option<bool> {
-        self.krate.kind.has_payload().then(|| self.files.contains_key(&in_crate(PAYLOAD)))
+        let (directory, _) = self.krate.payloads(Path::new("")).into_iter().next()?;
+        Some(self.files.contains_key(&format!("{directory}/{PAYLOAD}")))
     }
 
     /// A text file of the crate.
@@ -105,20 +106,21 @@ impl Package {
                     .repair("link it into the crate's directory and list it in `include`"));
             }
         }
-        let Some(directory) = self.krate.payload_directory(root) else { return Ok(()) };
-        for name in [PAYLOAD, MANIFEST] {
-            let path = directory.join(name);
+        let payloads = self.krate.payloads(root);
+        let files = payloads.iter().flat_map(|place| [PAYLOAD, MANIFEST].map(|name| (place, name)));
+        for ((inside, directory), name) in files {
+            let (inside, path) = (format!("{inside}/{name}"), directory.join(name));
             let expected = match fs::read(&path) {
                 Ok(bytes) => Some(Fingerprint::of_bytes(&bytes).to_string()),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
                 Err(e) => return Err(Error::io("read", &path, e)),
             };
-            let found = self.files.get(&in_crate(name)).map(|bytes| Fingerprint::of_bytes(bytes).to_string());
+            let found = self.files.get(&inside).map(|bytes| Fingerprint::of_bytes(bytes).to_string());
             if expected != found {
                 let say =
                     |hash: Option<String>| hash.map_or("no such file".to_owned(), |hash| format!("SHA-256 {hash}"));
                 return Err(self
-                    .wrong(&format!("{}: expected {}, found {}", in_crate(name), say(expected), say(found)))
+                    .wrong(&format!("{inside}: expected {}, found {}", say(expected), say(found)))
                     .repair("list `payload/**` in the crate's `include`, and run the same command again"));
             }
         }
@@ -195,11 +197,6 @@ pub(crate) fn requirements(manifest: &toml::Table) -> BTreeMap<String, String> {
         }
     }
     requirements
-}
-
-/// Where a file of a payload is in its crate.
-fn in_crate(name: &str) -> String {
-    format!("payload/{name}")
 }
 
 fn unpack(bytes: &[u8], prefix: &str) -> Result<Files> {
@@ -300,7 +297,7 @@ pub(super) mod tests {
     fn the_payload_must_be_that_of_the_checkout() {
         let root = tempfile::tempdir().unwrap();
         let aot = krate("pglite-oxide-aot-x", Kind::Aot(TARGETS[0]));
-        let directory = aot.payload_directory(root.path()).unwrap();
+        let directory = aot.payloads(root.path()).remove(0).1;
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(PAYLOAD), "code").unwrap();
         fs::write(directory.join(MANIFEST), "{}").unwrap();

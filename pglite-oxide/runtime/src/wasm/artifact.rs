@@ -45,6 +45,10 @@ pub enum Source {
     File(PathBuf),
     /// One zstd frame in the program.
     Embedded(&'static [u8]),
+    /// Not in the program. A database may need it all the same; the error says this.
+    Absent {
+        repair: String,
+    },
 }
 
 /// The field that records of every schema have.
@@ -111,6 +115,10 @@ impl Artifact {
         let bytes = match &self.bytes {
             Source::Embedded(frame) => zstd::bulk::decompress(frame, usize::try_from(self.size).unwrap_or(usize::MAX)),
             Source::File(path) => std::fs::read(path),
+            Source::Absent { repair } => {
+                let message = format!("this program does not contain the module {}: {repair}", self.name);
+                return Err(Error::new(ErrorKind::Payload, message));
+            }
         };
         let bytes = bytes.map_err(failed)?;
         let found = sha256(&bytes);
