@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::parts::{Family, Part};
 use crate::error::{Context, Error, Result};
@@ -42,6 +42,17 @@ pub(crate) struct Extension {
     /// Statements that fail if the extension does not work, run one after the other after CREATE
     /// EXTENSION. Not an input of a step.
     pub(crate) smoke: Option<Vec<String>>,
+    /// A statement after them that fails in its code, if there is one. Not an input of a step.
+    pub(crate) error: Option<ErrorCase>,
+}
+
+/// A statement that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ErrorCase {
+    pub(crate) sql: String,
+    /// The code of its error.
+    pub(crate) sqlstate: String,
 }
 
 /// Where the source of an extension is.
@@ -70,6 +81,7 @@ struct File {
     libraries: Vec<String>,
     source: FileSource,
     smoke: Option<Vec<String>>,
+    error: Option<ErrorCase>,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +171,7 @@ impl Extension {
         if server == file.smoke.is_some() {
             return Err(Error::new("an extension has `smoke` statements; what is built with the server has none"));
         }
-        let File { license, modules, comment, preload, libraries, smoke, .. } = file;
+        let File { license, modules, comment, preload, libraries, smoke, error, .. } = file;
         Ok(Self {
             name: name.to_owned(),
             license,
@@ -172,6 +184,7 @@ impl Extension {
             source,
             make,
             smoke,
+            error,
         })
     }
 
@@ -300,6 +313,7 @@ mod tests {
             source: Source::Contrib("x".into()),
             make: vec![],
             smoke: None,
+            error: None,
         };
         insta::assert_snapshot!(distinct(&[of("a"), of("b")]).unwrap_err(), @"a and b both have a module same");
     }

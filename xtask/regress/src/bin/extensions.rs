@@ -1,13 +1,14 @@
 //! Tests the life of extensions: created, used, restarted, dumped and restored, dropped, created
-//! again, alone and together, in this process and through the server. The statements come from a
-//! file; `cargo xtask extensions check` writes it from `assets/extensions`.
+//! again, updated from older versions, with an error in between, alone and together, in this
+//! process and through the server. The statements come from a file; `cargo xtask extensions check`
+//! writes it from `assets/extensions`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use pglite_oxide::{Builder, Durability, Listen, PgDumpOptions, Pglite, dev};
+use pglite_oxide::{Builder, Durability, Listen, PgDumpOptions, Pglite, TransactionStatus, dev};
 use serde::Deserialize;
 
 /// Options of the program.
@@ -33,6 +34,15 @@ struct Case {
     preload: Vec<String>,
     /// Statements that fail if it does not work.
     smoke: Vec<String>,
+    /// A statement after them that fails in its code.
+    error: Option<ErrorCase>,
+}
+
+/// A statement that fails.
+#[derive(Debug, Deserialize)]
+struct ErrorCase {
+    sql: String,
+    sqlstate: String,
 }
 
 impl Case {
@@ -118,6 +128,7 @@ fn life(case: &Case) -> Result<()> {
     let root = directory.path().join("root");
     let mut db = open(&root, case)?;
     smoke(&mut db, case).context("created")?;
+    error(&mut db, case)?;
     db.batch_execute(END)?;
     for created in &case.creates {
         let again = db.batch_execute(&format!("CREATE EXTENSION \"{created}\""));
@@ -142,6 +153,7 @@ fn life(case: &Case) -> Result<()> {
     }
     smoke(&mut db, case).context("created again")?;
     db.batch_execute(END)?;
+    updated(&mut db, case)?;
     db.close()?;
 
     // The database opens without it, if nothing has to be loaded early.
@@ -157,6 +169,45 @@ fn smoke(db: &mut Pglite, case: &Case) -> Result<()> {
     // One after the other: some need the transaction before them.
     for statement in &case.smoke {
         db.batch_execute(statement).with_context(|| statement.clone())?;
+    }
+    Ok(())
+}
+
+/// An error that is raised in the code of the extension ends the statement and nothing else.
+fn error(db: &mut Pglite, case: &Case) -> Result<()> {
+    let Some(ErrorCase { sql, sqlstate }) = &case.error else { return Ok(()) };
+    let Err(error) = db.batch_execute(sql) else { bail!("{sql} did not fail") };
+    let found = error.code().map(|code| code.code().to_owned());
+    ensure!(found.as_ref() == Some(sqlstate), "{sql}: {found:?} instead of {sqlstate}: {error}");
+    if db.transaction_status() != TransactionStatus::Idle {
+        db.batch_execute("ROLLBACK")?;
+    }
+    ensure!(db.query_one("SELECT 40 + 2", &[])?.try_get::<_, i32>(0)? == 42, "the statement after {sql}");
+    Ok(())
+}
+
+/// Every version that can be created becomes the present one by ALTER EXTENSION UPDATE.
+fn updated(db: &mut Pglite, case: &Case) -> Result<()> {
+    for name in &case.creates {
+        let sql = "SELECT v.version, e.default_version FROM pg_available_extension_versions v
+            JOIN pg_available_extensions e USING (name)
+            JOIN pg_extension_update_paths($1) p ON p.source = v.version AND p.target = e.default_version
+            WHERE v.name = $1 AND p.path IS NOT NULL ORDER BY 1";
+        for row in db.query(sql, &[name])? {
+            let (version, default): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let what = || format!("{name} {version}, to be updated");
+            db.batch_execute(&format!("DROP EXTENSION \"{name}\" CASCADE")).with_context(what)?;
+            db.batch_execute(OWN_SCHEMAS).with_context(what)?;
+            let old = format!("CREATE EXTENSION \"{name}\" VERSION '{version}' CASCADE");
+            db.batch_execute(&old).with_context(what)?;
+            db.batch_execute(&format!("ALTER EXTENSION \"{name}\" UPDATE")).with_context(what)?;
+            let found = db.query_one("SELECT extversion FROM pg_extension WHERE extname = $1", &[name])?;
+            ensure!(found.try_get::<_, String>(0)? == default, "{} has not become {default}", what());
+            if case.creates.len() == 1 {
+                smoke(db, case).with_context(what)?;
+                db.batch_execute(END)?;
+            }
+        }
     }
     Ok(())
 }
