@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pglite_oxide::{ErrorKind, Listen, Pglite, PgliteServer};
 use postgres::{Client, NoTls};
-use raw_client::{RawClient, SSL_REQUEST, startup};
+use raw_client::{RawClient, SSL_REQUEST, query, startup};
 
 type Test = Result<(), Box<dyn std::error::Error>>;
 
@@ -104,6 +104,26 @@ fn a_shutdown_does_not_wait_for_the_last_of_clients_that_go_on_connecting() -> T
     for client in clients {
         client.join().map_err(|_| "a client panicked")?;
     }
+    Ok(())
+}
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_last_checkpoint_that_fails_is_told_although_the_client_has_left() -> Test {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("shop");
+    let (told, tells) = channel();
+    let listen = Listen::tcp().on_error(move |error| told.send(error.to_string()).unwrap());
+    let server = Pglite::builder().path(&path).serve(&listen)?;
+    let mut client = RawClient::ready(&server);
+    client.send(&query("CREATE TABLE t (i int)"));
+    client.until(b'Z');
+    // The status of the transaction is in memory, and a checkpoint writes it there.
+    std::fs::remove_dir_all(find(&path, "pg_xact"))?;
+    drop(client);
+    let error = tells.recv_timeout(Duration::from_secs(30))?;
+    assert!(error.contains("did not shut down cleanly") && error.contains("pg_xact"), "{error}");
+    assert!(server.shutdown().unwrap_err().to_string().contains("did not shut down cleanly"));
     Ok(())
 }
 

@@ -141,6 +141,7 @@ impl Here<'_> {
         self.shop(options.rounds)?;
         self.locks()?;
         self.logical_decoding()?;
+        self.unlogged()?;
         self.native_directories()?;
         self.page()?;
         if !options.no_regression {
@@ -277,6 +278,44 @@ impl Here<'_> {
             }
         }
         println!("native-directory: a server decodes the changes and messages of the embedded database");
+        Ok(())
+    }
+
+    /// An unlogged table with an index and a sequence is kept by a clean end, and empty after a
+    /// crash, whichever side wrote it and whichever finds it.
+    fn unlogged(&self) -> Result<()> {
+        let ours = |sql: &str| self.ours(&["psql", "--root", ROOT, "--", "-XAtqc", sql]);
+        let theirs = |sql: &str| self.theirs("psql", &["-h", DATA, "-U", "postgres", "-XAtqc", sql]);
+        let stop = |mode| self.theirs("pg_ctl", &["-D", DATA, "-s", "-m", mode, "stop"]);
+        let found = |side: &str, rows: String, expected: &str| match rows.trim() == expected {
+            true => Ok(()),
+            false => Err(Error::new(format!("{side} finds {} rows, expected {expected}", rows.trim()))),
+        };
+        let count = "SET enable_seqscan = off; SELECT count(*) FROM quick WHERE i > 0";
+        let fill = "INSERT INTO quick SELECT nextval('turn') FROM generate_series(1, 1000)";
+        ours("CREATE UNLOGGED TABLE quick (i int PRIMARY KEY); CREATE UNLOGGED SEQUENCE turn")?;
+        ours(fill)?;
+        self.start(DATA)?;
+        found("the server, after a clean end,", theirs(count)?, "1000")?;
+        theirs(fill)?;
+        stop("fast")?;
+        found("the embedded database, after a clean end,", ours(count)?, "2000")?;
+        self.start(DATA)?;
+        theirs(&format!("CHECKPOINT; {fill}"))?;
+        stop("immediate")?;
+        found("the embedded database, after a crash of the server,", ours(count)?, "0")?;
+        // A sequence begins again as well, so the keys are free.
+        ours(fill)?;
+        let kill = format!("psql -h $PGHOST -XAtqc 'CHECKPOINT; {}'; kill -9 $PPID", fill.replace('\'', "'\\''"));
+        let killed = self.our_output(&["serve", "--root", ROOT, "--run", &kill])?;
+        if killed.status.success() {
+            return Err(Error::new("the embedded database was to be killed").cause(text(&killed.stdout)));
+        }
+        self.start(DATA)?;
+        found("the server, after a crash of the embedded database,", theirs(count)?, "0")?;
+        theirs("DROP TABLE quick; DROP SEQUENCE turn")?;
+        stop("fast")?;
+        println!("native-directory: unlogged tables are kept by a clean end, and empty after a crash");
         Ok(())
     }
 

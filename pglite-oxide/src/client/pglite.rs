@@ -136,6 +136,12 @@ impl Pglite {
         Ok(db)
     }
 
+    /// Where its files are.
+    #[cfg(feature = "async")]
+    pub(crate) fn data(&self) -> &Data {
+        &self.data
+    }
+
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }

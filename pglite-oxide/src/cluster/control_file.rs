@@ -18,6 +18,7 @@ mod at {
     pub(super) const SYSTEM_IDENTIFIER: usize = 0;
     pub(super) const CONTROL_VERSION: usize = 8;
     pub(super) const CATALOG_VERSION: usize = 12;
+    pub(super) const STATE: usize = 16;
     pub(super) const MAX_ALIGN: usize = 204;
     pub(super) const BLOCK_SIZE: usize = 216;
     pub(super) const SEGMENT_BLOCKS: usize = 220;
@@ -103,6 +104,12 @@ impl Identity {
         let low = u64::from(u16::from_le_bytes(random) & 0xFFF);
         Ok(Self { system: now.as_secs() << 32 | u64::from(now.subsec_micros()) << 12 | low, nonce })
     }
+}
+
+/// Whether PostgreSQL has ended with a checkpoint, so that the next start replays nothing
+/// (`DB_SHUTDOWNED`).
+pub(crate) fn is_shut_down(data: &dyn FileSystem) -> Result<bool> {
+    Ok(u32_at(&control(data)?, at::STATE) == 1)
 }
 
 /// Gives another identity to a data directory that was shut down cleanly.

@@ -38,6 +38,15 @@ pub(crate) enum Data {
     Other(Arc<dyn FileSystem>),
 }
 
+impl Data {
+    pub(crate) fn fs(&self) -> &dyn FileSystem {
+        match self {
+            Self::Image(fs) => fs,
+            Self::Other(fs) => &**fs,
+        }
+    }
+}
+
 impl Cluster {
     pub(crate) fn new(
         payload: &'static Payload,
@@ -113,11 +122,7 @@ impl Cluster {
             return error;
         }
         let Ok(template) = self.payload.template() else { return error };
-        let data: &dyn FileSystem = match &self.data {
-            Data::Image(fs) => fs,
-            Data::Other(fs) => &**fs,
-        };
-        let stored = stored_settings::names(data, &ImageFs::new(template));
+        let stored = stored_settings::names(self.data.fs(), &ImageFs::new(template));
         if stored.is_empty() {
             return error;
         }

@@ -354,7 +354,8 @@ impl Sessions {
             None => Backend::new(self.launch()?).map_err(|error| self.cluster.explain(error))?,
         };
         // Its error is that of a session that had no client.
-        session_loop::serve_one(instance, self.handle.clone(), next_client, &mut || self.prepare())
+        let (handle, data) = (self.handle.clone(), self.cluster.data().clone());
+        session_loop::serve_one(instance, handle, data, next_client, &mut || self.prepare())
             .map_err(|error| self.cluster.explain(error))
     }
 

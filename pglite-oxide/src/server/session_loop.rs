@@ -12,6 +12,7 @@ use postgres_protocol::message::frontend;
 use crate::backend::slot::FLUSH_DELAY;
 use crate::backend::{Backend, Outcome};
 use crate::client::session::MESSAGE_MAX;
+use crate::cluster::{Data, control_file};
 use crate::error::SqlState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::TransactionStatus;
@@ -61,10 +62,11 @@ fn run(mut db: crate::Pglite, mut end: pipe::ServerEnd) -> Result<()> {
         }
     }
     let status = db.transaction_status();
+    let data = db.data().clone();
     let mut instance = db.session.hand_over()?;
     end.attach(instance.interrupts());
     let client = Client::connect(Conversation::with(Box::new(end), received, status), &mut instance);
-    Served { instance, client, handle: Arc::default() }.run(&mut || ())
+    Served { instance, client, handle: Arc::default(), data }.run(&mut || ())
 }
 
 /// A client that waits for a session: its connection, its start-up packet, and what it sent after
@@ -98,6 +100,7 @@ pub(crate) enum Ended {
 pub(crate) fn serve_one(
     mut instance: Backend,
     handle: Arc<SessionHandle>,
+    data: Data,
     next_client: NextClient,
     leaving: &mut dyn FnMut(),
 ) -> Result<Ended> {
@@ -109,7 +112,7 @@ pub(crate) fn serve_one(
         other => other,
     };
     // The connection is closed last: when a client reads its end, the session's files are closed.
-    let mut served = Served { instance, client, handle };
+    let mut served = Served { instance, client, handle, data };
     let result = match outcome {
         Ok(Outcome::Drained) => served.run(leaving),
         Ok(Outcome::Ended(code)) => served.ended(code),
@@ -134,6 +137,8 @@ struct Served {
     instance: Backend,
     client: Arc<Client>,
     handle: Arc<SessionHandle>,
+    /// The files of the database.
+    data: Data,
 }
 
 impl Served {
@@ -197,7 +202,10 @@ impl Served {
                 return Err(Error::ended(error));
             }
             None if !abandoned => (),
-            _ => return Ok(()),
+            // The exit code is that of the lost connection. Whether the last checkpoint succeeded
+            // is in the control file.
+            _ if control_file::is_shut_down(self.data.fs()).is_ok_and(|is| is) => return Ok(()),
+            _ => (),
         }
         let log = self.instance.take_log();
         let message = format!("PostgreSQL did not shut down cleanly (exit code {code}): {}", log.trim_end());
