@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     Open(Options),
     /// Time of statements: round trips and compute-bound statements
     Query(Options),
+    /// Time of pgvector: insert, exact and approximate search, index builds
+    Vector(Options),
     /// Time that clients of the local server wait: connections, round trips, pgbench, pg_dump
     Server(Options),
     /// What data checksums cost the embedded database
@@ -56,6 +58,7 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
     let (name, options) = match &verb {
         Verb::Open(options) => ("open", options),
         Verb::Query(options) => ("query", options),
+        Verb::Vector(options) => ("vector", options),
         Verb::Server(options) => ("server", options),
         Verb::Checksums(options) => ("checksums", options),
     };
@@ -76,6 +79,13 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
     }
     match verb {
         Verb::Open(_) | Verb::Server(_) | Verb::Checksums(_) => measure(command.arg("--native").arg(&native.rootfs)),
+        Verb::Vector(_) => {
+            let cluster = native.initdb(false)?;
+            let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;
+            command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]);
+            measure(&mut command)?;
+            server.stop()
+        }
         Verb::Query(_) => {
             let cluster = native.initdb(false)?;
             let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;

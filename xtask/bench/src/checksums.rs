@@ -51,7 +51,7 @@ pub(crate) fn run(rootfs: &Path, common: &Common) -> Result<()> {
         // The ratio is that of the first column to the others, so the one with checksums comes
         // first.
         let samples: Vec<_> = samples.into_iter().rev().map(Some).collect();
-        table.push(Row::new(case.name, Unit::Milliseconds, &samples));
+        table.push(Row::new(&case.name, Unit::Milliseconds, &samples));
     }
     machine.load_after = machine::load();
     let report = Report {
@@ -103,7 +103,7 @@ fn set_up(side: &mut dyn Session, rows: u32) -> Result<()> {
 }
 
 fn cases(rows: u32, transactions: u32) -> Vec<Case> {
-    let simple = |name, sql: String, rows| Case::new(name, Work::Simple { sql, rows });
+    let simple = |name: &str, sql: String, rows| Case::new(name, Work::Simple { sql, rows });
     vec![
         simple("transactions as in pgbench", format!("CALL work({transactions})"), 0),
         simple(

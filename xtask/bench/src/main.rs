@@ -15,6 +15,7 @@ mod serving;
 mod session;
 mod stats;
 mod theirs;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,16 @@ enum Verb {
         durable_socket: PathBuf,
         #[arg(long)]
         durable_port: u16,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// pgvector: insert, exact and approximate search, index builds
+    Vector {
+        /// Directory of the native server's socket
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        port: u16,
         #[command(flatten)]
         common: Common,
     },
@@ -126,6 +137,7 @@ fn main() -> ExitCode {
             let durable = Address { directory: durable_socket, port: durable_port };
             query::run(&native, &durable, &common)
         }
+        Verb::Vector { socket, port, common } => vectors::run(&Address { directory: socket, port }, &common),
         Verb::Server { native, common } => serving::run(&native, &common),
         Verb::Checksums { native, common } => checksums::run(&native, &common),
         Verb::ServeOnce { directory, settings } => serving::once(&directory, &settings),

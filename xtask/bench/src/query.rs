@@ -25,9 +25,9 @@ const CAUGHT: u32 = 1000;
 /// One case to measure.
 #[derive(Debug)]
 pub(crate) struct Case {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Run before each measurement and not measured.
-    before: Option<&'static str>,
+    before: Option<String>,
     work: Work,
     /// Number of repetitions inside one measured statement.
     times: u32,
@@ -72,12 +72,12 @@ impl Work {
 }
 
 impl Case {
-    pub(crate) fn new(name: &'static str, work: Work) -> Self {
-        Self { name, before: None, work, times: 1 }
+    pub(crate) fn new(name: impl Into<String>, work: Work) -> Self {
+        Self { name: name.into(), before: None, work, times: 1 }
     }
 
-    pub(crate) fn before(self, sql: &'static str) -> Self {
-        Self { before: Some(sql), ..self }
+    pub(crate) fn before(self, sql: impl Into<String>) -> Self {
+        Self { before: Some(sql.into()), ..self }
     }
 }
 
@@ -134,10 +134,10 @@ pub(crate) fn run(address: &Address, durable: &Address, common: &Common) -> Resu
             eprintln!("perf query: {}", case.name);
             if sides[0].offers(case.work.operation()) {
                 let samples = measure(&mut sides, case, common.rounds(), unit, scale.sample)?;
-                rows.push(Row::new(case.name, unit, &samples.into_iter().map(Some).collect::<Vec<_>>()));
+                rows.push(Row::new(&case.name, unit, &samples.into_iter().map(Some).collect::<Vec<_>>()));
             } else {
                 let why = format!("pglite-oxide's interface has no {:?} yet", case.work.operation());
-                left_out.push(LeftOut { case: case.name.to_owned(), why });
+                left_out.push(LeftOut { case: case.name.clone(), why });
             }
         }
         tables.push(Table { title: title.to_owned(), columns: columns.clone(), rows });
@@ -190,7 +190,7 @@ fn durable_commits(address: &Address, core: usize, rounds: u32, scale: Scale) ->
     let insert = Work::Simple { sql: "INSERT INTO events (note) VALUES ('something happened')".to_owned(), rows: 0 };
     let case = Case::new("single-row insert, autocommit, durable", insert).before("TRUNCATE events");
     let samples = measure(&mut sides, &case, rounds, Unit::Microseconds, scale.sample)?;
-    let row = Row::new(case.name, Unit::Microseconds, &samples.into_iter().map(Some).collect::<Vec<_>>());
+    let row = Row::new(&case.name, Unit::Microseconds, &samples.into_iter().map(Some).collect::<Vec<_>>());
     let columns = ["pglite-oxide", "native, same core"].map(String::from).to_vec();
     Ok(Table { title: "Durable: time of one commit, most of it the disk's".to_owned(), columns, rows: vec![row] })
 }
@@ -251,7 +251,7 @@ fn chatty() -> Vec<Case> {
 
 fn compute(scale: Scale) -> Vec<Case> {
     let Scale { rows, bulk, .. } = scale;
-    let simple = |name, sql: String, rows: u32| Case::new(name, Work::Simple { sql, rows: rows as usize });
+    let simple = |name: &str, sql: String, rows: u32| Case::new(name, Work::Simple { sql, rows: rows as usize });
     let text = |sql: &str| sql.to_owned();
     vec![
         simple("fetch a table", text("SELECT * FROM items"), rows),
@@ -382,7 +382,7 @@ fn prepare(side: &mut dyn Session, case: &Case) -> Result<Vec<u8>> {
 
 /// Runs a case this many times and returns the average seconds of each.
 fn repeat(side: &mut dyn Session, case: &Case, input: &[u8], count: u32) -> Result<f64> {
-    if let Some(sql) = case.before {
+    if let Some(sql) = &case.before {
         side.simple(sql)?;
     }
     let expect = |found: usize, expected: usize| {
@@ -443,7 +443,7 @@ fn depth(sides: &mut [Box<dyn Session>], columns: &[String]) -> Result<Table> {
 }
 
 /// The values, on each side, of the settings of the native server.
-fn settings(sides: &mut [Box<dyn Session>], given: &[String]) -> Result<Vec<String>> {
+pub(crate) fn settings(sides: &mut [Box<dyn Session>], given: &[String]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for name in given.iter().filter_map(|setting| setting.split_once('=')).map(|(name, _)| name) {
         let [ours, native] = [0, 1].map(|index| sides[index].value(&format!("SHOW {name}")));

@@ -59,8 +59,10 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
     files::remove_directory(&second)?;
     let options = BuildOptions { backend: choice, ..BuildOptions::default() };
     let targets = [id::extension("vector")?, id::modules()?, id::programs()?];
-    let first = stored(paths, &targets, &options, &lock, progress)?;
-    let steps = vec![id::image()?, id::postgresql()?, id::extension("pg_trgm")?, id::extension("amcheck")?];
+    let mut first = stored(paths, &targets, &options, &lock, progress)?;
+    // Everything that they are built from is that of the store.
+    let steps = first.keys().filter(|id| !targets.contains(id)).cloned().collect();
+    first.retain(|id, _| targets.contains(id));
     let shared = Shared { directories: &["downloads", "images"], steps };
     let outputs = run(
         paths,
@@ -75,7 +77,7 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
     report(&differences, &format!("the build in {choice:?}"), progress)
 }
 
-/// Finished outputs of the steps.
+/// Finished outputs of the steps, and of those that they depend on.
 fn stored(
     paths: &Paths,
     steps: &[StepId],
@@ -92,7 +94,6 @@ fn stored(
             _ => return Err(Error::new(format!("step {} is not built", step.id)).repair(super::stage::REPAIR)),
         };
     }
-    outputs.retain(|id, _| steps.contains(id));
     Ok(outputs)
 }
 
