@@ -82,8 +82,8 @@ pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<
     Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 
-/// Has a builder's PostgreSQL lack what a feature of this crate adds. It stays loaded as long as the
-/// process runs.
+/// Has a builder's PostgreSQL lack what a feature of this crate adds. It stays loaded as long as
+/// the process runs.
 ///
 /// # Errors
 /// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.

@@ -252,6 +252,7 @@ mod tests {
         dict_snowball Server("src/backend/snowball") 1
         extra_window_functions Archive("extra-window-functions") 1
         ip4r Archive("ip4r") 1
+        numeral Archive("numeral") 1
         periods Archive("periods") 1
         pg_dirtyread Archive("pg-dirtyread") 1
         pg_hint_plan Archive("pg-hint-plan") 1
@@ -264,6 +265,7 @@ mod tests {
         prefix Archive("prefix") 1
         rational Archive("rational") 1
         semver Archive("semver") 1
+        unit Archive("unit") 1
         vector Archive("pgvector") 1
         "#);
         assert!(all.len() > 50);

@@ -120,7 +120,7 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
         (
             "a new extension",
             checkout.steps_of("assets/extensions/new.toml", |_| {
-                "license = \"PostgreSQL\"\nmodules = [\"new\"]\nsmoke = []\n[source]\ncontrib = \"new\"\n".to_owned()
+                "license = \"PostgreSQL\"\nfamily = \"contrib\"\nmodules = [\"new\"]\nsmoke = []\n[source]\ncontrib = \"new\"\n".to_owned()
             }),
         ),
         ("the link of the client programs", checkout.steps_of("assets/build/programs.sh", append("\n"))),
