@@ -313,8 +313,8 @@ impl Payload {
             let end = start.checked_add(*len).filter(|end| *end <= archive.unpacked).ok_or_else(cut_off)?;
             let (start, end) = (usize::try_from(*start), usize::try_from(end));
             let (Ok(start), Ok(end)) = (start, end) else { return Err(cut_off()) };
-            let part = Part { packed: packed.clone(), range: start..end };
-            items.push((format!("{SHARE_DIRECTORY}/{path}"), Item::Later(end - start, Arc::new(part))));
+            let file = PackedFile { packed: packed.clone(), range: start..end };
+            items.push((format!("{SHARE_DIRECTORY}/{path}"), Item::Later(end - start, Arc::new(file))));
         }
         Ok(())
     }
@@ -354,12 +354,12 @@ struct Packed {
 
 /// One file of it.
 #[derive(Debug)]
-struct Part {
+struct PackedFile {
     packed: Arc<Packed>,
     range: std::ops::Range<usize>,
 }
 
-impl Later for Part {
+impl Later for PackedFile {
     /// A damaged archive is an input/output error of the guest: no other code sees it.
     fn bytes(&self) -> std::result::Result<Bytes, Errno> {
         let Packed { archive, frame, unpacked } = &*self.packed;

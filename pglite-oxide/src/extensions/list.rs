@@ -9,6 +9,8 @@ pub const AMCHECK: Extension = Extension {
     comment: "functions for verifying relation integrity",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["amcheck"],
 };
 
 /// `auto_explain`, only loaded: log the plans of slow statements.
@@ -20,6 +22,8 @@ pub const AUTO_EXPLAIN: Extension = Extension {
     comment: "log the plans of slow statements",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["auto_explain"],
 };
 
 /// `autoinc`, version 1.0: functions for autoincrementing fields.
@@ -29,6 +33,8 @@ pub const AUTOINC: Extension = Extension {
     comment: "functions for autoincrementing fields",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["autoinc", "insert_username", "moddatetime", "refint"],
 };
 
 /// `bloom`, version 1.0: bloom access method - signature file based index.
@@ -38,6 +44,8 @@ pub const BLOOM: Extension = Extension {
     comment: "bloom access method - signature file based index",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["bloom"],
 };
 
 /// `btree_gin`, version 1.3: support for indexing common datatypes in GIN.
@@ -47,6 +55,8 @@ pub const BTREE_GIN: Extension = Extension {
     comment: "support for indexing common datatypes in GIN",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["btree_gin"],
 };
 
 /// `btree_gist`, version 1.7: support for indexing common datatypes in GiST.
@@ -56,6 +66,8 @@ pub const BTREE_GIST: Extension = Extension {
     comment: "support for indexing common datatypes in GiST",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["btree_gist"],
 };
 
 /// `citext`, version 1.6: data type for case-insensitive character strings.
@@ -65,6 +77,8 @@ pub const CITEXT: Extension = Extension {
     comment: "data type for case-insensitive character strings",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["citext"],
 };
 
 /// `cube`, version 1.5: data type for multidimensional cubes.
@@ -74,6 +88,8 @@ pub const CUBE: Extension = Extension {
     comment: "data type for multidimensional cubes",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["cube"],
 };
 
 /// `dict_int`, version 1.0: text search dictionary template for integers.
@@ -83,6 +99,8 @@ pub const DICT_INT: Extension = Extension {
     comment: "text search dictionary template for integers",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["dict_int"],
 };
 
 /// `dict_xsyn`, version 1.0: text search dictionary template for extended synonym processing.
@@ -92,6 +110,8 @@ pub const DICT_XSYN: Extension = Extension {
     comment: "text search dictionary template for extended synonym processing",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["dict_xsyn"],
 };
 
 /// `earthdistance`, version 1.2: calculate great-circle distances on the surface of the Earth.
@@ -101,6 +121,8 @@ pub const EARTHDISTANCE: Extension = Extension {
     comment: "calculate great-circle distances on the surface of the Earth",
     license: "PostgreSQL",
     requires: &["cube"],
+    feature: "extensions-contrib",
+    modules: &["earthdistance"],
 };
 
 /// `extra_window_functions`, version 1.0: window functions that ignore null values or go backwards.
@@ -110,6 +132,8 @@ pub const EXTRA_WINDOW_FUNCTIONS: Extension = Extension {
     comment: "window functions that ignore null values or go backwards",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["extra_window_functions"],
 };
 
 /// `file_fdw`, version 1.0: foreign-data wrapper for flat file access.
@@ -119,6 +143,8 @@ pub const FILE_FDW: Extension = Extension {
     comment: "foreign-data wrapper for flat file access",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["file_fdw"],
 };
 
 /// `fuzzystrmatch`, version 1.2: determine similarities and distance between strings.
@@ -128,6 +154,8 @@ pub const FUZZYSTRMATCH: Extension = Extension {
     comment: "determine similarities and distance between strings",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["fuzzystrmatch"],
 };
 
 /// `hstore`, version 1.8: data type for storing sets of (key, value) pairs.
@@ -137,6 +165,8 @@ pub const HSTORE: Extension = Extension {
     comment: "data type for storing sets of (key, value) pairs",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["hstore"],
 };
 
 /// `insert_username`, version 1.0: functions for tracking who changed a table.
@@ -146,6 +176,8 @@ pub const INSERT_USERNAME: Extension = Extension {
     comment: "functions for tracking who changed a table",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["autoinc", "insert_username", "moddatetime", "refint"],
 };
 
 /// `intagg`, version 1.1: integer aggregator and enumerator (obsolete).
@@ -155,6 +187,8 @@ pub const INTAGG: Extension = Extension {
     comment: "integer aggregator and enumerator (obsolete)",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &[],
 };
 
 /// `intarray`, version 1.5: functions, operators, and index support for 1-D arrays of integers.
@@ -164,6 +198,8 @@ pub const INTARRAY: Extension = Extension {
     comment: "functions, operators, and index support for 1-D arrays of integers",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["_int"],
 };
 
 /// `ip4r`, version 2.4: data types for IPv4 and IPv6 addresses and ranges, with indexes.
@@ -173,6 +209,8 @@ pub const IP4R: Extension = Extension {
     comment: "data types for IPv4 and IPv6 addresses and ranges, with indexes",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["ip4r"],
 };
 
 /// `isn`, version 1.2: data types for international product numbering standards.
@@ -182,6 +220,8 @@ pub const ISN: Extension = Extension {
     comment: "data types for international product numbering standards",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["isn"],
 };
 
 /// `lo`, version 1.1: Large Object maintenance.
@@ -191,6 +231,8 @@ pub const LO: Extension = Extension {
     comment: "Large Object maintenance",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["lo"],
 };
 
 /// `ltree`, version 1.3: data type for hierarchical tree-like structures.
@@ -200,6 +242,8 @@ pub const LTREE: Extension = Extension {
     comment: "data type for hierarchical tree-like structures",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["ltree"],
 };
 
 /// `moddatetime`, version 1.0: functions for tracking last modification time.
@@ -209,6 +253,8 @@ pub const MODDATETIME: Extension = Extension {
     comment: "functions for tracking last modification time",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["autoinc", "insert_username", "moddatetime", "refint"],
 };
 
 /// `pageinspect`, version 1.12: inspect the contents of database pages at a low level.
@@ -218,6 +264,8 @@ pub const PAGEINSPECT: Extension = Extension {
     comment: "inspect the contents of database pages at a low level",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pageinspect"],
 };
 
 /// `passwordcheck`, only loaded: reject weak passwords of roles.
@@ -229,6 +277,8 @@ pub const PASSWORDCHECK: Extension = Extension {
     comment: "reject weak passwords of roles",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["passwordcheck"],
 };
 
 /// `periods`, version 1.2: Provide Standard SQL functionality for PERIODs and SYSTEM VERSIONING.
@@ -238,6 +288,8 @@ pub const PERIODS: Extension = Extension {
     comment: "Provide Standard SQL functionality for PERIODs and SYSTEM VERSIONING",
     license: "PostgreSQL",
     requires: &["btree_gist"],
+    feature: "extensions-community",
+    modules: &["periods"],
 };
 
 /// `pg_buffercache`, version 1.5: examine the shared buffer cache.
@@ -247,6 +299,8 @@ pub const PG_BUFFERCACHE: Extension = Extension {
     comment: "examine the shared buffer cache",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_buffercache"],
 };
 
 /// `pg_dirtyread`, version 2: Read dead but unvacuumed rows from table.
@@ -258,6 +312,8 @@ pub const PG_DIRTYREAD: Extension = Extension {
     comment: "Read dead but unvacuumed rows from table",
     license: "BSD-3-Clause",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["pg_dirtyread"],
 };
 
 /// `pg_freespacemap`, version 1.2: examine the free space map (FSM).
@@ -267,6 +323,8 @@ pub const PG_FREESPACEMAP: Extension = Extension {
     comment: "examine the free space map (FSM)",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_freespacemap"],
 };
 
 /// `pg_hint_plan`, version 1.7.0: optimizer hints for PostgreSQL.
@@ -280,6 +338,8 @@ pub const PG_HINT_PLAN: Extension = Extension {
     comment: "optimizer hints for PostgreSQL",
     license: "BSD-3-Clause",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["pg_hint_plan"],
 };
 
 /// `pg_partman`, version 5.2.4: Extension to manage partitioned tables by time or ID.
@@ -289,6 +349,8 @@ pub const PG_PARTMAN: Extension = Extension {
     comment: "Extension to manage partitioned tables by time or ID",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-community",
+    modules: &[],
 };
 
 /// `pg_prewarm`, version 1.2: prewarm relation data.
@@ -298,6 +360,8 @@ pub const PG_PREWARM: Extension = Extension {
     comment: "prewarm relation data",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_prewarm"],
 };
 
 /// `pg_rational`, version 0.0.2: bigint fractions.
@@ -309,6 +373,8 @@ pub const PG_RATIONAL: Extension = Extension {
     comment: "bigint fractions",
     license: "MIT",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["pg_rational"],
 };
 
 /// `pg_similarity`, version 1.0: support similarity queries.
@@ -320,6 +386,8 @@ pub const PG_SIMILARITY: Extension = Extension {
     comment: "support similarity queries",
     license: "BSD-3-Clause",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["pg_similarity"],
 };
 
 /// `pg_stat_statements`, version 1.11: track planning and execution statistics of all SQL
@@ -332,6 +400,8 @@ pub const PG_STAT_STATEMENTS: Extension = Extension {
     comment: "track planning and execution statistics of all SQL statements executed",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_stat_statements"],
 };
 
 /// `pg_surgery`, version 1.0: extension to perform surgery on a damaged relation.
@@ -341,6 +411,8 @@ pub const PG_SURGERY: Extension = Extension {
     comment: "extension to perform surgery on a damaged relation",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_surgery"],
 };
 
 /// `pg_trgm`, version 1.6: text similarity measurement and index searching based on trigrams.
@@ -350,6 +422,8 @@ pub const PG_TRGM: Extension = Extension {
     comment: "text similarity measurement and index searching based on trigrams",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_trgm"],
 };
 
 /// `pg_visibility`, version 1.2: examine the visibility map (VM) and page-level visibility info.
@@ -359,6 +433,8 @@ pub const PG_VISIBILITY: Extension = Extension {
     comment: "examine the visibility map (VM) and page-level visibility info",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_visibility"],
 };
 
 /// `pg_walinspect`, version 1.1: functions to inspect contents of PostgreSQL Write-Ahead Log.
@@ -368,6 +444,8 @@ pub const PG_WALINSPECT: Extension = Extension {
     comment: "functions to inspect contents of PostgreSQL Write-Ahead Log",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pg_walinspect"],
 };
 
 /// `pgcrypto`, version 1.3: cryptographic functions.
@@ -379,6 +457,8 @@ pub const PGCRYPTO: Extension = Extension {
     comment: "cryptographic functions",
     license: "PostgreSQL AND Apache-2.0",
     requires: &[],
+    feature: "extensions-pgcrypto",
+    modules: &["pgcrypto"],
 };
 
 /// `pgrowlocks`, version 1.2: show row-level locking information.
@@ -388,6 +468,8 @@ pub const PGROWLOCKS: Extension = Extension {
     comment: "show row-level locking information",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pgrowlocks"],
 };
 
 /// `pgstattuple`, version 1.5: show tuple-level statistics.
@@ -397,6 +479,8 @@ pub const PGSTATTUPLE: Extension = Extension {
     comment: "show tuple-level statistics",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["pgstattuple"],
 };
 
 /// `pgtap`, version 1.3.4: Unit testing for PostgreSQL.
@@ -406,6 +490,8 @@ pub const PGTAP: Extension = Extension {
     comment: "Unit testing for PostgreSQL",
     license: "PostgreSQL",
     requires: &["plpgsql"],
+    feature: "extensions-community",
+    modules: &[],
 };
 
 /// `plprofiler`, version 4.2: server-side support for profiling PL/pgSQL functions.
@@ -419,6 +505,8 @@ pub const PLPROFILER: Extension = Extension {
     comment: "server-side support for profiling PL/pgSQL functions",
     license: "Artistic-1.0",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["plprofiler"],
 };
 
 /// `prefix`, version 1.2.0: Prefix Range module for PostgreSQL.
@@ -428,6 +516,8 @@ pub const PREFIX: Extension = Extension {
     comment: "Prefix Range module for PostgreSQL",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["prefix"],
 };
 
 /// `refint`, version 1.0: functions for implementing referential integrity (obsolete).
@@ -437,6 +527,8 @@ pub const REFINT: Extension = Extension {
     comment: "functions for implementing referential integrity (obsolete)",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["autoinc", "insert_username", "moddatetime", "refint"],
 };
 
 /// `seg`, version 1.4: data type for representing line segments or floating-point intervals.
@@ -446,6 +538,8 @@ pub const SEG: Extension = Extension {
     comment: "data type for representing line segments or floating-point intervals",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["seg"],
 };
 
 /// `semver`, version 0.40.0: Semantic version data type.
@@ -455,6 +549,8 @@ pub const SEMVER: Extension = Extension {
     comment: "Semantic version data type",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-community",
+    modules: &["semver"],
 };
 
 /// `tablefunc`, version 1.0: functions that manipulate whole tables, including crosstab.
@@ -464,6 +560,8 @@ pub const TABLEFUNC: Extension = Extension {
     comment: "functions that manipulate whole tables, including crosstab",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["tablefunc"],
 };
 
 /// `tcn`, version 1.0: Triggered change notifications.
@@ -473,6 +571,8 @@ pub const TCN: Extension = Extension {
     comment: "Triggered change notifications",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["tcn"],
 };
 
 /// `test_decoding`, only loaded: an output plugin of logical decoding, as an example of one.
@@ -482,6 +582,8 @@ pub const TEST_DECODING: Extension = Extension {
     comment: "an output plugin of logical decoding, as an example of one",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["test_decoding"],
 };
 
 /// `tsm_system_rows`, version 1.0: TABLESAMPLE method which accepts number of rows as a limit.
@@ -491,6 +593,8 @@ pub const TSM_SYSTEM_ROWS: Extension = Extension {
     comment: "TABLESAMPLE method which accepts number of rows as a limit",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["tsm_system_rows"],
 };
 
 /// `tsm_system_time`, version 1.0: TABLESAMPLE method which accepts time in milliseconds as a
@@ -501,6 +605,8 @@ pub const TSM_SYSTEM_TIME: Extension = Extension {
     comment: "TABLESAMPLE method which accepts time in milliseconds as a limit",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["tsm_system_time"],
 };
 
 /// `unaccent`, version 1.1: text search dictionary that removes accents.
@@ -510,6 +616,8 @@ pub const UNACCENT: Extension = Extension {
     comment: "text search dictionary that removes accents",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["unaccent"],
 };
 
 /// `uuid-ossp`, version 1.1: generate universally unique identifiers (UUIDs).
@@ -521,6 +629,8 @@ pub const UUID_OSSP: Extension = Extension {
     comment: "generate universally unique identifiers (UUIDs)",
     license: "PostgreSQL AND BSD-3-Clause",
     requires: &[],
+    feature: "extensions-contrib",
+    modules: &["uuid-ossp"],
 };
 
 /// `vector`, version 0.8.0: vector data type and ivfflat and hnsw access methods.
@@ -530,6 +640,8 @@ pub const VECTOR: Extension = Extension {
     comment: "vector data type and ivfflat and hnsw access methods",
     license: "PostgreSQL",
     requires: &[],
+    feature: "extensions-vector",
+    modules: &["vector"],
 };
 
 /// All of them, by name.
