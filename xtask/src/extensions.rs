@@ -239,7 +239,13 @@ fn check(paths: &Paths, names: &[String], sets: usize, seed: Option<u64>) -> Res
     let plan = tempfile::NamedTempFile::new().map_err(|e| Error::io("make a file in", Path::new("/tmp"), e))?;
     let chosen = all.iter().filter(|e| !e.is_server() && (names.is_empty() || names.contains(&e.name)));
     let cases: Vec<serde_json::Value> = chosen
-        .map(|e| serde_json::json!({ "name": e.name, "creates": e.creates, "preload": e.preload, "smoke": e.smoke, "error": e.error }))
+        .map(|extension| {
+            let Extension { name, creates, preload, smoke, error, no_update_from, .. } = extension;
+            serde_json::json!({
+                "name": name, "creates": creates, "preload": preload, "smoke": smoke, "error": error,
+                "no_update_from": no_update_from,
+            })
+        })
         .collect();
     files::write(plan.path(), serde_json::Value::from(cases).to_string())?;
     let target = SharedTarget::acquire(paths)?;

@@ -3,6 +3,8 @@
 use super::Extension;
 
 /// `amcheck`, version 1.4: functions for verifying relation integrity.
+///
+/// Feature: `extensions-contrib`.
 pub const AMCHECK: Extension = Extension {
     name: "amcheck",
     version: "1.4",
@@ -16,6 +18,8 @@ pub const AMCHECK: Extension = Extension {
 /// `auto_explain`, only loaded: log the plans of slow statements.
 ///
 /// Its module is loaded before PostgreSQL starts.
+///
+/// Feature: `extensions-contrib`.
 pub const AUTO_EXPLAIN: Extension = Extension {
     name: "auto_explain",
     version: "",
@@ -27,6 +31,8 @@ pub const AUTO_EXPLAIN: Extension = Extension {
 };
 
 /// `autoinc`, version 1.0: functions for autoincrementing fields.
+///
+/// Feature: `extensions-contrib`.
 pub const AUTOINC: Extension = Extension {
     name: "autoinc",
     version: "1.0",
@@ -38,6 +44,8 @@ pub const AUTOINC: Extension = Extension {
 };
 
 /// `bloom`, version 1.0: bloom access method - signature file based index.
+///
+/// Feature: `extensions-contrib`.
 pub const BLOOM: Extension = Extension {
     name: "bloom",
     version: "1.0",
@@ -49,6 +57,8 @@ pub const BLOOM: Extension = Extension {
 };
 
 /// `btree_gin`, version 1.3: support for indexing common datatypes in GIN.
+///
+/// Feature: `extensions-contrib`.
 pub const BTREE_GIN: Extension = Extension {
     name: "btree_gin",
     version: "1.3",
@@ -60,6 +70,8 @@ pub const BTREE_GIN: Extension = Extension {
 };
 
 /// `btree_gist`, version 1.7: support for indexing common datatypes in GiST.
+///
+/// Feature: `extensions-contrib`.
 pub const BTREE_GIST: Extension = Extension {
     name: "btree_gist",
     version: "1.7",
@@ -71,6 +83,8 @@ pub const BTREE_GIST: Extension = Extension {
 };
 
 /// `citext`, version 1.6: data type for case-insensitive character strings.
+///
+/// Feature: `extensions-contrib`.
 pub const CITEXT: Extension = Extension {
     name: "citext",
     version: "1.6",
@@ -82,6 +96,8 @@ pub const CITEXT: Extension = Extension {
 };
 
 /// `cube`, version 1.5: data type for multidimensional cubes.
+///
+/// Feature: `extensions-contrib`.
 pub const CUBE: Extension = Extension {
     name: "cube",
     version: "1.5",
@@ -93,6 +109,8 @@ pub const CUBE: Extension = Extension {
 };
 
 /// `dict_int`, version 1.0: text search dictionary template for integers.
+///
+/// Feature: `extensions-contrib`.
 pub const DICT_INT: Extension = Extension {
     name: "dict_int",
     version: "1.0",
@@ -104,6 +122,8 @@ pub const DICT_INT: Extension = Extension {
 };
 
 /// `dict_xsyn`, version 1.0: text search dictionary template for extended synonym processing.
+///
+/// Feature: `extensions-contrib`.
 pub const DICT_XSYN: Extension = Extension {
     name: "dict_xsyn",
     version: "1.0",
@@ -115,6 +135,8 @@ pub const DICT_XSYN: Extension = Extension {
 };
 
 /// `earthdistance`, version 1.2: calculate great-circle distances on the surface of the Earth.
+///
+/// Feature: `extensions-contrib`.
 pub const EARTHDISTANCE: Extension = Extension {
     name: "earthdistance",
     version: "1.2",
@@ -126,6 +148,8 @@ pub const EARTHDISTANCE: Extension = Extension {
 };
 
 /// `extra_window_functions`, version 1.0: window functions that ignore null values or go backwards.
+///
+/// Feature: `extensions-community`.
 pub const EXTRA_WINDOW_FUNCTIONS: Extension = Extension {
     name: "extra_window_functions",
     version: "1.0",
@@ -137,6 +161,8 @@ pub const EXTRA_WINDOW_FUNCTIONS: Extension = Extension {
 };
 
 /// `file_fdw`, version 1.0: foreign-data wrapper for flat file access.
+///
+/// Feature: `extensions-contrib`.
 pub const FILE_FDW: Extension = Extension {
     name: "file_fdw",
     version: "1.0",
@@ -148,6 +174,8 @@ pub const FILE_FDW: Extension = Extension {
 };
 
 /// `fuzzystrmatch`, version 1.2: determine similarities and distance between strings.
+///
+/// Feature: `extensions-contrib`.
 pub const FUZZYSTRMATCH: Extension = Extension {
     name: "fuzzystrmatch",
     version: "1.2",
@@ -159,6 +187,8 @@ pub const FUZZYSTRMATCH: Extension = Extension {
 };
 
 /// `hstore`, version 1.8: data type for storing sets of (key, value) pairs.
+///
+/// Feature: `extensions-contrib`.
 pub const HSTORE: Extension = Extension {
     name: "hstore",
     version: "1.8",
@@ -170,6 +200,8 @@ pub const HSTORE: Extension = Extension {
 };
 
 /// `insert_username`, version 1.0: functions for tracking who changed a table.
+///
+/// Feature: `extensions-contrib`.
 pub const INSERT_USERNAME: Extension = Extension {
     name: "insert_username",
     version: "1.0",
@@ -181,6 +213,8 @@ pub const INSERT_USERNAME: Extension = Extension {
 };
 
 /// `intagg`, version 1.1: integer aggregator and enumerator (obsolete).
+///
+/// Feature: `extensions-contrib`.
 pub const INTAGG: Extension = Extension {
     name: "intagg",
     version: "1.1",
@@ -192,6 +226,8 @@ pub const INTAGG: Extension = Extension {
 };
 
 /// `intarray`, version 1.5: functions, operators, and index support for 1-D arrays of integers.
+///
+/// Feature: `extensions-contrib`.
 pub const INTARRAY: Extension = Extension {
     name: "intarray",
     version: "1.5",
@@ -203,6 +239,8 @@ pub const INTARRAY: Extension = Extension {
 };
 
 /// `ip4r`, version 2.4: data types for IPv4 and IPv6 addresses and ranges, with indexes.
+///
+/// Feature: `extensions-community`.
 pub const IP4R: Extension = Extension {
     name: "ip4r",
     version: "2.4",
@@ -214,6 +252,8 @@ pub const IP4R: Extension = Extension {
 };
 
 /// `isn`, version 1.2: data types for international product numbering standards.
+///
+/// Feature: `extensions-contrib`.
 pub const ISN: Extension = Extension {
     name: "isn",
     version: "1.2",
@@ -225,6 +265,8 @@ pub const ISN: Extension = Extension {
 };
 
 /// `lo`, version 1.1: Large Object maintenance.
+///
+/// Feature: `extensions-contrib`.
 pub const LO: Extension = Extension {
     name: "lo",
     version: "1.1",
@@ -236,6 +278,8 @@ pub const LO: Extension = Extension {
 };
 
 /// `ltree`, version 1.3: data type for hierarchical tree-like structures.
+///
+/// Feature: `extensions-contrib`.
 pub const LTREE: Extension = Extension {
     name: "ltree",
     version: "1.3",
@@ -247,6 +291,8 @@ pub const LTREE: Extension = Extension {
 };
 
 /// `moddatetime`, version 1.0: functions for tracking last modification time.
+///
+/// Feature: `extensions-contrib`.
 pub const MODDATETIME: Extension = Extension {
     name: "moddatetime",
     version: "1.0",
@@ -257,7 +303,24 @@ pub const MODDATETIME: Extension = Extension {
     modules: &["autoinc", "insert_username", "moddatetime", "refint"],
 };
 
+/// `numeral`, version 1: numeral datatypes extension.
+///
+/// License: GPL-2.0-or-later.
+///
+/// Feature: `extensions-gpl`.
+pub const NUMERAL: Extension = Extension {
+    name: "numeral",
+    version: "1",
+    comment: "numeral datatypes extension",
+    license: "GPL-2.0-or-later",
+    requires: &[],
+    feature: "extensions-gpl",
+    modules: &["numeral"],
+};
+
 /// `pageinspect`, version 1.12: inspect the contents of database pages at a low level.
+///
+/// Feature: `extensions-contrib`.
 pub const PAGEINSPECT: Extension = Extension {
     name: "pageinspect",
     version: "1.12",
@@ -271,6 +334,8 @@ pub const PAGEINSPECT: Extension = Extension {
 /// `passwordcheck`, only loaded: reject weak passwords of roles.
 ///
 /// Its module is loaded before PostgreSQL starts.
+///
+/// Feature: `extensions-contrib`.
 pub const PASSWORDCHECK: Extension = Extension {
     name: "passwordcheck",
     version: "",
@@ -282,6 +347,8 @@ pub const PASSWORDCHECK: Extension = Extension {
 };
 
 /// `periods`, version 1.2: Provide Standard SQL functionality for PERIODs and SYSTEM VERSIONING.
+///
+/// Feature: `extensions-community`.
 pub const PERIODS: Extension = Extension {
     name: "periods",
     version: "1.2",
@@ -293,6 +360,8 @@ pub const PERIODS: Extension = Extension {
 };
 
 /// `pg_buffercache`, version 1.5: examine the shared buffer cache.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_BUFFERCACHE: Extension = Extension {
     name: "pg_buffercache",
     version: "1.5",
@@ -306,6 +375,8 @@ pub const PG_BUFFERCACHE: Extension = Extension {
 /// `pg_dirtyread`, version 2: Read dead but unvacuumed rows from table.
 ///
 /// License: BSD-3-Clause.
+///
+/// Feature: `extensions-community`.
 pub const PG_DIRTYREAD: Extension = Extension {
     name: "pg_dirtyread",
     version: "2",
@@ -317,6 +388,8 @@ pub const PG_DIRTYREAD: Extension = Extension {
 };
 
 /// `pg_freespacemap`, version 1.2: examine the free space map (FSM).
+///
+/// Feature: `extensions-contrib`.
 pub const PG_FREESPACEMAP: Extension = Extension {
     name: "pg_freespacemap",
     version: "1.2",
@@ -332,6 +405,8 @@ pub const PG_FREESPACEMAP: Extension = Extension {
 /// Its module is loaded before PostgreSQL starts.
 ///
 /// License: BSD-3-Clause.
+///
+/// Feature: `extensions-community`.
 pub const PG_HINT_PLAN: Extension = Extension {
     name: "pg_hint_plan",
     version: "1.7.0",
@@ -343,6 +418,8 @@ pub const PG_HINT_PLAN: Extension = Extension {
 };
 
 /// `pg_partman`, version 5.2.4: Extension to manage partitioned tables by time or ID.
+///
+/// Feature: `extensions-community`.
 pub const PG_PARTMAN: Extension = Extension {
     name: "pg_partman",
     version: "5.2.4",
@@ -354,6 +431,8 @@ pub const PG_PARTMAN: Extension = Extension {
 };
 
 /// `pg_prewarm`, version 1.2: prewarm relation data.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_PREWARM: Extension = Extension {
     name: "pg_prewarm",
     version: "1.2",
@@ -367,6 +446,8 @@ pub const PG_PREWARM: Extension = Extension {
 /// `pg_rational`, version 0.0.2: bigint fractions.
 ///
 /// License: MIT.
+///
+/// Feature: `extensions-community`.
 pub const PG_RATIONAL: Extension = Extension {
     name: "pg_rational",
     version: "0.0.2",
@@ -380,6 +461,8 @@ pub const PG_RATIONAL: Extension = Extension {
 /// `pg_similarity`, version 1.0: support similarity queries.
 ///
 /// License: BSD-3-Clause.
+///
+/// Feature: `extensions-community`.
 pub const PG_SIMILARITY: Extension = Extension {
     name: "pg_similarity",
     version: "1.0",
@@ -394,6 +477,8 @@ pub const PG_SIMILARITY: Extension = Extension {
 /// statements executed.
 ///
 /// Its module is loaded before PostgreSQL starts.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_STAT_STATEMENTS: Extension = Extension {
     name: "pg_stat_statements",
     version: "1.11",
@@ -405,6 +490,8 @@ pub const PG_STAT_STATEMENTS: Extension = Extension {
 };
 
 /// `pg_surgery`, version 1.0: extension to perform surgery on a damaged relation.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_SURGERY: Extension = Extension {
     name: "pg_surgery",
     version: "1.0",
@@ -416,6 +503,8 @@ pub const PG_SURGERY: Extension = Extension {
 };
 
 /// `pg_trgm`, version 1.6: text similarity measurement and index searching based on trigrams.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_TRGM: Extension = Extension {
     name: "pg_trgm",
     version: "1.6",
@@ -427,6 +516,8 @@ pub const PG_TRGM: Extension = Extension {
 };
 
 /// `pg_visibility`, version 1.2: examine the visibility map (VM) and page-level visibility info.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_VISIBILITY: Extension = Extension {
     name: "pg_visibility",
     version: "1.2",
@@ -438,6 +529,8 @@ pub const PG_VISIBILITY: Extension = Extension {
 };
 
 /// `pg_walinspect`, version 1.1: functions to inspect contents of PostgreSQL Write-Ahead Log.
+///
+/// Feature: `extensions-contrib`.
 pub const PG_WALINSPECT: Extension = Extension {
     name: "pg_walinspect",
     version: "1.1",
@@ -451,6 +544,8 @@ pub const PG_WALINSPECT: Extension = Extension {
 /// `pgcrypto`, version 1.3: cryptographic functions.
 ///
 /// License: PostgreSQL AND Apache-2.0.
+///
+/// Feature: `extensions-pgcrypto`.
 pub const PGCRYPTO: Extension = Extension {
     name: "pgcrypto",
     version: "1.3",
@@ -462,6 +557,8 @@ pub const PGCRYPTO: Extension = Extension {
 };
 
 /// `pgrowlocks`, version 1.2: show row-level locking information.
+///
+/// Feature: `extensions-contrib`.
 pub const PGROWLOCKS: Extension = Extension {
     name: "pgrowlocks",
     version: "1.2",
@@ -473,6 +570,8 @@ pub const PGROWLOCKS: Extension = Extension {
 };
 
 /// `pgstattuple`, version 1.5: show tuple-level statistics.
+///
+/// Feature: `extensions-contrib`.
 pub const PGSTATTUPLE: Extension = Extension {
     name: "pgstattuple",
     version: "1.5",
@@ -484,6 +583,8 @@ pub const PGSTATTUPLE: Extension = Extension {
 };
 
 /// `pgtap`, version 1.3.4: Unit testing for PostgreSQL.
+///
+/// Feature: `extensions-community`.
 pub const PGTAP: Extension = Extension {
     name: "pgtap",
     version: "1.3.4",
@@ -499,6 +600,8 @@ pub const PGTAP: Extension = Extension {
 /// Its module is loaded before PostgreSQL starts.
 ///
 /// License: Artistic-1.0.
+///
+/// Feature: `extensions-community`.
 pub const PLPROFILER: Extension = Extension {
     name: "plprofiler",
     version: "4.2",
@@ -510,6 +613,8 @@ pub const PLPROFILER: Extension = Extension {
 };
 
 /// `prefix`, version 1.2.0: Prefix Range module for PostgreSQL.
+///
+/// Feature: `extensions-community`.
 pub const PREFIX: Extension = Extension {
     name: "prefix",
     version: "1.2.0",
@@ -521,6 +626,8 @@ pub const PREFIX: Extension = Extension {
 };
 
 /// `refint`, version 1.0: functions for implementing referential integrity (obsolete).
+///
+/// Feature: `extensions-contrib`.
 pub const REFINT: Extension = Extension {
     name: "refint",
     version: "1.0",
@@ -532,6 +639,8 @@ pub const REFINT: Extension = Extension {
 };
 
 /// `seg`, version 1.4: data type for representing line segments or floating-point intervals.
+///
+/// Feature: `extensions-contrib`.
 pub const SEG: Extension = Extension {
     name: "seg",
     version: "1.4",
@@ -543,6 +652,8 @@ pub const SEG: Extension = Extension {
 };
 
 /// `semver`, version 0.40.0: Semantic version data type.
+///
+/// Feature: `extensions-community`.
 pub const SEMVER: Extension = Extension {
     name: "semver",
     version: "0.40.0",
@@ -554,6 +665,8 @@ pub const SEMVER: Extension = Extension {
 };
 
 /// `tablefunc`, version 1.0: functions that manipulate whole tables, including crosstab.
+///
+/// Feature: `extensions-contrib`.
 pub const TABLEFUNC: Extension = Extension {
     name: "tablefunc",
     version: "1.0",
@@ -565,6 +678,8 @@ pub const TABLEFUNC: Extension = Extension {
 };
 
 /// `tcn`, version 1.0: Triggered change notifications.
+///
+/// Feature: `extensions-contrib`.
 pub const TCN: Extension = Extension {
     name: "tcn",
     version: "1.0",
@@ -576,6 +691,8 @@ pub const TCN: Extension = Extension {
 };
 
 /// `test_decoding`, only loaded: an output plugin of logical decoding, as an example of one.
+///
+/// Feature: `extensions-contrib`.
 pub const TEST_DECODING: Extension = Extension {
     name: "test_decoding",
     version: "",
@@ -587,6 +704,8 @@ pub const TEST_DECODING: Extension = Extension {
 };
 
 /// `tsm_system_rows`, version 1.0: TABLESAMPLE method which accepts number of rows as a limit.
+///
+/// Feature: `extensions-contrib`.
 pub const TSM_SYSTEM_ROWS: Extension = Extension {
     name: "tsm_system_rows",
     version: "1.0",
@@ -599,6 +718,8 @@ pub const TSM_SYSTEM_ROWS: Extension = Extension {
 
 /// `tsm_system_time`, version 1.0: TABLESAMPLE method which accepts time in milliseconds as a
 /// limit.
+///
+/// Feature: `extensions-contrib`.
 pub const TSM_SYSTEM_TIME: Extension = Extension {
     name: "tsm_system_time",
     version: "1.0",
@@ -610,6 +731,8 @@ pub const TSM_SYSTEM_TIME: Extension = Extension {
 };
 
 /// `unaccent`, version 1.1: text search dictionary that removes accents.
+///
+/// Feature: `extensions-contrib`.
 pub const UNACCENT: Extension = Extension {
     name: "unaccent",
     version: "1.1",
@@ -620,9 +743,26 @@ pub const UNACCENT: Extension = Extension {
     modules: &["unaccent"],
 };
 
+/// `unit`, version 7: SI units extension.
+///
+/// License: GPL-3.0-or-later.
+///
+/// Feature: `extensions-gpl`.
+pub const UNIT: Extension = Extension {
+    name: "unit",
+    version: "7",
+    comment: "SI units extension",
+    license: "GPL-3.0-or-later",
+    requires: &["plpgsql"],
+    feature: "extensions-gpl",
+    modules: &["unit"],
+};
+
 /// `uuid-ossp`, version 1.1: generate universally unique identifiers (UUIDs).
 ///
 /// License: PostgreSQL AND BSD-3-Clause.
+///
+/// Feature: `extensions-contrib`.
 pub const UUID_OSSP: Extension = Extension {
     name: "uuid-ossp",
     version: "1.1",
@@ -634,6 +774,8 @@ pub const UUID_OSSP: Extension = Extension {
 };
 
 /// `vector`, version 0.8.0: vector data type and ivfflat and hnsw access methods.
+///
+/// Feature: `extensions-vector`.
 pub const VECTOR: Extension = Extension {
     name: "vector",
     version: "0.8.0",
@@ -669,6 +811,7 @@ pub const ALL: &[Extension] = &[
     LO,
     LTREE,
     MODDATETIME,
+    NUMERAL,
     PAGEINSPECT,
     PASSWORDCHECK,
     PERIODS,
@@ -700,6 +843,7 @@ pub const ALL: &[Extension] = &[
     TSM_SYSTEM_ROWS,
     TSM_SYSTEM_TIME,
     UNACCENT,
+    UNIT,
     UUID_OSSP,
     VECTOR,
 ];

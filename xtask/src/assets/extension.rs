@@ -44,6 +44,8 @@ pub(crate) struct Extension {
     pub(crate) smoke: Option<Vec<String>>,
     /// A statement after them that fails in its code, if there is one. Not an input of a step.
     pub(crate) error: Option<ErrorCase>,
+    /// Versions that its scripts cannot update. Not an input of a step.
+    pub(crate) no_update_from: Vec<String>,
 }
 
 /// A statement that fails.
@@ -82,6 +84,8 @@ struct File {
     source: FileSource,
     smoke: Option<Vec<String>>,
     error: Option<ErrorCase>,
+    #[serde(default)]
+    no_update_from: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -171,7 +175,7 @@ impl Extension {
         if server == file.smoke.is_some() {
             return Err(Error::new("an extension has `smoke` statements; what is built with the server has none"));
         }
-        let File { license, modules, comment, preload, libraries, smoke, error, .. } = file;
+        let File { license, modules, comment, preload, libraries, smoke, error, no_update_from, .. } = file;
         Ok(Self {
             name: name.to_owned(),
             license,
@@ -185,6 +189,7 @@ impl Extension {
             make,
             smoke,
             error,
+            no_update_from,
         })
     }
 
@@ -316,6 +321,7 @@ mod tests {
             make: vec![],
             smoke: None,
             error: None,
+            no_update_from: vec![],
         };
         insta::assert_snapshot!(distinct(&[of("a"), of("b")]).unwrap_err(), @"a and b both have a module same");
     }
