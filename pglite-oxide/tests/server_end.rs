@@ -123,7 +123,9 @@ fn a_last_checkpoint_that_fails_is_told_although_the_client_has_left() -> Test {
     drop(client);
     let error = tells.recv_timeout(Duration::from_secs(30))?;
     assert!(error.contains("did not shut down cleanly") && error.contains("pg_xact"), "{error}");
-    assert!(server.shutdown().unwrap_err().to_string().contains("did not shut down cleanly"));
+    // The next session does not find it either, if it has started meanwhile.
+    let error = server.shutdown().unwrap_err().to_string();
+    assert!(error.contains("pg_xact"), "{error}");
     Ok(())
 }
 

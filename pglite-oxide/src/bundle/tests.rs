@@ -281,7 +281,8 @@ fn extensions_are_found_by_name_and_by_part_and_preload_what_they_require() {
         extension("loaded", vec![], &["loaded"]),
         extension("upper", vec![created("upper", &["early"])], &["early", "other"]),
     ];
-    let payload = payload(&parts).unwrap();
+    let mut payload = payload(&parts).unwrap();
+    payload.features = vec!["extensions-contrib"];
     let preload = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
         payload.preload(&names).join(" ")

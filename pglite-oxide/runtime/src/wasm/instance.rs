@@ -7,12 +7,12 @@ use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
 use wasmer::{AsStoreMut, FunctionEnv, Imports, Memory, Module, Store, StoreMut, TypedFunction};
-use wasmer_wasix::runtime::module_cache::{CacheError, ModuleCache};
+use wasmer_wasix::runtime::module_cache::HashedModuleData;
 use wasmer_wasix::runtime::resolver::{MultiSource, Source};
 use wasmer_wasix::runtime::task_manager::VirtualTaskManager;
 use wasmer_wasix::runtime::task_manager::tokio::TokioTaskManager;
 use wasmer_wasix::runtime::{InstantiationState, Runtime};
-use wasmer_wasix::{WasiEnvBuilder, WasiError};
+use wasmer_wasix::{SpawnError, WasiEnvBuilder, WasiError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Volume;
@@ -110,8 +110,8 @@ impl Instance {
             jump: Jump::default(),
         };
         let host = FunctionEnv::new(&mut store, host);
-        let cache = Arc::new(PlaceholderCache { sides: start.sides });
-        let runtime = GuestRuntime { tasks: tasks()?, networking: networking(), cache, host: host.clone() };
+        let runtime =
+            GuestRuntime { tasks: tasks()?, networking: networking(), sides: start.sides, host: host.clone() };
 
         let mut args = start.args.into_iter();
         let mut builder = WasiEnvBuilder::new(args.next().unwrap_or_default());
@@ -281,7 +281,7 @@ impl std::fmt::Display for Death {
 struct GuestRuntime {
     tasks: Arc<dyn VirtualTaskManager>,
     networking: virtual_net::DynVirtualNetworking,
-    cache: Arc<PlaceholderCache>,
+    sides: Option<Arc<Modules>>,
     host: FunctionEnv<ImportState>,
 }
 
@@ -302,8 +302,15 @@ impl Runtime for GuestRuntime {
         engine::engine().clone()
     }
 
-    fn module_cache(&self) -> Arc<dyn ModuleCache + Send + Sync> {
-        self.cache.clone()
+    /// The module that a file opened by the dynamic linker stands for. Nothing is compiled.
+    fn load_hashed_module_sync(
+        &self,
+        file: HashedModuleData,
+        _engine: Option<&wasmer::Engine>,
+    ) -> std::result::Result<Module, SpawnError> {
+        let module = self.sides.as_ref().and_then(|sides| sides.side(file.hash().as_bytes()));
+        let unknown = || Error::new(ErrorKind::Payload, "the file is not that of a module of this program");
+        module.unwrap_or_else(|| Err(unknown())).map_err(|error| SpawnError::Other(Box::new(error)))
     }
 
     /// wasmer-wasix asks that entries already there be kept. They are for everything except what
@@ -323,36 +330,6 @@ impl Runtime for GuestRuntime {
         }
         crate::wasm::import_state::define(&self.host, module, store, imports);
         Ok(InstantiationState::empty())
-    }
-}
-
-/// Finds the module that a file opened by the dynamic linker stands for.
-#[derive(Debug)]
-struct PlaceholderCache {
-    sides: Option<Arc<Modules>>,
-}
-
-#[async_trait::async_trait]
-impl ModuleCache for PlaceholderCache {
-    async fn load(&self, key: wasmer_types::ModuleHash, _engine: &wasmer::Engine) -> Result<Module, CacheError> {
-        match self.sides.as_ref().and_then(|sides| sides.side(key.as_bytes())) {
-            Some(Ok(module)) => Ok(module),
-            Some(Err(error)) => Err(CacheError::other(error)),
-            None => Err(CacheError::NotFound),
-        }
-    }
-
-    async fn contains(&self, key: wasmer_types::ModuleHash, _engine: &wasmer::Engine) -> Result<bool, CacheError> {
-        Ok(self.sides.as_ref().is_some_and(|sides| sides.side(key.as_bytes()).is_some()))
-    }
-
-    async fn save(
-        &self,
-        _key: wasmer_types::ModuleHash,
-        _engine: &wasmer::Engine,
-        _module: &Module,
-    ) -> Result<(), CacheError> {
-        Ok(())
     }
 }
 
