@@ -1,4 +1,4 @@
-//! Portable payload of pglite-oxide: share files, extensions, database template, manifest. It owns
+//! Portable payload of pglite-oxide: share files, database template, manifest. It owns
 //! bytes, nothing else; `pglite-oxide` reads them.
 
 /// The payload, a tar file that begins with its manifest. `None` in a checkout where `cargo xtask

@@ -78,6 +78,8 @@ fn a_database_whose_extension_is_missing_opens_and_says_which_feature_adds_it() 
     assert_eq!(db.query_one("SELECT count(*) FROM t", &[]).unwrap().get::<_, i64>(0), 1);
     let error = db.query("SELECT h -> 'a' FROM t", &[]).unwrap_err();
     assert!(error.to_string().contains(repair), "{error}");
+    let error = db.batch_execute("CREATE EXTENSION citext").unwrap_err();
+    assert!(error.to_string().contains("extension \"citext\" is not available"), "{error}");
     // What it contains is not affected.
     assert_eq!(db.query_one("SELECT 1", &[]).unwrap().get::<_, i32>(0), 1);
     db.close().unwrap();

@@ -178,6 +178,14 @@ fn parts_of_one_build_are_one_payload() {
     assert!(error.to_string().ends_with("PostgreSQL of build b and extensions of build c do not belong together"));
 }
 
+#[test]
+#[cfg(all(feature = "extensions", feature = "extensions-gpl"))]
+fn every_feature_of_the_catalog_has_a_part() {
+    let parts: std::collections::BTreeSet<&str> = PARTS.iter().skip(1).map(|part| part.feature).collect();
+    let known = crate::extensions::ALL.iter().map(|known| known.feature()).collect();
+    assert_eq!(parts, known);
+}
+
 /// A database may need a module that this program was built without.
 #[test]
 fn a_module_of_a_missing_feature_is_a_file_whose_code_names_the_feature() {

@@ -26,7 +26,7 @@ use crate::fs::host::HostFs;
 ///     .path("data/shop")
 ///     .durability(Durability::Relaxed)
 ///     .setting("work_mem", "16MB")
-///     .extension("pg_trgm")
+///     .extension("pg_trgm") // with the feature `extensions-contrib`
 ///     .open()?;
 /// # Ok::<(), pglite_oxide::Error>(())
 /// ```
@@ -165,8 +165,10 @@ impl Builder {
     /// [`PG_STAT_STATEMENTS`](crate::extensions::PG_STAT_STATEMENTS); name such an extension at every
     /// open.
     ///
-    /// Opening the database fails with [`ErrorKind::Config`] if this build does not contain the
-    /// extension.
+    /// The program contains the extensions of the features of this crate that it requests, such as
+    /// `extensions` or `extensions-contrib`
+    /// ([`Extension::feature`](crate::extensions::Extension::feature)). Opening the database fails
+    /// with [`ErrorKind::Config`] if it does not contain the extension.
     #[must_use]
     pub fn extension(mut self, name: impl Into<String>) -> Self {
         self.options.extensions.push(name.into());

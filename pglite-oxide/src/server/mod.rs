@@ -96,6 +96,7 @@ impl Builder {
     /// ```no_run
     /// use pglite_oxide::{Listen, Pglite};
     ///
+    /// // With the feature `extensions-vector`.
     /// let server = Pglite::builder().path("data/shop").extension("vector").serve(&Listen::tcp())?;
     /// println!("{}", server.connection_uri());
     /// # Ok::<(), pglite_oxide::Error>(())

@@ -202,8 +202,8 @@ impl Served {
                 return Err(Error::ended(error));
             }
             None if !abandoned => (),
-            // The exit code is that of the lost connection. Whether the last checkpoint succeeded
-            // is in the control file.
+            // The exit code is that of a client that was refused, was dropped or left. Whether the
+            // last checkpoint succeeded is in the control file.
             _ if control_file::is_shut_down(self.data.fs()).is_ok_and(|is| is) => return Ok(()),
             _ => (),
         }

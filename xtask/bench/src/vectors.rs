@@ -115,20 +115,29 @@ fn cases(kind: &Kind) -> Vec<Case> {
         )
     };
     let lists = (rows / 100).max(1);
+    let some = rows.min(1000);
     let build =
         |method: &str, with: &str| format!("CREATE INDEX {name}_index ON {name} USING {method} (e {of}_l2_ops){with}");
     let drop = format!("DROP INDEX IF EXISTS {name}_index; SET maintenance_work_mem = '256MB'");
     vec![
-        case("1,000 rows from text", format!("INSERT INTO {name}_new SELECT id, e::{of} FROM {name}_text"), 0)
-            .before(format!("TRUNCATE {name}_new")),
+        case(
+            &format!("{some} rows from text"),
+            format!("INSERT INTO {name}_new SELECT id, e::{of} FROM {name}_text"),
+            0,
+        )
+        .before(format!("TRUNCATE {name}_new")),
         case(&format!("exact search in {rows} rows, {PROBES} times"), search(true), 1),
         case(&format!("HNSW build, {rows} rows"), build("hnsw", ""), 0).before(drop.clone()),
         case(&format!("HNSW search, {PROBES} times"), search(false), 1),
-        case("1,000 rows into an HNSW index", format!("INSERT INTO {name}_new SELECT * FROM {name} LIMIT 1000"), 0)
-            .before(format!(
-                "DROP TABLE {name}_new; CREATE TABLE {name}_new (id int, e {of}({dimensions}));
+        case(
+            &format!("{some} rows into an HNSW index"),
+            format!("INSERT INTO {name}_new SELECT * FROM {name} LIMIT 1000"),
+            0,
+        )
+        .before(format!(
+            "DROP TABLE {name}_new; CREATE TABLE {name}_new (id int, e {of}({dimensions}));
                  CREATE INDEX ON {name}_new USING hnsw (e {of}_l2_ops)"
-            )),
+        )),
         case(&format!("IVFFlat build, {rows} rows"), build("ivfflat", &format!(" WITH (lists = {lists})")), 0)
             .before(drop),
         case(&format!("IVFFlat search, {PROBES} times"), search(false), 1),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Family, Part};
+use super::parts::{Family, GPL, Part};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::pipeline::fingerprint::children;
@@ -42,7 +42,8 @@ pub(crate) struct Extension {
     /// Statements that fail if the extension does not work, run one after the other after CREATE
     /// EXTENSION. Not an input of a step.
     pub(crate) smoke: Option<Vec<String>>,
-    /// A statement after them that fails in its code, if there is one. Not an input of a step.
+    /// A statement after them that fails because of what it creates, if there is one. Not an input
+    /// of a step.
     pub(crate) error: Option<ErrorCase>,
     /// Versions that its scripts cannot update. Not an input of a step.
     pub(crate) no_update_from: Vec<String>,
@@ -144,6 +145,10 @@ impl Extension {
             return Err(Error::new("an extension has a `family`; what is built with the server has none"));
         }
         let family = file.family.as_deref().map(Family::find).transpose()?;
+        if family.is_some_and(|family| family == GPL) != file.license.contains("GPL") {
+            return Err(Error::new(format!("its license is {}", file.license))
+                .repair("the family `gpl` is for licenses that contain GPL, and for no others"));
+        }
         let creates = match file.creates {
             Some(creates) => creates,
             None if server => vec![],
@@ -204,6 +209,11 @@ impl Extension {
         let [modules, creates, preload] = [modules, creates, preload].map(|names| names.join(" "));
         let family = self.family.map(|family| family.name).unwrap_or_default();
         format!("{name}: {license}; {family}; {modules}; {creates}; {preload}")
+    }
+
+    /// Which modules are in which part of the payload: a line for each extension.
+    pub(crate) fn parts(all: &[Self]) -> Vec<String> {
+        all.iter().map(|e| format!("{}: {}: {}", e.part().name(), e.name, e.modules.join(" "))).collect()
     }
 
     /// The part of the payload that it is in.
@@ -303,6 +313,12 @@ mod tests {
           repair: use lowercase letters, digits, `_` and `-`, as CREATE EXTENSION does
         ");
         insta::assert_snapshot!(parse("x", "contrib = \"a\"", ""), @"an extension has `smoke` statements; what is built with the server has none");
+        let copyleft =
+            "license = \"LGPL-2.1\"\nfamily = \"contrib\"\nmodules = []\nsmoke = []\n[source]\ncontrib = \"a\"\n";
+        insta::assert_snapshot!(Extension::parse("x", copyleft).unwrap_err(), @"
+        its license is LGPL-2.1
+          repair: the family `gpl` is for licenses that contain GPL, and for no others
+        ");
         assert!(parse("x", "contrib = \"a\"\nrecipe = \"?\"", "").contains("unknown field `recipe`"));
     }
 

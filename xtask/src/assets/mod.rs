@@ -361,7 +361,7 @@ pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
         output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
     };
     let staged = stage::read_assets(&paths.root)?.build;
-    if Some(staged) != build_id(&forecast)?.map(|build| build.to_string()) {
+    if Some(staged) != build_id(&forecast, &run.extensions)?.map(|build| build.to_string()) {
         let message = "the staged payload was made from other inputs than these";
         return Err(Error::new(message).repair(stage::REPAIR));
     }
@@ -435,7 +435,7 @@ fn status(paths: &Paths) -> Result<()> {
     let run = Run::prepare(paths, TARGETS.to_vec(), &options, Progress::stderr())?;
     let forecast = Store::new(paths).forecast(&run.plan)?;
     print!("{}", run.plan.render(|step| forecast.state(step)));
-    let current = build_id(&forecast)?.map(|build| build.to_string());
+    let current = build_id(&forecast, &run.extensions)?.map(|build| build.to_string());
     match stage::verify_assets(&paths.root) {
         Err(_) if stage::is_empty(&paths.root) => println!("staged: nothing; {}", stage::REPAIR),
         Err(error) => println!("staged: damaged: {error}"),
@@ -456,10 +456,10 @@ fn status(paths: &Paths) -> Result<()> {
 }
 
 /// Identifies the build of a plan, if its modules and programs exist.
-fn build_id(forecast: &Forecast) -> Result<Option<Fingerprint>> {
+fn build_id(forecast: &Forecast, extensions: &[Extension]) -> Result<Option<Fingerprint>> {
     let digest = |need: Need| forecast.outputs.get(&need.step)?.contents.digest(need.part.as_deref());
     let (modules, programs) = (digest(needs::shipped()?), digest(Need::all(id::programs()?)));
-    Ok(modules.zip(programs).map(|(modules, programs)| payload::build_id(&modules, &programs)))
+    Ok(modules.zip(programs).map(|(modules, programs)| payload::build_id(&modules, &programs, extensions)))
 }
 
 /// The version of the host ABI, from the header that defines it.

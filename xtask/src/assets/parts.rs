@@ -13,12 +13,15 @@ pub(crate) struct Family {
     pub(crate) name: &'static str,
 }
 
+/// What a program contains only if it asks for it.
+pub(crate) const GPL: Family = Family { name: "gpl" };
+
 /// The families: PostgreSQL's own extensions, two that are large or wanted alone, those under the
 /// GPL, which no other feature requests, and the others.
 pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "community" },
     Family { name: "contrib" },
-    Family { name: "gpl" },
+    GPL,
     Family { name: "pgcrypto" },
     Family { name: "vector" },
 ];

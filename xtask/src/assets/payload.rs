@@ -44,13 +44,16 @@ const DROPPED: &[&str] = &[
 /// Directory of modules, which are shipped compiled.
 const MODULES: &str = "usr/lib/postgresql";
 
-/// Identifies a build by everything that is compiled: the modules and the programs.
-pub(crate) fn build_id(modules: &Fingerprint, programs: &Fingerprint) -> Fingerprint {
-    Fingerprint::of_bytes(format!("{modules}{programs}").as_bytes())
+/// Identifies a build by everything that is compiled, the modules and the programs, and by which
+/// module is in which part.
+pub(crate) fn build_id(modules: &Fingerprint, programs: &Fingerprint, extensions: &[Extension]) -> Fingerprint {
+    let parts = Extension::parts(extensions).join("\n");
+    Fingerprint::of_bytes(format!("{modules}{programs}{parts}").as_bytes())
 }
 
-fn this_build(context: &StepContext<'_>) -> Result<Fingerprint> {
-    Ok(build_id(&context.digest(&needs::shipped()?)?, &context.digest(&Need::all(id::programs()?))?))
+fn this_build(extensions: &[Extension], context: &StepContext<'_>) -> Result<Fingerprint> {
+    let (modules, programs) = (context.digest(&needs::shipped()?)?, context.digest(&Need::all(id::programs()?))?);
+    Ok(build_id(&modules, &programs, extensions))
 }
 
 /// A portable payload under construction.
@@ -87,7 +90,7 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
     let digest = context.output_of(&id::image()?)?.join(IMAGE_DIGEST);
     let empty = AssetsManifest {
         format: FORMAT,
-        build: this_build(context)?.to_string(),
+        build: this_build(extensions, context)?.to_string(),
         postgresql,
         abi,
         image: files::text(&digest)?,
@@ -199,7 +202,7 @@ pub(crate) fn aot(target: Target, extensions: &[Extension], context: &mut StepCo
         packed.push((owner.map_or(Part::Server, Extension::part), artifact, member));
     }
     let engine = engine.ok_or_else(|| Error::new(format!("{}: there are no artifacts", target.triple)))?;
-    let build = this_build(context)?.to_string();
+    let build = this_build(extensions, context)?.to_string();
     for part in Part::all() {
         let own = packed.iter().filter(|(owner, ..)| *owner == part);
         let (artifacts, members): (_, Vec<_>) =

@@ -386,7 +386,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         steps.push(Step {
             id: id::payload(target.triple)?,
             title: format!("packing the payload for {}", target.triple),
-            inputs: packing(root)?,
+            inputs: packing(root)?.list("parts", Extension::parts(extensions))?,
             after,
             cost: cost(Cores::One, 300, 3),
         });
@@ -396,7 +396,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
 
 /// What a payload is made with, besides what goes into it.
 fn packing(root: &Path) -> Result<Inputs> {
-    Inputs::new().rust("step", root, [MANIFEST_FORMAT, "xtask/src/assets/payload.rs"])
+    Inputs::new().rust("step", root, [MANIFEST_FORMAT, "xtask/src/assets/parts.rs", "xtask/src/assets/payload.rs"])
 }
 
 /// The format of the manifests, which the runtime reads.

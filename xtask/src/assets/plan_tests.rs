@@ -108,6 +108,12 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
         ("a patch of PostgreSQL", checkout.steps_of("assets/patches/postgresql/9999-new.patch", c)),
         ("a patch of an extension", checkout.steps_of("assets/patches/pgvector/9999-new.patch", c)),
         ("a patch of an extension of the tree", checkout.steps_of("assets/patches/pg_trgm/9999-new.patch", c)),
+        (
+            "the family of an extension",
+            checkout.steps_of("assets/extensions/vector.toml", |before| {
+                before.replace("family = \"vector\"", "family = \"community\"")
+            }),
+        ),
         ("a comment about an extension", checkout.steps_of("assets/extensions/vector.toml", append("# x\n"))),
         (
             "a flag of an extension",
@@ -145,10 +151,11 @@ fn an_edit_re_makes_what_is_made_of_the_file_and_nothing_else() {
     a patch of PostgreSQL: guest/postgresql
     a patch of an extension: guest/vector
     a patch of an extension of the tree: guest/pg_trgm
+    the family of an extension: payload/aarch64-apple-darwin, payload/aarch64-unknown-linux-gnu, payload/assets, payload/x86_64-pc-windows-msvc, payload/x86_64-unknown-linux-gnu
     a comment about an extension: nothing
     a flag of an extension: guest/vector
     the smoke test of an extension: nothing
-    a new extension: aot/aarch64-apple-darwin/new, aot/aarch64-unknown-linux-gnu/new, aot/x86_64-pc-windows-msvc/new, aot/x86_64-unknown-linux-gnu/new, guest/modules, guest/new, payload/assets, test/suites
+    a new extension: aot/aarch64-apple-darwin/new, aot/aarch64-unknown-linux-gnu/new, aot/x86_64-pc-windows-msvc/new, aot/x86_64-unknown-linux-gnu/new, guest/modules, guest/new, payload/aarch64-apple-darwin, payload/aarch64-unknown-linux-gnu, payload/assets, payload/x86_64-pc-windows-msvc, payload/x86_64-unknown-linux-gnu, test/suites
     the link of the client programs: guest/programs
     the check of the format of C: nothing
     the names of types, for that check: nothing

@@ -312,6 +312,7 @@ impl<'a> Lab<'a> {
             hasher.fingerprint(&package.krate.name, &package.content(false));
         }
         hasher.bytes("program", &files::read(&self.source)?);
+        hasher.text("manifest", &manifest("").to_string());
         resolution.hash_into(&mut hasher);
         Ok(hasher.finish())
     }
@@ -325,9 +326,9 @@ fn manifest(version: &str) -> toml::Table {
         ("edition", "2024".into()),
         ("publish", false.into()),
     ]);
-    let features = toml::Value::Array(vec!["extensions".into()]);
+    let features = toml::Value::Array(["extensions", "extensions-gpl"].map(Into::into).to_vec());
     let dependencies =
-        table([("pglite-oxide", table([("version", format!("={version}").into()), ("features", features)]).into())]);
+        table([("pglite-oxide", table([("version", format!("={version}").into()), ("features", features)]))]);
     // The check is whether it builds and runs, not its speed: it is not optimized, except for what
     // reads the payload.
     let level = |level: i64| table([("opt-level", level.into())]);

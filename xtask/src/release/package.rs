@@ -107,6 +107,15 @@ impl Package {
             }
         }
         let payloads = self.krate.payloads(root);
+        let known: Vec<String> = payloads
+            .iter()
+            .flat_map(|(inside, _)| [PAYLOAD, MANIFEST].map(|name| format!("{inside}/{name}")))
+            .collect();
+        if let Some(strange) = self.files.keys().find(|name| name.starts_with("payload/") && !known.contains(name)) {
+            return Err(self
+                .wrong(&format!("{strange} belongs to no payload"))
+                .repair("remove the file from the checkout, and run the same command again"));
+        }
         let files = payloads.iter().flat_map(|place| [PAYLOAD, MANIFEST].map(|name| (place, name)));
         for ((inside, directory), name) in files {
             let (inside, path) = (format!("{inside}/{name}"), directory.join(name));
@@ -313,7 +322,9 @@ pub(super) mod tests {
         sound.check(root.path()).unwrap();
         assert_eq!(sound.payload(), Some(true));
         assert_eq!(with(&[]).payload(), Some(false));
+        let strange = [("payload/payload.tar", "code"), ("payload/manifest.json", "{}"), ("payload/x/payload.tar", "")];
         let faults = [
+            problem(&with(&strange), root.path()),
             problem(&with(&[]), root.path()),
             problem(&with(&[("payload/payload.tar", "other"), ("payload/manifest.json", "{}")]), root.path()),
         ];

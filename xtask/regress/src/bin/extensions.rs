@@ -34,7 +34,7 @@ struct Case {
     preload: Vec<String>,
     /// Statements that fail if it does not work.
     smoke: Vec<String>,
-    /// A statement after them that fails in its code.
+    /// A statement after them that fails because of what it creates.
     error: Option<ErrorCase>,
     /// Versions that its scripts cannot update.
     no_update_from: Vec<String>,
@@ -175,7 +175,7 @@ fn smoke(db: &mut Pglite, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// An error that is raised in the code of the extension ends the statement and nothing else.
+/// An error that comes from what the extension creates ends the statement and nothing else.
 fn error(db: &mut Pglite, case: &Case) -> Result<()> {
     let Some(ErrorCase { sql, sqlstate }) = &case.error else { return Ok(()) };
     let Err(error) = db.batch_execute(sql) else { bail!("{sql} did not fail") };
@@ -195,6 +195,7 @@ fn updated(db: &mut Pglite, case: &Case) -> Result<()> {
             JOIN pg_available_extensions e USING (name)
             JOIN pg_extension_update_paths($1) p ON p.source = v.version AND p.target = e.default_version
             WHERE v.name = $1 AND p.path IS NOT NULL ORDER BY 1";
+        let mut unmet = case.no_update_from.clone();
         for row in db.query(sql, &[name])? {
             let (version, default): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let what = || format!("{name} {version}, to be updated");
@@ -205,6 +206,7 @@ fn updated(db: &mut Pglite, case: &Case) -> Result<()> {
             let update = db.batch_execute(&format!("ALTER EXTENSION \"{name}\" UPDATE"));
             if case.no_update_from.contains(&version) {
                 ensure!(update.is_err(), "{} no longer fails", what());
+                unmet.retain(|unmet| *unmet != version);
                 continue;
             }
             update.with_context(what)?;
@@ -215,6 +217,12 @@ fn updated(db: &mut Pglite, case: &Case) -> Result<()> {
                 db.batch_execute(END)?;
             }
         }
+        ensure!(unmet.is_empty(), "{name} has no version {}", unmet.join(", "));
+    }
+    // Of several, the last versions are used together.
+    if case.creates.len() > 1 {
+        smoke(db, case).context("after the updates")?;
+        db.batch_execute(END)?;
     }
     Ok(())
 }
