@@ -85,7 +85,7 @@ fn set_up(side: &mut dyn Session, kinds: &[Kind]) -> Result<()> {
         // The reference to the row keeps the inner query from being run only once.
         let random = |from: u32, to: u32| {
             format!(
-                "SELECT g AS id, (SELECT array_agg(random() + 0 * g) FROM generate_series(1, {dimensions}))\
+                "SELECT g AS id, (SELECT array_agg(random() + 0 * (g + i)) FROM generate_series(1, {dimensions}) i)\
                  ::vector({dimensions})::{of}({dimensions}) AS e FROM generate_series({from}, {to}) g"
             )
         };
@@ -93,11 +93,11 @@ fn set_up(side: &mut dyn Session, kinds: &[Kind]) -> Result<()> {
             "CREATE TABLE {name} AS {};
              CREATE TABLE {name}_probe AS {};
              CREATE TABLE {name}_text AS SELECT id, e::text AS e FROM {name} WHERE id <= 1000;
-             CREATE TABLE {name}_new (id int, e {of}({dimensions}));
-             VACUUM ANALYZE {name}, {name}_probe, {name}_text",
+             CREATE TABLE {name}_new (id int, e {of}({dimensions}))",
             random(1, *rows),
             random(1, PROBES)
         ))?;
+        side.simple(&format!("VACUUM ANALYZE {name}, {name}_probe, {name}_text"))?;
     }
     Ok(())
 }
