@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use crate::paths::Paths;
 
 /// The tests of the runtime and of what is built on it.
@@ -65,7 +65,7 @@ const MEMBERS: &[&str] = &[
 pub(crate) struct SharedTarget {
     root: PathBuf,
     directory: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 impl SharedTarget {
@@ -75,7 +75,7 @@ impl SharedTarget {
         files::make_directory(&directory)?;
         let lock_path = directory.join("pglite-oxide.lock");
         let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
-        lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
+        let lock = Locked::wait(lock).map_err(|e| Error::io("lock", &lock_path, e))?;
         let shared = Self { root: paths.root.clone(), directory, _lock: lock };
         shared.own()?;
         Ok(shared)

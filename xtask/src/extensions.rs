@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::assets::bundle;
 use crate::assets::extension::Extension;
 use crate::assets::parts::Family;
 use crate::assets::stage;
@@ -23,6 +24,16 @@ const LIST: &str = "pglite-oxide/src/extensions/list.rs";
 const PAGE: &str = "docs/extensions.md";
 const BEGIN: &str = "<!-- generated: cargo xtask extensions generate -->";
 const END: &str = "<!-- end of what is generated -->";
+
+/// An extension that is no part of the project, what shows that it works, and what is an error of
+/// it: built and tested as that of a user.
+const EXAMPLE: &str = "examples/extension";
+const EXAMPLE_SMOKE: &[&str] = &[
+    "DO $$ BEGIN ASSERT roman(1987) = 'MCMLXXXVII'; ASSERT roman('MCMLXXXVII') = 1987; END $$",
+    "CREATE TABLE t AS SELECT i, roman(i) FROM generate_series(1, 3999) i",
+    "DO $$ BEGIN ASSERT (SELECT bool_and(roman(roman) = i) FROM t); END $$",
+];
+const EXAMPLE_ERROR: &str = "SELECT roman('IIII')";
 
 /// Verbs of `cargo xtask extensions`.
 #[derive(Debug, clap::Subcommand)]
@@ -239,7 +250,7 @@ fn check(paths: &Paths, names: &[String], sets: usize, seed: Option<u64>) -> Res
     }
     let plan = tempfile::NamedTempFile::new().map_err(|e| Error::io("make a file in", Path::new("/tmp"), e))?;
     let chosen = all.iter().filter(|e| !e.is_server() && (names.is_empty() || names.contains(&e.name)));
-    let cases: Vec<serde_json::Value> = chosen
+    let mut cases: Vec<serde_json::Value> = chosen
         .map(|extension| {
             let Extension { name, creates, preload, smoke, error, no_update_from, .. } = extension;
             serde_json::json!({
@@ -248,6 +259,15 @@ fn check(paths: &Paths, names: &[String], sets: usize, seed: Option<u64>) -> Res
             })
         })
         .collect();
+    let scratch = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
+    if names.is_empty() {
+        let file = scratch.path().join("example.bundle");
+        bundle::build_directory(paths, &paths.root.join(EXAMPLE), &file)?;
+        cases.push(serde_json::json!({
+            "name": "roman", "creates": ["roman"], "preload": [], "smoke": EXAMPLE_SMOKE,
+            "error": { "sql": EXAMPLE_ERROR, "sqlstate": "22P02" }, "no_update_from": [], "bundle": file,
+        }));
+    }
     files::write(plan.path(), serde_json::Value::from(cases).to_string())?;
     let target = SharedTarget::acquire(paths)?;
     succeed(&mut target.build(&["--bin", "extensions"]))?;

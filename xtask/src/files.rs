@@ -1,7 +1,7 @@
 //! Files and directories with errors that name them. It owns no path and no format.
 
-use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -55,6 +55,34 @@ pub(crate) fn remove_directory(path: &Path) -> Result<()> {
 pub(crate) fn scratch(prefix: &str, parent: &Path) -> Result<TempDir> {
     let made = tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
     made.map_err(|e| Error::io("make a directory in", parent, e))
+}
+
+/// A file that this process has locked. Dropping it unlocks it: to close it would not be enough,
+/// because a process that another thread is just starting may have a copy of the handle.
+#[derive(Debug)]
+pub(crate) struct Locked(pub(crate) File);
+
+impl Locked {
+    /// Locks an open file, or returns it if it is locked already.
+    pub(crate) fn take(file: File) -> io::Result<std::result::Result<Self, File>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Ok(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(Err(file)),
+            Err(TryLockError::Error(cause)) => Err(cause),
+        }
+    }
+
+    /// Locks an open file as soon as it is free.
+    pub(crate) fn wait(file: File) -> io::Result<Self> {
+        file.lock()?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 #[cfg(test)]

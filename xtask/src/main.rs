@@ -45,6 +45,9 @@ enum Area {
     Assets(assets::Verb),
     /// Test what a database survives: kills, losses of power, disk errors
     Crash(crash::Options),
+    /// Build an extension of your own
+    #[command(subcommand)]
+    Extension(assets::bundle::Verb),
     /// List and test the extensions
     #[command(subcommand)]
     Extensions(extensions::Verb),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     let result = paths::Paths::find().and_then(|paths| match cli.area {
         Area::Assets(verb) => assets::run(&paths, verb),
         Area::Crash(options) => crash::run(&paths, &options),
+        Area::Extension(verb) => assets::bundle::run(&paths, &verb),
         Area::Extensions(verb) => extensions::run(&paths, &verb),
         Area::NativeDirectory(options) => native_directory::run(&paths, &options),
         Area::Perf(verb) => perf::run(&paths, verb),

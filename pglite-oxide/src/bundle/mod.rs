@@ -3,8 +3,9 @@
 //! the internal crates, in the format of `manifest`.
 
 pub(crate) mod manifest;
+mod user;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -55,6 +56,9 @@ pub(crate) struct Payload {
     /// Directories of the host that guests also see, by their absolute paths in the guest.
     mounts: Vec<(&'static str, Arc<dyn FileSystem>)>,
 }
+
+/// What is found in a payload, or what is wrong with it.
+type Sound<T> = std::result::Result<T, Damage>;
 
 /// Members of a payload by name.
 type Members = BTreeMap<String, &'static [u8]>;
@@ -166,17 +170,17 @@ impl Payload {
 
     /// The data directory of a new database, unpacked by the first caller.
     pub(crate) fn template(&self) -> Result<Arc<Image>> {
-        once(&self.template, || {
+        Ok(once(&self.template, || {
             let mut items = Vec::new();
             for archive in self.manifest.archives.iter().filter(|archive| archive.name == TEMPLATE) {
                 unpack(&archive.name, self.archive(archive)?, "", &mut items)?;
             }
             image(items)
-        })
+        })?)
     }
 
     /// Everything but the data directory, unpacked by the first caller.
-    fn system(&self) -> Result<Arc<Image>> {
+    fn system(&self) -> Sound<Arc<Image>> {
         once(&self.system, || {
             let mut items = vec![(PGDATA.to_string(), Item::Directory), ("tmp".to_string(), Item::Directory)];
             let points = self.mounts.iter().map(|(point, _)| point.trim_start_matches('/'));
@@ -206,8 +210,10 @@ impl Payload {
     fn absent(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let known = crate::extensions::ALL.iter();
         let absent = known.filter(|extension| !self.features.contains(&extension.feature()));
-        let modules: std::collections::BTreeMap<_, _> = absent
+        let there: BTreeSet<&str> = self.manifest.modules.iter().map(|module| module.name.as_str()).collect();
+        let modules: BTreeMap<_, _> = absent
             .flat_map(|extension| extension.modules().iter().map(|module| (*module, extension.feature())))
+            .filter(|(module, _)| !there.contains(module))
             .collect();
         modules.into_iter()
     }
@@ -230,7 +236,7 @@ impl Payload {
 
     /// Splits the parts of a payload, each the files and the code, and checks what can be checked
     /// without unpacking.
-    fn new(parts: &[(&'static [u8], &'static [u8])]) -> Result<Self> {
+    fn new(parts: &[(&'static [u8], &'static [u8])]) -> Sound<Self> {
         let mut all: Option<Self> = None;
         for (files, code) in parts {
             let part = Self::part(files, code)?;
@@ -244,15 +250,19 @@ impl Payload {
                     "PostgreSQL of build {server} and extensions of build {part} do not belong together"
                 )));
             }
-            all.manifest.add(part.manifest);
-            all.members.extend(part.members);
-            all.artifacts.extend(part.artifacts);
-            all.programs.extend(part.programs);
+            all.add(part);
         }
         all.ok_or_else(|| damaged("it has no parts"))
     }
 
-    fn part(files: &'static [u8], code: &'static [u8]) -> Result<Self> {
+    fn add(&mut self, part: Self) {
+        self.manifest.add(part.manifest);
+        self.members.extend(part.members);
+        self.artifacts.extend(part.artifacts);
+        self.programs.extend(part.programs);
+    }
+
+    fn part(files: &'static [u8], code: &'static [u8]) -> Sound<Self> {
         let (manifest, members): (AssetsManifest, _) = open("assets", files)?;
         let (compiled, code): (AotManifest, _) = open("compiled modules", code)?;
         if manifest.build != compiled.build {
@@ -281,31 +291,39 @@ impl Payload {
         })
     }
 
+    /// A payload with the same contents that has loaded and unpacked nothing but the template.
+    fn copy(&self) -> Self {
+        let Self { manifest, features, members, artifacts, programs, template, mounts, .. } = self;
+        let template = template.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            manifest: manifest.clone(),
+            features: features.clone(),
+            members: members.clone(),
+            artifacts: artifacts.clone(),
+            programs: programs.clone(),
+            modules: Mutex::default(),
+            system: Mutex::default(),
+            template: Mutex::new(template),
+            mounts: mounts.clone(),
+        }
+    }
+
     /// The same with more modules, which the manifest does not name, and with directories of the
     /// machine that guests see at these absolute paths.
     pub(crate) fn extended(&self, modules: Vec<Artifact>, mounts: Vec<(&'static str, Arc<dyn FileSystem>)>) -> Self {
-        let mut manifest = self.manifest.clone();
-        manifest.modules.extend(modules.iter().map(|module| manifest::Module {
+        let mut extended = self.copy();
+        extended.manifest.modules.extend(modules.iter().map(|module| manifest::Module {
             name: module.name.clone(),
             path: Some(format!("{MODULE_DIRECTORY}/{}.so", module.name)),
             wasm_sha256: module.wasm_sha256.clone(),
             extension: None,
         }));
-        Self {
-            manifest,
-            features: self.features.clone(),
-            members: self.members.clone(),
-            artifacts: [self.artifacts.clone(), modules].concat(),
-            programs: self.programs.clone(),
-            modules: Mutex::default(),
-            system: Mutex::default(),
-            template: Mutex::default(),
-            mounts,
-        }
+        extended.artifacts.extend(modules);
+        Self { mounts, ..extended }
     }
 
     /// Adds the files of an archive that is unpacked when one of them is read.
-    fn list(&self, archive: &Archive, items: &mut Vec<(String, Item)>) -> Result<()> {
+    fn list(&self, archive: &Archive, items: &mut Vec<(String, Item)>) -> Sound<()> {
         let packed = Packed { archive: archive.clone(), frame: self.frame(archive)?, unpacked: OnceLock::new() };
         let packed = Arc::new(packed);
         for manifest::File(path, start, len) in &archive.files {
@@ -319,18 +337,18 @@ impl Payload {
         Ok(())
     }
 
-    fn frame(&self, archive: &Archive) -> Result<&'static [u8]> {
+    fn frame(&self, archive: &Archive) -> Sound<&'static [u8]> {
         let frame = self.members.get(&archive.member).copied();
         frame.ok_or_else(|| damaged(&format!("archive {}: there is no member {}", archive.name, archive.member)))
     }
 
-    fn archive(&self, archive: &Archive) -> Result<Bytes> {
+    fn archive(&self, archive: &Archive) -> Sound<Bytes> {
         decompress(archive, self.frame(archive)?)
     }
 }
 
 /// The bytes of an archive, checked.
-fn decompress(archive: &Archive, frame: &[u8]) -> Result<Bytes> {
+fn decompress(archive: &Archive, frame: &[u8]) -> Sound<Bytes> {
     let found = artifact::sha256(frame);
     if found != archive.sha256 {
         let (name, expected) = (&archive.name, &archive.sha256);
@@ -367,6 +385,8 @@ impl Later for PackedFile {
         if self.range.end > whole.len() { Err(Errno::IO) } else { Ok(whole.slice(self.range.clone())) }
     }
 }
+
+pub(crate) use user::with_bundles;
 
 /// The payload of this build.
 pub(crate) fn embedded() -> Result<&'static Payload> {
@@ -451,7 +471,7 @@ struct AnyFormat {
 }
 
 /// Splits a payload into its manifest and its other members.
-fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Members)> {
+fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Sound<(T, Members)> {
     let unreadable = |cause: std::io::Error| damaged(&format!("the {what} cannot be read")).with_cause(cause);
     let mut members = Members::new();
     for entry in tar::Archive::new(Cursor::new(tar)).entries().map_err(unreadable)? {
@@ -472,11 +492,7 @@ fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Result<(T, Membe
 
 /// Matches compiled modules with the modules they were made from, and compiled programs with the
 /// programs.
-fn describe(
-    manifest: &AssetsManifest,
-    compiled: AotManifest,
-    code: &Members,
-) -> Result<(Vec<Artifact>, Vec<Artifact>)> {
+fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) -> Sound<(Vec<Artifact>, Vec<Artifact>)> {
     let needs = Needs {
         target: compiled.target,
         wasmer_version: compiled.engine.wasmer,
@@ -505,14 +521,14 @@ fn describe(
         })
     };
     let modules = manifest.modules.iter().map(|module| describe(&module.name, &module.wasm_sha256));
-    let modules = modules.collect::<Result<_>>()?;
+    let modules = modules.collect::<Sound<_>>()?;
     let programs = manifest.programs.iter().map(|program| describe(&program.name, &program.wasm_sha256));
-    Ok((modules, programs.collect::<Result<_>>()?))
+    Ok((modules, programs.collect::<Sound<_>>()?))
 }
 
 /// Adds the files and directories of a tar archive, below a directory, without copying their
 /// contents.
-fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item)>) -> Result<()> {
+fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item)>) -> Sound<()> {
     let unreadable = |cause: std::io::Error| damaged(&format!("archive {name} cannot be read")).with_cause(cause);
     for entry in tar::Archive::new(Cursor::new(tar.clone())).entries().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -533,7 +549,7 @@ fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item
     Ok(())
 }
 
-fn image(items: Vec<(String, Item)>) -> Result<Image> {
+fn image(items: Vec<(String, Item)>) -> Sound<Image> {
     Image::new(items, IMAGE_TIME_NS)
         .map_err(|(path, errno)| damaged(&format!("{path} does not fit into the guest's files ({errno})")))
 }
@@ -555,13 +571,45 @@ fn absent_module(module: &str) -> String {
     format!("none, {module} is not in this program")
 }
 
-fn damaged(what: &str) -> Error {
-    Error::new(ErrorKind::Payload, format!("the PostgreSQL in this program is damaged: {what}"))
+fn damaged(what: &str) -> Damage {
+    Damage { what: what.to_owned(), cause: None }
+}
+
+/// What is wrong with a part of a payload. Which part it is of, the caller knows: what becomes an
+/// [`Error`] by itself is in the program.
+#[derive(Debug)]
+struct Damage {
+    what: String,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Damage {
+    fn with_cause(self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// The error, with these words before what is wrong.
+    fn of(self, whose: &str) -> Error {
+        let error = Error::new(ErrorKind::Payload, format!("{whose}: {}", self.what));
+        match self.cause {
+            Some(cause) => error.with_cause(cause),
+            None => error,
+        }
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        damage.of("the PostgreSQL in this program is damaged")
+    }
 }
 
 /// The value of the slot, or the result of `make`, which is stored there. Concurrent callers wait
 /// for the first; a failure leaves the slot empty.
-fn once<T>(slot: &Mutex<Option<Arc<T>>>, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+fn once<T, E>(
+    slot: &Mutex<Option<Arc<T>>>,
+    make: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<Arc<T>, E> {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(value) = &*slot {
         return Ok(value.clone());

@@ -90,7 +90,11 @@ fn packed(parts: &Parts) -> (&'static [u8], &'static [u8]) {
 }
 
 fn payload(parts: &Parts) -> Result<Payload> {
-    Payload::new(&[packed(parts)])
+    of(&[packed(parts)])
+}
+
+fn of(parts: &[(&'static [u8], &'static [u8])]) -> Result<Payload> {
+    Ok(Payload::new(parts)?)
 }
 
 /// The same build's part with one extension, `cube`, in the place of PostgreSQL.
@@ -99,7 +103,8 @@ fn extensions() -> Parts {
     let module = &mut parts.assets.modules[1];
     (module.name, module.path) = ("cube".to_string(), Some("usr/lib/postgresql/cube.so".to_string()));
     module.extension = Some("cube".to_string());
-    parts.aot.artifacts[1].name = "cube".to_string();
+    module.wasm_sha256 = "cube-wasm".to_string();
+    (parts.aot.artifacts[1].name, parts.aot.artifacts[1].wasm_sha256) = ("cube".to_string(), "cube-wasm".to_string());
     parts.assets.modules.remove(0);
     parts.aot.artifacts.remove(0);
     parts.assets.archives.clear();
@@ -169,13 +174,98 @@ fn what_does_not_belong_together_is_refused() {
 #[test]
 fn parts_of_one_build_are_one_payload() {
     let (server, mut more) = (packed(&parts()), extensions());
-    let payload = Payload::new(&[server, packed(&more)]).unwrap();
+    let payload = of(&[server, packed(&more)]).unwrap();
     let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     assert_eq!(names, ["postgres", "plpgsql", "cube"]);
     (more.assets.build, more.aot.build) = ("c".to_string(), "c".to_string());
-    let error = Payload::new(&[server, packed(&more)]).unwrap_err();
+    let error = of(&[server, packed(&more)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Payload);
     assert!(error.to_string().ends_with("PostgreSQL of build b and extensions of build c do not belong together"));
+}
+
+/// A bundle of the parts, with the code for this machine, and then changed.
+fn bundle(parts: &Parts, change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> &'static [u8] {
+    let (files, code) = packed(parts);
+    let triple = crate::wasm::engine::host_triple();
+    let mut members = vec![("files.tar".to_string(), files.to_vec()), (format!("{triple}.tar"), code.to_vec())];
+    change(&mut members);
+    let entries: Vec<(&str, Option<&[u8]>)> =
+        members.iter().map(|(name, bytes)| (name.as_str(), Some(&bytes[..]))).collect();
+    tar(&entries).leak()
+}
+
+#[test]
+fn a_bundle_is_one_more_part() {
+    let mut payload = payload(&parts()).unwrap();
+    user::add(&mut payload, bundle(&extensions(), |_| ())).unwrap();
+    let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+    assert_eq!(names, ["postgres", "plpgsql", "cube"]);
+    let volume = payload.volume(Arc::new(ImageFs::new(payload.template().unwrap()))).unwrap();
+    let place = volume.place("/usr/lib/postgresql/cube.so").unwrap();
+    assert_eq!(
+        crate::fs::test_support::read(&**place.fs, place.path),
+        b"pglite-oxide module sha256:cube-wasm\n",
+        "not the placeholder of the feature that has one of this name"
+    );
+}
+
+#[test]
+fn a_bundle_that_cannot_be_used_is_refused_before_anything_starts() {
+    let triple = crate::wasm::engine::host_triple();
+    let refused = |base: &Parts, bytes: &'static [u8]| {
+        let mut payload = payload(base).unwrap();
+        user::add(&mut payload, bytes).unwrap_err().of("the bundle x cannot be used").to_string()
+    };
+    let changed = |change: fn(&mut Parts)| {
+        let mut parts = extensions();
+        change(&mut parts);
+        refused(&self::parts(), bundle(&parts, |_| ()))
+    };
+    let other = changed(|parts| (parts.assets.build, parts.aot.build) = ("c".to_string(), "c".to_string()));
+    assert!(other.contains("made for build c, and this program has build b; build the bundle with `cargo"), "{other}");
+    let twice = changed(|parts| parts.assets.modules[0].name = "plpgsql".to_string());
+    assert!(twice.contains("module plpgsql was not compiled"), "{twice}");
+    let elsewhere = changed(|parts| parts.assets.modules[0].path = Some("etc/cube.so".to_string()));
+    assert!(elsewhere.ends_with("its module cube has a strange place"), "{elsewhere}");
+    let archive = changed(|parts| parts.assets.archives = self::parts().assets.archives);
+    assert!(archive.ends_with("its archive template has a strange form"), "{archive}");
+
+    // What is there already, in the program or in another bundle.
+    let mut base = parts();
+    base.assets.modules[1] = extensions().assets.modules[0].clone();
+    base.aot.artifacts[1] = extensions().aot.artifacts[0].clone();
+    let module = refused(&base, bundle(&extensions(), |_| ()));
+    assert!(module.ends_with("there is already a module cube"), "{module}");
+    let (mut base, mut more) = (parts(), extensions());
+    let created = manifest::Created {
+        name: "cube".to_string(),
+        version: "1".to_string(),
+        comment: String::new(),
+        requires: vec![],
+    };
+    let extension = |name: &str| manifest::Extension {
+        name: name.to_string(),
+        license: "MIT".to_string(),
+        creates: vec![created.clone()],
+        preload: vec![],
+    };
+    (base.assets.extensions, more.assets.extensions) = (vec![extension("a")], vec![extension("b")]);
+    let extension = refused(&base, bundle(&more, |_| ()));
+    assert!(extension.ends_with("there is already an extension cube"), "{extension}");
+
+    // Files that are no bundle, of another machine, cut off.
+    let whole = bundle(&extensions(), |_| ());
+    for bytes in [b"".as_slice(), b"PGDMP", &[b'x'; 2048], bundle(&extensions(), |members| drop(members.remove(0)))] {
+        let error = refused(&parts(), bytes);
+        assert!(error.contains("it is no bundle; build the bundle with `cargo xtask extension build`"), "{error}");
+    }
+    let machine = refused(&parts(), bundle(&extensions(), |members| members[1].0 = "other-machine.tar".to_string()));
+    let expected = format!("it has code for other-machine and not for {triple}; build it with `--target {triple}` too");
+    assert!(machine.ends_with(&expected), "{machine}");
+    // The end is zeros.
+    for len in (0..whole.len() - 1024).step_by(97) {
+        refused(&parts(), &whole[..len]);
+    }
 }
 
 #[test]
@@ -213,11 +303,11 @@ fn the_format_is_judged_before_the_fields_that_it_defines() {
     let whole = parts();
     let aot = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.aot).unwrap()))]).leak();
     for json in [r#"{"format":9,"added":1}"#, r#"{"format":1}"#] {
-        let error = Payload::new(&[(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot)]).unwrap_err().to_string();
+        let error = of(&[(tar(&[(MANIFEST, Some(json.as_bytes()))]).leak(), aot)]).unwrap_err().to_string();
         assert!(error.contains(&format!("this crate reads {FORMAT}")), "{error}");
     }
     let assets = tar(&[(MANIFEST, Some(&serde_json::to_vec(&whole.assets).unwrap()))]).leak();
-    let error = Payload::new(&[(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak())]).unwrap_err().to_string();
+    let error = of(&[(assets, tar(&[(MANIFEST, Some(br#"{"format":9}"#))]).leak())]).unwrap_err().to_string();
     assert!(error.contains("the compiled modules have format 9"), "{error}");
 }
 
@@ -229,7 +319,7 @@ fn damage_is_named() {
     assert!(flipped.starts_with("archive template: expected SHA-256 "), "{flipped}");
     let short = refusal(|p| p.assets.archives[0].unpacked = 10);
     assert!(short.starts_with("archive template: cannot unpack it"), "{short}");
-    assert!(Payload::new(&[(b"", b"")]).unwrap_err().to_string().contains("the assets have no manifest.json"));
+    assert!(of(&[(b"", b"")]).unwrap_err().to_string().contains("the assets have no manifest.json"));
 }
 
 #[test]

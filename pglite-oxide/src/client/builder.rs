@@ -38,6 +38,7 @@ pub struct Builder {
     archive: Option<PathBuf>,
     /// A data directory to copy.
     original: Option<PathBuf>,
+    bundles: Vec<PathBuf>,
     /// A payload in place of the embedded one.
     payload: Option<&'static Payload>,
 }
@@ -175,6 +176,25 @@ impl Builder {
         self
     }
 
+    /// A file with extensions that are not part of this crate, which `cargo xtask extension build`
+    /// in a checkout of it has made. They are available as if this crate contained them: to
+    /// [`Self::extension`] by their names, and to CREATE EXTENSION. Without the bundle, a database
+    /// that uses them opens too, and the statements that need their code fail. May be called
+    /// several times.
+    ///
+    /// The bundle contains native code, which runs in this process: use only bundles from a source
+    /// that you trust. It must be made with the version of this crate that the program has. It is
+    /// read into memory at the first use and stays there until the process ends.
+    ///
+    /// Opening the database fails with [`ErrorKind::Io`] if the file cannot be read, and with
+    /// [`ErrorKind::Payload`] if it is no bundle, was made for another build or machine, or contains
+    /// an extension or module that is there already.
+    #[must_use]
+    pub fn extension_bundle(mut self, path: impl Into<PathBuf>) -> Self {
+        self.bundles.push(path.into());
+        self
+    }
+
     /// When commits are durable. Default: [`Durability::Full`] for a database with a path,
     /// [`Durability::None`] for a temporary one.
     #[must_use]
@@ -250,7 +270,7 @@ impl Builder {
         };
         // A clean end: what the copy has is complete without recovery.
         self.open()?.close()?;
-        let payload = self.payload.map_or_else(bundle::embedded, Ok)?;
+        let payload = self.payload()?;
         let template = ImageFs::new(payload.template()?);
         NativeDirectory::lock(&place, &Layout::of(&template)?)?.export(directory.as_ref(), &template)
     }
@@ -258,6 +278,10 @@ impl Builder {
     pub(crate) fn with_payload(mut self, payload: &'static Payload) -> Self {
         self.payload = Some(payload);
         self
+    }
+
+    fn payload(&self) -> Result<&'static Payload> {
+        self.payload.map_or_else(|| bundle::with_bundles(&self.bundles), Ok)
     }
 
     /// The cluster, open, with nothing started on it yet.
@@ -274,7 +298,7 @@ impl Builder {
 
     fn cluster_from(&self, archive: Option<&mut dyn Read>) -> Result<Cluster> {
         self.options.check()?;
-        let payload = self.payload.map_or_else(bundle::embedded, Ok)?;
+        let payload = self.payload()?;
         for name in &self.options.extensions {
             payload.require_extension(name)?;
         }
@@ -309,7 +333,7 @@ impl Builder {
                 control_file::set_identity(data, &Identity::new()?)
             }
         };
-        let mut at = |path: &Path, directory| {
+        let mut at = |path: &Path, directory| -> Result<_> {
             let root = if is_new {
                 Root::create_new(path, &layout, durable, &mut fill)?
             } else {

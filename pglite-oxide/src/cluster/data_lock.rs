@@ -11,11 +11,12 @@
 //! The rules for a `postmaster.pid` that is found are those of `CreateLockFile` in PostgreSQL's
 //! `miscinit.c`.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::lock::Locked;
 use crate::error::{Error, ErrorKind, Result};
 
 /// PostgreSQL's lock file in a data directory.
@@ -36,7 +37,7 @@ const CLOSE: &str = "close it there first";
 #[derive(Debug)]
 pub(crate) struct DataLock {
     file: PathBuf,
-    _directory: Option<File>,
+    _directory: Option<Locked>,
 }
 
 /// What a `postmaster.pid` says about its owner.
@@ -98,16 +99,11 @@ impl Drop for DataLock {
 
 /// The lock of the operating system: `None` if another one has it, `Some(None)` if this system
 /// cannot lock a directory.
-fn lock_directory(data: &Path) -> io::Result<Option<Option<File>>> {
+fn lock_directory(data: &Path) -> io::Result<Option<Option<Locked>>> {
     if cfg!(windows) {
         return Ok(Some(None));
     }
-    let directory = File::open(data)?;
-    match directory.try_lock() {
-        Ok(()) => Ok(Some(Some(directory))),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(cause),
-    }
+    Ok(Locked::take(File::open(data)?)?.ok().map(Some))
 }
 
 /// Makes the file, or not at all. Its lines are PostgreSQL's (`miscadmin.h`): process, data
@@ -224,6 +220,16 @@ mod tests {
         assert_eq!((lines[1], lines.len(), lines[7]), (data.path().to_str().unwrap(), 8, MARK));
         drop(lock);
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_lock_ends_although_a_copy_of_its_handle_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let lock = DataLock::take(data.path()).unwrap();
+        let copy = lock._directory.as_ref().unwrap().copy();
+        drop(lock);
+        drop(DataLock::take(data.path()).unwrap());
+        drop(copy);
     }
 
     #[test]

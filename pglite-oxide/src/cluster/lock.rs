@@ -1,8 +1,9 @@
 //! The lock of a root: an advisory lock of the operating system on a file that names the holder. It
-//! owns that file. The lock ends with the process; the text in the file is for messages only.
+//! owns that file, and how such a lock is taken and released. The lock ends with the process; the
+//! text in the file is for messages only.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,39 @@ pub(crate) const LOCK: &str = "lock";
 
 /// A held lock. Dropping it releases it.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock(Locked);
+
+/// A file or directory that is locked by the operating system until this is dropped.
+///
+/// To close it would not be enough: the lock belongs to all copies of the handle, and a process that
+/// another thread is just starting has one until it executes its program.
+#[derive(Debug)]
+pub(super) struct Locked(File);
+
+impl Locked {
+    /// Locks an open file, or returns it if it is locked already, also by this process.
+    pub(super) fn take(file: File) -> io::Result<std::result::Result<Self, File>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Ok(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(Err(file)),
+            Err(TryLockError::Error(cause)) => Err(cause),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Locked {
+    /// The copy of the handle that a process gets that is started now.
+    pub(super) fn copy(&self) -> File {
+        self.0.try_clone().unwrap()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 /// The holder of a lock.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,14 +64,12 @@ impl Lock {
     pub(crate) fn take(root: &Path) -> Result<Self> {
         let path = root.join(LOCK);
         let failed = |cause| Error::new(ErrorKind::Io, format!("cannot lock {}", path.display())).with_cause(cause);
-        let mut file =
+        let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => (),
-            Err(TryLockError::WouldBlock) => return Err(in_use(root, &mut file)),
-            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
-        }
-        let mut lock = Self(file);
+        let mut lock = match Locked::take(file).map_err(failed)? {
+            Ok(locked) => Self(locked),
+            Err(mut file) => return Err(in_use(root, &mut file)),
+        };
         lock.write().map_err(failed)?;
         Ok(lock)
     }
@@ -46,8 +77,8 @@ impl Lock {
     /// Whether the lock of a directory is free: the file does not exist, or could be locked.
     pub(crate) fn is_free(directory: &Path) -> bool {
         match File::open(directory.join(LOCK)) {
-            Ok(file) => file.try_lock().is_ok(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(file) => matches!(Locked::take(file), Ok(Ok(_))),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 
@@ -59,28 +90,29 @@ impl Lock {
         {
             use std::os::unix::fs::MetadataExt;
             let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-            matches!((still.map(id), self.0.metadata().map(id)), (Ok(there), Ok(here)) if there == here)
+            matches!((still.map(id), self.0.0.metadata().map(id)), (Ok(there), Ok(here)) if there == here)
         }
         #[cfg(not(unix))]
         still.is_ok()
     }
 
-    fn write(&mut self) -> std::io::Result<()> {
+    fn write(&mut self) -> io::Result<()> {
         let program = std::env::current_exe().unwrap_or_default().display().to_string();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let holder = serde_json::to_vec(&Holder { pid: std::process::id(), program, since })?;
         #[cfg(unix)]
         crate::fs::host::limit::check_any()?;
-        self.0.set_len(0)?;
-        self.0.rewind()?;
-        self.0.write_all(&holder)
+        let Self(Locked(file)) = self;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&holder)
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file releases the lock; a name left in it would be out of date.
-        let _ = self.0.set_len(0);
+        // A name left in the file would be out of date.
+        let _ = self.0.0.set_len(0);
     }
 }
 
@@ -126,6 +158,19 @@ mod tests {
     fn a_span_is_told_in_units_that_people_use() {
         let spans = [0, 59, 60, 3_725, 90_000, 864_000].map(span);
         assert_eq!(spans, ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "1 d 1 h", "10 d 0 h"]);
+    }
+
+    /// A process that another thread starts has copies of all handles until it executes its
+    /// program.
+    #[test]
+    fn a_lock_ends_although_a_copy_of_its_handle_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = Lock::take(root.path()).unwrap();
+        let copy = lock.0.copy();
+        drop(lock);
+        assert!(Lock::is_free(root.path()));
+        drop(Lock::take(root.path()).unwrap());
+        drop(copy);
     }
 
     #[test]

@@ -161,18 +161,28 @@ pub(crate) fn compile(
     workshop: &Workshop<'_>,
     context: &mut StepContext<'_>,
 ) -> Result<()> {
-    let mut files = JobFiles::default();
-    files.read_only.insert("compiler".to_owned(), context.output_of(&id::compiler()?)?);
-    let mut names = Vec::new();
+    let mut found = Vec::new();
     for need in modules {
         let path = context.part(need)?;
-        let found = if path.is_dir() { modules::list(&path)? } else { vec![(modules::name_of(&path)?, path)] };
-        for (name, path) in found {
-            files.read_only.insert(format!("wasm/{name}.wasm"), path);
-            names.push(name);
-        }
+        found.extend(if path.is_dir() { modules::list(&path)? } else { vec![(modules::name_of(&path)?, path)] });
     }
-    let paths: Vec<String> = names.iter().map(|name| format!("/pgl/wasm/{name}.wasm")).collect();
+    let compiler = context.output_of(&id::compiler()?)?;
+    compile_files(target, &compiler, &found, &context.out.clone(), |argv, files| workshop.run(context, argv, files))
+}
+
+/// Compiles these modules, by name, with the compiler in this directory: `run` runs a job whose
+/// output goes to the directory `out`.
+pub(super) fn compile_files(
+    target: Target,
+    compiler: &Path,
+    modules: &[(String, PathBuf)],
+    out: &Path,
+    run: impl FnOnce(&[&str], JobFiles) -> Result<()>,
+) -> Result<()> {
+    let mut files = JobFiles::default();
+    files.read_only.insert("compiler".to_owned(), compiler.to_path_buf());
+    files.read_only.extend(modules.iter().map(|(name, path)| (format!("wasm/{name}.wasm"), path.clone())));
+    let paths: Vec<String> = modules.iter().map(|(name, _)| format!("/pgl/wasm/{name}.wasm")).collect();
     let (features, threads) = (target.cpu_features.join(","), jobs().to_string());
     let script = "set +e; \"$@\" 2>/pgl/work/errors; code=$?; cat /pgl/work/errors >&2
         if [ $code = 3 ]; then rm -rf /pgl/out/*; cp /pgl/work/errors /pgl/out/refused.txt; exit 0; fi; exit $code";
@@ -180,12 +190,12 @@ pub(crate) fn compile(
     argv.extend(["--target", target.triple, "--cpu-features", &features]);
     argv.extend(["--threads", &threads, "--out", "/pgl/out"]);
     argv.extend(paths.iter().map(String::as_str));
-    workshop.run(context, &argv, files)?;
-    if matches!(outcome(&context.out)?, Outcome::Artifacts) {
-        for name in names {
-            let path = context.out.join(format!("{name}.aot"));
+    run(&argv, files)?;
+    if matches!(outcome(out)?, Outcome::Artifacts) {
+        for (name, _) in modules {
+            let path = out.join(format!("{name}.aot"));
             let packed = payload::compress(&files::read(&path)?)?;
-            let path = context.out.join(format!("{name}.aot.zst"));
+            let path = out.join(format!("{name}.aot.zst"));
             files::write(&path, packed)?;
         }
     }

@@ -117,14 +117,7 @@ impl Extension {
 
     /// Reads one file.
     fn parse(name: &str, text: &str) -> Result<Self> {
-        let fine = |name: &str| {
-            name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
-        };
-        if !fine(name) || name.starts_with('_') || name == RESERVED {
-            return Err(Error::new(format!("`{name}` is not a valid name of an extension"))
-                .repair("use lowercase letters, digits, `_` and `-`, as CREATE EXTENSION does"));
-        }
+        check_name(name)?;
         let file: File = toml::from_str(text).context(|| "it does not have the expected form".into())?;
         let FileSource { server, contrib, archive, make } = file.source;
         let source = match (server, contrib, archive) {
@@ -235,6 +228,21 @@ impl Source {
             Self::Server(place) | Self::Contrib(place) | Self::Archive(place) => place,
         }
     }
+}
+
+/// Whether something can be called this.
+fn fine(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+}
+
+/// Rejects a name that an extension cannot have.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if fine(name) && !name.starts_with('_') && name != RESERVED {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{name}` is not a valid name of an extension"))
+        .repair("use lowercase letters, digits, `_` and `-`, as CREATE EXTENSION does"))
 }
 
 /// Two modules or extensions with the same name could not both be installed.

@@ -2,6 +2,7 @@
 //! and describes them. It owns the verbs; each step is in a file of its own.
 
 mod aot;
+pub(crate) mod bundle;
 mod control;
 pub(crate) mod extension;
 mod format;

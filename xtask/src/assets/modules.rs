@@ -30,6 +30,10 @@ pub(crate) const TEST: &str = "test";
 /// Directory of modules below the tree that an extension's step installed.
 pub(crate) const MODULE_DIR: &str = "install/usr/lib/postgresql";
 
+/// File in `assets/guest` with more that the main module exports, for modules that are no part of
+/// the project.
+pub(crate) const EXPORTS: &str = "exports.txt";
+
 /// Runs the step.
 pub(crate) fn run(
     paths: &Paths,
@@ -39,7 +43,8 @@ pub(crate) fn run(
 ) -> Result<()> {
     let found = Sides::find(context, extensions)?;
     let sides = found.read()?;
-    let exports = needed_exports(&sides)?;
+    let mut exports = needed_exports(&sides)?;
+    exports.extend(listed(&files::text(&paths.root.join("assets/guest").join(EXPORTS))?).map(str::to_owned));
     let list = context.work.join("exports.txt");
     let text: String = exports.iter().map(|name| format!("{name}\n")).collect();
     files::write(&list, text)?;
@@ -72,6 +77,11 @@ pub(crate) fn run(
     let json = serde_json::to_vec_pretty(&report).context(|| "cannot write the link report".into())?;
     files::write(&path, json)?;
     report.verify()
+}
+
+/// The names in [`EXPORTS`]: separated by white space; `#` begins a comment.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
 }
 
 /// Side modules by name: those that are shipped, and those that only tests load.
@@ -128,7 +138,7 @@ fn modules(owner: &str, directory: &Path, expected: &[&str]) -> Result<BTreeMap<
 }
 
 /// Modules in a directory of an installation, by name; none if the directory does not exist.
-fn installed(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) fn installed(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     if !directory.exists() {
         return Ok(BTreeMap::new());
     }

@@ -76,6 +76,89 @@ impl Archives {
         });
         self.members.push((member, packed));
     }
+
+    fn add_extension(&mut self, name: &str, files: &Files) -> Result<()> {
+        let tar = tar_of(files)?;
+        self.add(&format!("extension/{name}"), tar.len(), compress(&tar)?, places(&tar)?);
+        Ok(())
+    }
+}
+
+/// What a payload is made of that all payloads of a build share.
+pub(super) struct Common<'a> {
+    pub(super) lock: &'a Lock,
+    pub(super) build: &'a Fingerprint,
+    pub(super) abi: u32,
+    pub(super) image: String,
+}
+
+impl Common<'_> {
+    /// A manifest without contents.
+    fn manifest(self) -> AssetsManifest {
+        AssetsManifest {
+            format: FORMAT,
+            build: self.build.to_string(),
+            postgresql: self.lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default(),
+            abi: self.abi,
+            image: self.image,
+            toolchain: self.lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
+            modules: vec![],
+            programs: vec![],
+            extensions: vec![],
+            archives: vec![],
+        }
+    }
+}
+
+/// The portable payload of an extension that is in no part, from what its installation made: the
+/// manifest, and the bytes.
+pub(super) fn of_bundle(
+    common: Common<'_>,
+    extension: manifest::Extension,
+    modules: &[(String, PathBuf)],
+    install: &Path,
+) -> Result<(AssetsManifest, Vec<u8>)> {
+    let mut archives = Archives::default();
+    archives.add_extension(&extension.name, &owned(install)?)?;
+    let mut manifest = common.manifest();
+    for (name, path) in modules {
+        manifest.modules.push(Module {
+            path: Some(format!("{MODULES}/{name}.so")),
+            wasm_sha256: Fingerprint::of_file(path)?.to_string(),
+            extension: Some(extension.name.clone()),
+            name: name.clone(),
+        });
+    }
+    manifest.extensions.push(extension);
+    manifest.archives = archives.described;
+    let (bytes, _) = packed(&manifest, &archives.members)?;
+    Ok((manifest, bytes))
+}
+
+/// The payload for a target that belongs to it, from the compiler's output.
+pub(super) fn code_of_bundle(
+    manifest: &AssetsManifest,
+    target: Target,
+    modules: &[(String, PathBuf)],
+    output: &Path,
+    engine: Engine,
+) -> Result<Vec<u8>> {
+    let (mut artifacts, mut members) = (Vec::new(), Vec::new());
+    for (name, path) in modules {
+        let (artifact, member, found) = artifact(target, name, path, output)?;
+        if found != engine {
+            return Err(Error::new(format!("{}: {name} was compiled with other settings", target.triple)));
+        }
+        members.push((artifact.member.clone(), member));
+        artifacts.push(artifact);
+    }
+    let (build, target) = (manifest.build.clone(), target.triple.to_owned());
+    Ok(packed(&AotManifest { format: FORMAT, build, target, engine, artifacts }, &members)?.0)
+}
+
+/// The engine that the main module of a target was compiled for.
+pub(super) fn engine_of(output: &Path) -> Result<Engine> {
+    Ok(Record::read(&output.join(format!("{MAIN}.json")))?.engine())
 }
 
 /// The portable payloads, of every part.
@@ -86,20 +169,9 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
     let template = context.output_of(&id::template()?)?;
     let read = |name: &str| files::read(&template.join(name));
 
-    let postgresql = lock.archive("postgresql").map(|a| a.version.clone()).unwrap_or_default();
     let digest = context.output_of(&id::image()?)?.join(IMAGE_DIGEST);
-    let empty = AssetsManifest {
-        format: FORMAT,
-        build: this_build(extensions, context)?.to_string(),
-        postgresql,
-        abi,
-        image: files::text(&digest)?,
-        toolchain: lock.toolchains.iter().map(|t| (t.name.clone(), t.version.clone())).collect(),
-        modules: vec![],
-        programs: vec![],
-        extensions: vec![],
-        archives: vec![],
-    };
+    let build = this_build(extensions, context)?;
+    let empty = Common { lock, build: &build, abi, image: files::text(&digest)? }.manifest();
     for part in Part::all() {
         let mut manifest = empty.clone();
         let mut archives = Archives::default();
@@ -117,8 +189,7 @@ pub(crate) fn assets(lock: &Lock, abi: u32, extensions: &[Extension], context: &
                     return Err(Error::new(format!("two builds install {path}; one of them is {}", other.display())));
                 }
             }
-            let tar = tar_of(&files)?;
-            archives.add(&format!("extension/{}", extension.name), tar.len(), compress(&tar)?, places(&tar)?);
+            archives.add_extension(&extension.name, &files)?;
             manifest.extensions.push(described);
         }
         for (name, path) in modules::list(&context.part(&needs::shipped()?)?)? {
@@ -359,20 +430,30 @@ pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(bytes, LEVEL).context(|| "cannot compress".into())
 }
 
+/// A manifest and its members in one tar archive, and the manifest's bytes.
+fn packed(manifest: &impl serde::Serialize, members: &[(String, Vec<u8>)]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut json = serde_json::to_vec_pretty(manifest).context(|| "cannot write the manifest".into())?;
+    json.push(b'\n');
+    let manifest = [(MANIFEST.to_owned(), json.clone())];
+    Ok((archive_of(manifest.iter().chain(members))?, json))
+}
+
+/// Files in one tar archive, by name.
+pub(super) fn archive_of<'a>(files: impl IntoIterator<Item = &'a (String, Vec<u8>)>) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        append(&mut archive, name, bytes)?;
+    }
+    archive.into_inner().context(|| "cannot finish an archive".into())
+}
+
 fn write(
     context: &StepContext<'_>,
     part: Part,
     manifest: &impl serde::Serialize,
     members: &[(String, Vec<u8>)],
 ) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(manifest).context(|| "cannot write the manifest".into())?;
-    json.push(b'\n');
-    let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, MANIFEST, &json)?;
-    for (name, bytes) in members {
-        append(&mut archive, name, bytes)?;
-    }
-    let payload = archive.into_inner().context(|| "cannot finish the payload".into())?;
+    let (payload, json) = packed(manifest, members)?;
     let directory = context.out.join(part.name());
     files::make_directory(&directory)?;
     for (name, bytes) in [(PAYLOAD, &payload), (MANIFEST, &json)] {

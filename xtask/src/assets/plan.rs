@@ -8,7 +8,7 @@ use super::extension::{Extension, Source};
 use super::guest;
 use super::host::Host;
 use super::lockfile;
-use super::modules::{MAIN, SHIPPED, TEST};
+use super::modules::{EXPORTS, MAIN, SHIPPED, TEST};
 use super::payload::LEVEL;
 use super::targets::{self, Target};
 use crate::error::{Error, Result};
@@ -268,6 +268,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         title: "linking the main module and checking every import".into(),
         inputs: Inputs::new()
             .list("modules", owners)?
+            .files("exports", &assets.join("guest"), [EXPORTS])?
             .files("scripts", &assets.join("build"), ["flags.sh", "link.sh"])?
             .rust("post-link", root, ["xtask/src/wasm"])?
             .rust("step", root, ["xtask/src/assets/modules.rs"])?,

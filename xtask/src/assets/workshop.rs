@@ -111,7 +111,9 @@ impl<'a> Workshop<'a> {
         Ok(scratch)
     }
 
-    fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
+    /// Runs a command in the image that belongs to no step, in directories that exist and are empty,
+    /// with a log that stays.
+    pub(crate) fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
         let (image, backend) = self.ready()?;
         let mount = |name: &str, source: &Path, writable| Mount {
             source: source.to_path_buf(),

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use super::interrupt::Interrupt;
 use super::{Backend, HOSTNAME, Job, Unavailable};
 use crate::error::{Context, Error, Result};
+use crate::files::Locked;
 use crate::image::{self, Image, SOURCE_DATE_EPOCH};
 
 /// Repository of the imported images in the daemon; the tag is the head of the digest.
@@ -224,7 +225,7 @@ async fn remove_stale(client: &bollard::Docker) -> Result<()> {
     for container in containers {
         let log = container.labels.unwrap_or_default().remove(LOG_LABEL).unwrap_or_default();
         let is_stale = match File::open(&log) {
-            Ok(file) => file.try_lock().is_ok(),
+            Ok(file) => matches!(Locked::take(file), Ok(Ok(_))),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if let (true, Some(id)) = (is_stale, container.id) {

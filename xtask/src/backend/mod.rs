@@ -12,7 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use crate::image::{Image, SOURCE_DATE_EPOCH};
 
 /// Name of the machine a job sees, in both backends.
@@ -189,7 +189,7 @@ impl Job<'_> {
     }
 
     /// The log, empty and locked: as long as this process holds it, the job is alive.
-    fn create_log(&self) -> Result<Log> {
+    fn create_log(&self) -> Result<Locked> {
         if let Some(parent) = self.log.parent() {
             files::make_directory(parent)?;
         }
@@ -198,10 +198,11 @@ impl Job<'_> {
             .create(true)
             .open(&self.log)
             .map_err(|e| Error::io("create the log", &self.log, e))?;
-        log.try_lock()
-            .map_err(|e| Error::new(format!("another running job writes the log {}", self.log.display())).cause(e))?;
-        log.set_len(0).map_err(|e| Error::io("empty the log", &self.log, e))?;
-        Ok(Log(log))
+        let log = Locked::take(log)
+            .map_err(|e| Error::io("lock", &self.log, e))?
+            .map_err(|_| Error::new(format!("another running job writes the log {}", self.log.display())))?;
+        log.0.set_len(0).map_err(|e| Error::io("empty the log", &self.log, e))?;
+        Ok(log)
     }
 
     /// The error of a job that ended with this status, as shells count: 128 plus the signal for a
@@ -215,18 +216,6 @@ impl Job<'_> {
             self.log.display(),
             if tail.is_empty() { "\n    (none: it wrote nothing)" } else { &tail }
         ))
-    }
-}
-
-/// The locked log of a running job.
-#[derive(Debug)]
-struct Log(File);
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // Closing is not enough: a process that another thread is just starting may hold a copy of
-        // the handle for a moment.
-        let _ = self.0.unlock();
     }
 }
 

@@ -1,17 +1,17 @@
 //! Allows one pipeline run at a time per cache directory. The lock is the operating system's, on an
 //! open file, and ends with the process that holds it. The text in the file is for messages only.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RunLock {
-    file: File,
+    file: Locked,
 }
 
 impl RunLock {
@@ -20,16 +20,17 @@ impl RunLock {
     pub(crate) fn acquire(cache: &Path, verb: &str, waiting: impl FnOnce(&str)) -> Result<Self> {
         files::make_directory(cache)?;
         let path = cache.join("run.lock");
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let failed = |e| Error::io("lock", &path, e);
+        let file = match Locked::take(file).map_err(failed)? {
+            Ok(file) => file,
+            Err(mut file) => {
                 let mut holder = String::new();
                 // The holder may be writing its name at this moment, so an empty name is possible.
                 // Only the lock counts.
@@ -37,10 +38,9 @@ impl RunLock {
                     holder = "another run".to_owned();
                 }
                 waiting(&format!("waiting for {} (lock {})", holder.trim(), path.display()));
-                file.lock().map_err(|e| Error::io("lock", &path, e))?;
+                Locked::wait(file).map_err(failed)?
             }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
-        }
+        };
         let mut lock = Self { file };
         let holder = format!("process {}, `cargo xtask {verb}`\n", std::process::id());
         lock.write(&holder).map_err(|e| Error::io("write", &path, e))?;
@@ -48,9 +48,10 @@ impl RunLock {
     }
 
     fn write(&mut self, holder: &str) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(holder.as_bytes())
+        let Locked(file) = &mut self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(holder.as_bytes())
     }
 }
 
@@ -58,7 +59,7 @@ impl Drop for RunLock {
     fn drop(&mut self) {
         // The next holder writes its own name. A stale name does no harm, because the name is read
         // only while the lock is held.
-        let _ = self.file.set_len(0);
+        let _ = self.file.0.set_len(0);
     }
 }
 
@@ -83,8 +84,11 @@ mod tests {
         let holder = format!("waiting for process {}, `cargo xtask assets build` (lock ", std::process::id());
         assert!(message.starts_with(&holder), "{message}");
         assert!(!second.is_finished());
+        // As a process has it that another thread is just starting.
+        let copy = first.file.0.try_clone().unwrap();
         drop(first);
         second.join().unwrap().unwrap();
         RunLock::acquire(cache.path(), "assets build", |_| panic!("the second is done")).unwrap();
+        drop(copy);
     }
 }

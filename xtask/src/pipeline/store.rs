@@ -23,7 +23,7 @@ use super::fingerprint::Fingerprint;
 use super::plan::{KeyedStep, Output, Plan, PlannedStep, StepId, StepState};
 use super::runlock::RunLock;
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use crate::paths::Paths;
 
 /// Format of `record.json`. An entry of another format is built again.
@@ -191,7 +191,7 @@ impl Store {
         let path = directory.path();
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
-        lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
+        let lock = Locked::wait(lock).map_err(|e| Error::io("lock", &lock_path, e))?;
         let scratch = Scratch { work: path.join("work"), entry: path.join("entry"), directory, _lock: lock };
         for new in [&scratch.work, &scratch.entry, &scratch.out()] {
             fs::create_dir(new).map_err(|e| Error::io("create", new, e))?;
@@ -294,7 +294,7 @@ pub(crate) struct Scratch {
     work: PathBuf,
     entry: PathBuf,
     /// Held as long as the run exists.
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Scratch {

@@ -15,7 +15,7 @@ use super::lock::{Artifact, Lock, Role};
 use super::mirror::Mirrors;
 use super::progress::Progress;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::Fingerprint;
 
@@ -189,7 +189,7 @@ fn cached(path: &Path, sha256: &str) -> Result<Cached> {
 }
 
 /// One fetching process at a time: two would write to the same unfinished file.
-fn guard(downloads: &Path) -> Result<File> {
+fn guard(downloads: &Path) -> Result<Locked> {
     let path = downloads.join(".lock");
     let file = OpenOptions::new()
         .create(true)
@@ -197,11 +197,14 @@ fn guard(downloads: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .map_err(|e| Error::io("open", &path, e))?;
-    if file.try_lock().is_err() {
-        eprintln!("sources: waiting for another process that downloads to {}", downloads.display());
-        file.lock().map_err(|e| Error::io("lock", &path, e))?;
+    let failed = |e| Error::io("lock", &path, e);
+    match Locked::take(file).map_err(failed)? {
+        Ok(locked) => Ok(locked),
+        Err(file) => {
+            eprintln!("sources: waiting for another process that downloads to {}", downloads.display());
+            Locked::wait(file).map_err(failed)
+        }
     }
-    Ok(file)
 }
 
 /// Why one mirror did not give a file.

@@ -54,6 +54,11 @@ impl Modules {
     }
 }
 
+/// The target that code must be made for.
+pub fn host_triple() -> String {
+    Triple::host().to_string()
+}
+
 /// The process's engine.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -81,7 +86,7 @@ pub fn load(artifact: &Artifact) -> Result<Module> {
         return Ok(module.clone());
     }
     let host = Machine {
-        target: Triple::host().to_string(),
+        target: host_triple(),
         has: |feature| CpuFeature::for_host().iter().any(|f| f.to_string() == feature),
     };
     check(artifact, &host)?;
@@ -315,7 +320,7 @@ mod tests {
     #[test]
     fn a_damaged_artifact_is_never_loaded() {
         let damaged = artifact(|needs| {
-            needs.target = Triple::host().to_string();
+            needs.target = host_triple();
             needs.cpu_features.clear();
         });
         assert!(load(&damaged).unwrap_err().to_string().starts_with("artifact postgres: cannot read it"));

@@ -24,7 +24,7 @@ pub(crate) struct Target {
     #[command(flatten)]
     root: Root,
     /// The server with this connection URI
-    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "settings", "ignore_stored_settings", "durability"])]
+    #[arg(long, value_name = "URI", group = "place", conflicts_with_all = ["database", "user", "extensions", "extension_bundles", "settings", "ignore_stored_settings", "durability"])]
     url: Option<String>,
     #[command(flatten)]
     session: Session,
@@ -60,6 +60,9 @@ struct Session {
     /// Create this extension if it does not exist; may be given several times
     #[arg(long = "extension", value_name = "NAME")]
     extensions: Vec<String>,
+    /// A file with more extensions, made by `cargo xtask extension build`; may be given several times
+    #[arg(long = "extension-bundle", value_name = "FILE")]
+    extension_bundles: Vec<PathBuf>,
     /// A server setting, such as work_mem=16MB; may be given several times
     #[arg(long = "config", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -120,6 +123,7 @@ fn builder(root: &Root, session: &Session) -> Builder {
     if let Some(user) = &session.user {
         builder = builder.user(user);
     }
+    builder = session.extension_bundles.iter().fold(builder, Builder::extension_bundle);
     builder = session.extensions.iter().fold(builder, Builder::extension);
     builder = session.settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value));
     if session.ignore_stored_settings {

@@ -38,6 +38,8 @@ struct Case {
     error: Option<ErrorCase>,
     /// Versions that its scripts cannot update.
     no_update_from: Vec<String>,
+    /// The file that it is in, if it is not part of the program.
+    bundle: Option<PathBuf>,
 }
 
 /// A statement that fails.
@@ -54,7 +56,12 @@ impl Case {
     }
 
     fn name_in(&self, builder: Builder) -> Builder {
-        self.names().iter().fold(builder, Builder::extension)
+        self.names().iter().fold(self.find_in(builder), Builder::extension)
+    }
+
+    /// The builder, for a database that may have it.
+    fn find_in(&self, builder: Builder) -> Builder {
+        self.bundle.iter().fold(builder, Builder::extension_bundle)
     }
 }
 
@@ -236,7 +243,7 @@ fn versions(db: &mut Pglite) -> Result<Vec<String>> {
 fn restored(db: &mut Pglite, case: &Case, directory: &Path) -> Result<()> {
     let options = PgDumpOptions::new();
     let dump = db.dump_sql(&options)?;
-    let mut copy = Pglite::builder();
+    let mut copy = case.find_in(Pglite::builder());
     // Only what is loaded early is named: the dump creates the rest.
     if !case.preload.is_empty() {
         copy = case.name_in(copy);
