@@ -3,7 +3,8 @@
 # before that checks that no conversion between a pointer and a Datum bypasses PostgreSQL's
 # functions for it. A Datum has eight bytes and a pointer four, and a cast between them is no
 # warning of clang's; with PGL_CHECK_DATUM a Datum is a floating point number, and such a cast is an
-# error.
+# error. So is a cast of a function pointer to another function type: WebAssembly checks the type of
+# each call through a pointer, and ends the session if it is another one.
 set -eu
 
 # Errors of that compilation that are none of the real one: arithmetic on the bits of a Datum, and
@@ -23,4 +24,4 @@ for ARGUMENT in "$@"; do
 	fi
 done
 # shellcheck disable=SC2086
-exec $PGL_CC "$@"
+exec $PGL_CC "$@" -Werror=cast-function-type-mismatch

@@ -19,6 +19,9 @@ WASM_LIBDIR=/usr/lib/wasm32-wasi
 WASM_BUILTINS=/usr/lib/llvm-22/lib/clang/22/lib/wasi/libclang_rt.builtins-wasm32.a
 WASM_LIBS="-L$WASM_LIBDIR -lc -lwasi-emulated-mman -lwasi-emulated-getpid $WASM_BUILTINS"
 
+# Libraries of the server and of the client programs.
+SERVER_LIBS="/pgl/deps/zlib/lib/libz.a /pgl/deps/lz4/lib/liblz4.a /pgl/deps/zstd/lib/libzstd.a"
+
 # A main module, the server's and each program's: at a fixed base, with its own memory layout, made
 # loadable by the post-link step. The exception tag of longjmp comes from the loader; nothing else
 # may stay undefined. The stack is 1 KiB larger than the loader's 8 MiB, which it rounds up to: see

@@ -9,4 +9,4 @@ sed 's/^/--export=/' /pgl/work/exports.txt >/pgl/work/exports.rsp
 
 wasm-ld -o /pgl/out/postgres.wasm \
 	--whole-archive "$PG/postgres.a" --no-whole-archive \
-	"$PG/libpgcommon_srv.a" "$PG/libpgport_srv.a" $WASM_LIBS $WASM_MAIN @/pgl/work/exports.rsp
+	"$PG/libpgcommon_srv.a" "$PG/libpgport_srv.a" $SERVER_LIBS $WASM_LIBS $WASM_MAIN @/pgl/work/exports.rsp

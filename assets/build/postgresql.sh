@@ -32,9 +32,12 @@ NATIVE_PID=$!
 
 cd "$BUILD"
 ZIC="$NATIVE/src/timezone/zic" "$SRC/configure" --build=x86_64-linux-gnu --host=wasm32-wasi --with-template=wasix \
-	--prefix=/usr --disable-rpath --disable-largefile --without-readline --without-icu --without-zlib \
+	--prefix=/usr --disable-rpath --disable-largefile --without-readline --without-icu --with-lz4 --with-zstd \
+	LZ4_CFLAGS=-I/pgl/deps/lz4/include LZ4_LIBS="-L/pgl/deps/lz4/lib -llz4" \
+	ZSTD_CFLAGS=-I/pgl/deps/zstd/include ZSTD_LIBS="-L/pgl/deps/zstd/lib -lzstd" \
+	CPPFLAGS="-I/pgl/deps/zlib/include -I/pgl/deps/lz4/include -I/pgl/deps/zstd/include" \
 	CC="$WASM_CC" CFLAGS="-O2" AR=llvm-ar RANLIB=llvm-ranlib STRIP=llvm-strip \
-	LDFLAGS="-nostdlib -Wl,--shared-memory" LIBS="$WASM_LIBDIR/crt1.o $WASM_LIBS"
+	LDFLAGS="-nostdlib -Wl,--shared-memory -L/pgl/deps/zlib/lib" LIBS="$WASM_LIBDIR/crt1.o $WASM_LIBS"
 if ! wait "$NATIVE_PID"; then
 	cat /pgl/work/native.log >&2
 	exit 1

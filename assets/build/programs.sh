@@ -19,5 +19,5 @@ for PROGRAM in pg_dump psql; do
 	wasm-ld -o "/pgl/out/$PROGRAM.wasm" \
 		"$OWN"/*.o --whole-archive "$PG/$PROGRAM.a" --no-whole-archive \
 		"$PG/libpgfeutils.a" "$PG/libpq.a" "$PG/libpgcommon_shlib.a" "$PG/libpgcommon.a" "$PG/libpgport.a" \
-		$WASM_LIBS --wrap=fcntl --gc-sections $WASM_MAIN
+		$SERVER_LIBS $WASM_LIBS --wrap=fcntl --gc-sections $WASM_MAIN
 done

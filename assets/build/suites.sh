@@ -1,9 +1,11 @@
 #!/bin/sh
 # PostgreSQL's own test suites, from the same tarball as the server but not patched: the driver and
 # psql, compiled for the build machine, and what the suites consist of. suites.sh DIRECTORY ...
-# names the extensions below contrib. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE
+# names the extensions below contrib; the archives of the others are
+# /pgl/sources/extension/NAME.tar. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE
 # has a suite's files, with the names of its tests in TESTS where it has no schedule, and the
-# settings that its server needs in SETTINGS.
+# settings that its server needs in SETTINGS. For an extension that is not PostgreSQL's, LOAD has
+# what is created before its tests.
 set -eu
 
 SRC=/pgl/work/postgresql
@@ -27,25 +29,61 @@ strip "$OUT"/bin/* "$OUT"/lib/*
 suite() {
 	mkdir -p "$OUT/$1"
 	for PART in sql expected data parallel_schedule resultmap; do
-		if [ -e "$SRC/$2/$PART" ]; then cp -r "$SRC/$2/$PART" "$OUT/$1/"; fi
+		if [ -e "$2/$PART" ]; then cp -r "$2/$PART" "$OUT/$1/"; fi
 	done
 }
 # variable DIRECTORY NAME: the value of a variable of its makefile.
 variable() {
 	make -s -C "$1" --eval "value: ; @echo \$($2)" value
 }
-suite regress src/test/regress
-suite plpgsql src/pl/plpgsql/src
+suite regress "$SRC/src/test/regress"
+suite plpgsql "$SRC/src/pl/plpgsql/src"
 variable src/pl/plpgsql/src REGRESS >"$OUT/plpgsql/TESTS"
 for NAME in "$@"; do
 	DIR=contrib/$NAME
 	TESTS=$(variable "$DIR" REGRESS)
 	if [ -z "$TESTS" ]; then continue; fi
-	suite "$NAME" "$DIR"
+	suite "$NAME" "$SRC/$DIR"
 	echo "$TESTS" >"$OUT/$NAME/TESTS"
 	for OPTION in $(variable "$DIR" REGRESS_OPTS); do
 		case "$OPTION" in
 		*.conf) cp "$SRC/$DIR/$(basename "$OPTION")" "$OUT/$NAME/SETTINGS" ;;
 		esac
 	done
+done
+
+# Makefiles of the others ask pg_config, which is the build tree here.
+cp "$SRC/src/makefiles/pgxs.mk" src/makefiles/
+cp "$SRC/src/Makefile.shlib" "$SRC/src/nls-global.mk" src/
+cat >/pgl/work/pg_config <<EOF
+case "\$1" in
+--pgxs) echo $BUILD/src/makefiles/pgxs.mk ;;
+--version) sed -n 's/^#define PG_VERSION "\(.*\)"/PostgreSQL \1/p' $BUILD/src/include/pg_config.h ;;
+*) echo /nonexistent ;;
+esac
+EOF
+pgxs_variable() {
+	make -s -C "$1" USE_PGXS=1 PG_CONFIG="sh /pgl/work/pg_config" --eval "value: ; @echo \$($2)" value
+}
+for ARCHIVE in /pgl/sources/extension/*.tar; do
+	NAME=$(basename "$ARCHIVE" .tar)
+	DIR=/pgl/work/$NAME
+	mkdir "$DIR"
+	tar -xf "$ARCHIVE" --strip-components=1 -C "$DIR"
+	TESTS=$(pgxs_variable "$DIR" REGRESS)
+	# Those with a schedule of their own make it with programs of theirs.
+	case "$TESTS" in
+	"" | *--*) continue ;;
+	esac
+	INPUT=$DIR
+	LOAD=
+	for OPTION in $(pgxs_variable "$DIR" REGRESS_OPTS); do
+		case "$OPTION" in
+		--inputdir=*) INPUT=$DIR/${OPTION#--inputdir=} ;;
+		--load-extension=*) LOAD="$LOAD ${OPTION#--load-extension=}" ;;
+		esac
+	done
+	suite "$NAME" "$INPUT"
+	echo "$TESTS" >"$OUT/$NAME/TESTS"
+	echo "$LOAD" >"$OUT/$NAME/LOAD"
 done

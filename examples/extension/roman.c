@@ -63,7 +63,8 @@ roman_to_int(PG_FUNCTION_ARGS)
 	{
 		size_t		len = strlen(signs[i].sign);
 
-		for (; strncmp(rest, signs[i].sign, len) == 0; rest += len)
+		/* What is larger is no numeral, however it goes on. */
+		for (; value <= 3999 && strncmp(rest, signs[i].sign, len) == 0; rest += len)
 			value += signs[i].value;
 	}
 	/* A numeral has one spelling, so "IIII" is none. */

@@ -8,6 +8,11 @@ mod list;
 
 pub use list::*;
 
+/// Why an extension of this name is not built, if that is known.
+pub(crate) fn blocked(name: &str) -> Option<&'static str> {
+    list::BLOCKED.iter().find(|(blocked, _)| *blocked == name).map(|(_, because)| *because)
+}
+
 /// An extension of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -143,7 +143,21 @@ fn options_choose_what_is_dumped_and_how() {
         dump(PgDumpOptions::new().arg("-E").arg("LATIN1").table("measured")).contains("client_encoding = 'LATIN1'")
     );
 
-    assert!(db.dump_bytes(&PgDumpOptions::new().format(DumpFormat::Custom)).unwrap().starts_with(b"PGDMP"));
+    db.batch_execute("CREATE TABLE long AS SELECT repeat('text ', 5000) AS words FROM generate_series(1, 20)").unwrap();
+    let mut custom = |method| {
+        let options = PgDumpOptions::new().format(DumpFormat::Custom);
+        let options = if method.is_empty() { options } else { options.compression(method) };
+        let dump = db.dump_bytes(&options).unwrap();
+        assert!(dump.starts_with(b"PGDMP"), "{method}");
+        // The version of the format (1.16), the sizes of its numbers, the format, the method.
+        assert_eq!(dump[5..11], [1, 16, 0, 4, 8, 1], "{method}");
+        (dump[11], dump.len())
+    };
+    let (method, plain) = custom("none");
+    assert_eq!(method, 0);
+    let found = ["", "gzip:1", "lz4", "zstd", "zstd:9"].map(&mut custom);
+    assert_eq!(found.map(|(method, _)| method), [1, 1, 2, 3, 3]);
+    assert!(found.iter().all(|(_, size)| *size < plain), "{found:?} and {plain}");
     assert!(db.dump_bytes(&PgDumpOptions::new().format(DumpFormat::Tar)).unwrap().starts_with(b"toc.dat\0"));
 }
 
@@ -166,6 +180,7 @@ fn options_that_conflict_with_the_managed_output_are_rejected_by_name() {
         assert!(said(PgDumpOptions::new().arg(argument)).contains(name), "{argument}");
     }
     assert!(said(PgDumpOptions::new().format(DumpFormat::Custom)).contains("dump_bytes"));
+    assert!(said(PgDumpOptions::new().compression("zstd")).contains("only the custom format can be compressed"));
     assert!(said(PgDumpOptions::new().table("a\0b")).contains("zero byte"));
     assert_eq!(db.query_one("SELECT 1", &[]).unwrap().get::<_, i32>(0), 1);
 }

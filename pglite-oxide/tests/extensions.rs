@@ -110,3 +110,20 @@ fn every_constant_names_something_that_opens() {
     }
     assert!(extensions::ALL.len() >= 45);
 }
+
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn a_file_that_is_no_bundle_is_refused_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mine.bundle");
+    let refused = || {
+        let error = Pglite::builder().extension_bundle(&file).open().unwrap_err();
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+        (error.kind(), error.to_string())
+    };
+    assert_eq!(refused().0, ErrorKind::Io);
+    std::fs::write(&file, "no bundle").unwrap();
+    let (kind, message) = refused();
+    assert_eq!(kind, ErrorKind::Payload);
+    assert!(message.contains("it is no bundle"), "{message}");
+}

@@ -51,6 +51,9 @@ INSERT INTO wide SELECT g, repeat(md5(g::text), 2000), decode(repeat(md5(g::text
 ALTER TABLE wide ADD extra int8 NOT NULL DEFAULT 1234567890123, ADD later timestamptz NOT NULL DEFAULT '2026-01-02 03:04:05+00';
 INSERT INTO wide SELECT g, 'x', '\x00' FROM generate_series(21, 30) g;
 
+CREATE TABLE compressed (id int PRIMARY KEY, l text COMPRESSION lz4, p text COMPRESSION pglz);
+INSERT INTO compressed SELECT g, repeat(md5(g::text), 200), repeat(md5(g::text), 200) FROM generate_series(1, 20) g;
+
 CREATE TABLE parts (n int8, at timestamptz NOT NULL DEFAULT '2026-02-03+00') PARTITION BY RANGE (n);
 CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (MINVALUE) TO (5000000000);
 CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (5000000000) TO (MAXVALUE);

@@ -22,6 +22,7 @@ SELECT count(*) FROM kinds WHERE id % 97 = 5 AND lower(word) > 'c';
 SELECT id, twice, p, doc, list, stamps, rs, mac, flags, lsn FROM kinds WHERE id IN (1, 2999) ORDER BY id;
 SELECT tail, f, at FROM sums ORDER BY tail;
 SELECT id, length(body), md5(body), md5(raw), extra, later FROM wide ORDER BY id;
+SELECT id, pg_column_compression(l), pg_column_compression(p), md5(l), md5(p) FROM compressed ORDER BY id;
 SELECT tableoid::regclass, n, at FROM parts ORDER BY n;
 SELECT plus(1), plus(1, 2);
 SELECT n, what, id, x FROM log ORDER BY n;

@@ -190,7 +190,27 @@ impl Here<'_> {
             change: "/pgl/change.sql",
             strict: true,
         };
+        self.archives()?;
         self.there_and_back(&shop, rounds)
+    }
+
+    /// A server's `pg_restore` reads an archive of the embedded database, however it is compressed.
+    fn archives(&self) -> Result<()> {
+        let mut scripts = Vec::new();
+        for method in ["none", "gzip", "lz4", "zstd:9"] {
+            let archive = "/pgl/archive";
+            let dump = ["dump", "--root", ROOT, "--format", "custom", "--compression", method, "--output", archive];
+            self.ours(&dump)?;
+            let script = self.theirs("pg_restore", &["-f", "-", archive])?;
+            // All but the key, which is another one each time.
+            let lines = script.lines().filter(|line| !line.starts_with('\\'));
+            scripts.push(lines.collect::<Vec<_>>().join("\n"));
+        }
+        if scripts.iter().any(|script| !script.contains("COPY public.kinds") || *script != scripts[0]) {
+            return Err(Error::new("archives of one database that are compressed in other ways restore differently"));
+        }
+        println!("native-directory: pg_restore reads archives with every compression");
+        Ok(())
     }
 
     /// The databases that PostgreSQL's own tests leave.

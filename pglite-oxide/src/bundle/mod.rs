@@ -105,10 +105,16 @@ impl Payload {
                 let repair = add_feature(known.feature());
                 format!("this program does not contain the extension {name}: {repair}")
             }
-            None => {
-                let known: Vec<&str> = crate::extensions::ALL.iter().map(|known| known.name()).collect();
-                format!("there is no extension {name:?}; there are {}", known.join(", "))
-            }
+            None => match crate::extensions::blocked(name) {
+                Some(because) => format!(
+                    "this crate does not have the extension {name}: {because}; if you have its source, \
+                     `cargo xtask extension build` may make a bundle of it"
+                ),
+                None => {
+                    let known: Vec<&str> = crate::extensions::ALL.iter().map(|known| known.name()).collect();
+                    format!("there is no extension {name:?}; there are {}", known.join(", "))
+                }
+            },
         }
     }
 

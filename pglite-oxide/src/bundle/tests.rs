@@ -97,14 +97,17 @@ fn of(parts: &[(&'static [u8], &'static [u8])]) -> Result<Payload> {
     Ok(Payload::new(parts)?)
 }
 
+/// The hash of a module, as far as anybody can tell.
+const CUBE: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+
 /// The same build's part with one extension, `cube`, in the place of PostgreSQL.
 fn extensions() -> Parts {
     let mut parts = parts();
     let module = &mut parts.assets.modules[1];
     (module.name, module.path) = ("cube".to_string(), Some("usr/lib/postgresql/cube.so".to_string()));
     module.extension = Some("cube".to_string());
-    module.wasm_sha256 = "cube-wasm".to_string();
-    (parts.aot.artifacts[1].name, parts.aot.artifacts[1].wasm_sha256) = ("cube".to_string(), "cube-wasm".to_string());
+    module.wasm_sha256 = CUBE.to_string();
+    (parts.aot.artifacts[1].name, parts.aot.artifacts[1].wasm_sha256) = ("cube".to_string(), CUBE.to_string());
     parts.assets.modules.remove(0);
     parts.aot.artifacts.remove(0);
     parts.assets.archives.clear();
@@ -194,17 +197,33 @@ fn bundle(parts: &Parts, change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> &'
     tar(&entries).leak()
 }
 
+/// The same with an archive of one file.
+fn with_files() -> Parts {
+    let mut parts = extensions();
+    let files = tar(&[("extension/cube.control", Some(b"control"))]);
+    let frame = zstd::bulk::compress(&files, 1).unwrap();
+    parts.assets.archives.push(Archive {
+        name: "extension/cube".to_string(),
+        member: "extension-cube.tar.zst".to_string(),
+        sha256: artifact::sha256(&frame),
+        unpacked: files.len() as u64,
+        files: vec![manifest::File("extension/cube.control".to_string(), 512, 7)],
+    });
+    parts.members.push(("extension-cube.tar.zst".to_string(), frame));
+    parts
+}
+
 #[test]
 fn a_bundle_is_one_more_part() {
     let mut payload = payload(&parts()).unwrap();
-    user::add(&mut payload, bundle(&extensions(), |_| ())).unwrap();
+    user::add(&mut payload, bundle(&with_files(), |_| ())).unwrap();
     let names: Vec<&str> = payload.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     assert_eq!(names, ["postgres", "plpgsql", "cube"]);
     let volume = payload.volume(Arc::new(ImageFs::new(payload.template().unwrap()))).unwrap();
     let place = volume.place("/usr/lib/postgresql/cube.so").unwrap();
     assert_eq!(
         crate::fs::test_support::read(&**place.fs, place.path),
-        b"pglite-oxide module sha256:cube-wasm\n",
+        format!("pglite-oxide module sha256:{CUBE}\n").as_bytes(),
         "not the placeholder of the feature that has one of this name"
     );
 }
@@ -226,16 +245,40 @@ fn a_bundle_that_cannot_be_used_is_refused_before_anything_starts() {
     let twice = changed(|parts| parts.assets.modules[0].name = "plpgsql".to_string());
     assert!(twice.contains("module plpgsql was not compiled"), "{twice}");
     let elsewhere = changed(|parts| parts.assets.modules[0].path = Some("etc/cube.so".to_string()));
-    assert!(elsewhere.ends_with("its module cube has a strange place"), "{elsewhere}");
+    assert!(elsewhere.contains("its module cube is not where modules are; build"), "{elsewhere}");
     let archive = changed(|parts| parts.assets.archives = self::parts().assets.archives);
-    assert!(archive.ends_with("its archive template has a strange form"), "{archive}");
+    assert!(archive.contains("its archive template has no list of files"), "{archive}");
+
+    // Code of another module, sizes that nothing has, and damage that only unpacking finds.
+    let same = changed(|parts| {
+        (parts.assets.modules[0].wasm_sha256, parts.aot.artifacts[0].wasm_sha256) =
+            ("plpgsql-wasm".to_string(), "plpgsql-wasm".to_string());
+    });
+    assert!(same.contains("has the code of the module cube, under another name already"), "{same}");
+    let hash = changed(|parts| {
+        (parts.assets.modules[0].wasm_sha256, parts.aot.artifacts[0].wasm_sha256) = ("x".to_string(), "x".to_string());
+    });
+    assert!(hash.contains("its module cube has no hash"), "{hash}");
+    let large = changed(|parts| parts.aot.artifacts[0].size = u64::MAX);
+    assert!(large.contains("its artifact cube is too large"), "{large}");
+    let code = changed(|parts| parts.code[1].1[5] ^= 1);
+    assert!(code.contains("artifact cube: "), "{code}");
+    let files = |change: fn(&mut Parts)| {
+        let mut parts = with_files();
+        change(&mut parts);
+        refused(&self::parts(), bundle(&parts, |_| ()))
+    };
+    let unpacked = files(|parts| parts.assets.archives[0].unpacked = u64::MAX);
+    assert!(unpacked.contains("its archive extension/cube has no list of files, or no size"), "{unpacked}");
+    let flipped = files(|parts| parts.members[0].1[9] ^= 1);
+    assert!(flipped.contains("archive extension/cube: expected SHA-256"), "{flipped}");
 
     // What is there already, in the program or in another bundle.
     let mut base = parts();
     base.assets.modules[1] = extensions().assets.modules[0].clone();
     base.aot.artifacts[1] = extensions().aot.artifacts[0].clone();
     let module = refused(&base, bundle(&extensions(), |_| ()));
-    assert!(module.ends_with("there is already a module cube"), "{module}");
+    assert!(module.contains("another bundle has a module cube already; leave one"), "{module}");
     let (mut base, mut more) = (parts(), extensions());
     let created = manifest::Created {
         name: "cube".to_string(),
@@ -251,7 +294,7 @@ fn a_bundle_that_cannot_be_used_is_refused_before_anything_starts() {
     };
     (base.assets.extensions, more.assets.extensions) = (vec![extension("a")], vec![extension("b")]);
     let extension = refused(&base, bundle(&more, |_| ()));
-    assert!(extension.ends_with("there is already an extension cube"), "{extension}");
+    assert!(extension.contains("another bundle has an extension cube already"), "{extension}");
 
     // Files that are no bundle, of another machine, cut off.
     let whole = bundle(&extensions(), |_| ());
@@ -392,6 +435,8 @@ fn extensions_are_found_by_name_and_by_part_and_preload_what_they_require() {
     assert_eq!(created, [true, true, false, false]);
     payload.require_extension("two").unwrap();
     payload.require_extension("plpgsql").unwrap();
+    let error = payload.require_extension("age").unwrap_err();
+    assert!(error.to_string().contains("extension age: the mirrors do not serve its source; if you"), "{error}");
     let error = payload.require_extension("TWO").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     // Of the catalog, but not in this payload.

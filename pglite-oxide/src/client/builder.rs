@@ -183,12 +183,13 @@ impl Builder {
     /// several times.
     ///
     /// The bundle contains native code, which runs in this process: use only bundles from a source
-    /// that you trust. It must be made with the version of this crate that the program has. It is
-    /// read into memory at the first use and stays there until the process ends.
+    /// that you trust. It must be made with the version of this crate that the program has, and
+    /// have at most 1 GiB. It is read at each open, and its contents stay in memory, once, until
+    /// the process ends.
     ///
     /// Opening the database fails with [`ErrorKind::Io`] if the file cannot be read, and with
-    /// [`ErrorKind::Payload`] if it is no bundle, was made for another build or machine, or contains
-    /// an extension or module that is there already.
+    /// [`ErrorKind::Payload`] if it is no bundle, was made for another build or machine, or
+    /// contains an extension or module that is there already.
     #[must_use]
     pub fn extension_bundle(mut self, path: impl Into<PathBuf>) -> Self {
         self.bundles.push(path.into());

@@ -37,7 +37,8 @@ const CLOSE: &str = "close it there first";
 #[derive(Debug)]
 pub(crate) struct DataLock {
     file: PathBuf,
-    _directory: Option<Locked>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "held until it is dropped"))]
+    directory: Option<Locked>,
 }
 
 /// What a `postmaster.pid` says about its owner.
@@ -64,7 +65,7 @@ impl DataLock {
         let directory = directory.ok_or_else(|| in_use(data, &holder(&file), CLOSE))?;
         for attempt in 0..ATTEMPTS {
             match create(&file, data) {
-                Ok(()) => return Ok(Self { file, _directory: directory }),
+                Ok(()) => return Ok(Self { file, directory }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
                 Err(cause) => return Err(failed(cause)),
             }
@@ -226,7 +227,7 @@ mod tests {
     fn the_lock_ends_although_a_copy_of_its_handle_stays() {
         let data = tempfile::tempdir().unwrap();
         let lock = DataLock::take(data.path()).unwrap();
-        let copy = lock._directory.as_ref().unwrap().copy();
+        let copy = lock.directory.as_ref().unwrap().copy();
         drop(lock);
         drop(DataLock::take(data.path()).unwrap());
         drop(copy);

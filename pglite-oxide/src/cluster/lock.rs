@@ -20,8 +20,8 @@ pub(crate) struct Lock(Locked);
 
 /// A file or directory that is locked by the operating system until this is dropped.
 ///
-/// To close it would not be enough: the lock belongs to all copies of the handle, and a process that
-/// another thread is just starting has one until it executes its program.
+/// To close it would not be enough: the lock belongs to all copies of the handle, and a process
+/// that another thread is just starting has one until it executes its program.
 #[derive(Debug)]
 pub(super) struct Locked(File);
 

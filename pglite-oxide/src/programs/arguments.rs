@@ -94,7 +94,7 @@ const REFUSED: &[(&str, char, &str)] = &[
     ("password", 'W', "no password is asked for here"),
     ("no-password", 'w', "no password is asked for here"),
     ("jobs", 'j', "there is one session, and the dump is made in it"),
-    ("compress", 'Z', "this pg_dump has no compression; compress what the function returns"),
+    ("compress", 'Z', "use `PgDumpOptions::compression`, or `--compression` of pglite"),
     ("filter", NONE, "the program sees none of your files; use `table`, `schema` and the like"),
     ("snapshot", NONE, TRANSACTION),
     ("serializable-deferrable", NONE, TRANSACTION),

@@ -34,6 +34,7 @@ pub struct PgDumpOptions {
     /// As the caller spelled them.
     more: Vec<String>,
     format: DumpFormat,
+    compression: Option<String>,
 }
 
 /// The format of a dump.
@@ -43,9 +44,10 @@ pub enum DumpFormat {
     /// SQL for `psql`, as text.
     #[default]
     Plain,
-    /// PostgreSQL's archive for `pg_restore`, not compressed (`pg_dump --format=custom`).
+    /// PostgreSQL's archive for `pg_restore` (`pg_dump --format=custom`), compressed with gzip if
+    /// [`PgDumpOptions::compression`] says nothing else.
     Custom,
-    /// The same, as a tar file (`pg_dump --format=tar`).
+    /// The same, as a tar file (`pg_dump --format=tar`), which is never compressed.
     Tar,
 }
 
@@ -60,6 +62,17 @@ impl PgDumpOptions {
     #[must_use]
     pub fn format(mut self, format: DumpFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Compresses an archive of the format [`DumpFormat::Custom`] with this method: `gzip`, `lz4`,
+    /// `zstd` or `none`, with a level or without, such as `zstd:9` (`--compress`). Default: `gzip`.
+    ///
+    /// The dump fails with [`ErrorKind::Config`] if its format is another one, and with
+    /// [`ErrorKind::Program`] if `pg_dump` does not know the method or the level.
+    #[must_use]
+    pub fn compression(mut self, method: impl Into<String>) -> Self {
+        self.compression = Some(method.into());
         self
     }
 
@@ -182,7 +195,15 @@ impl PgDumpOptions {
             DumpFormat::Custom => "--format=custom",
             DumpFormat::Tar => "--format=tar",
         };
-        let managed = ["/usr/bin/pg_dump", format].map(str::to_string).into_iter();
+        let compressed = match &self.compression {
+            Some(method) if self.format == DumpFormat::Custom => Some(format!("--compress={method}")),
+            Some(_) => {
+                let message = "only the custom format can be compressed (`compression`, `--compression`); compress the dump instead";
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+            None => None,
+        };
+        let managed = ["/usr/bin/pg_dump", format].map(str::to_string).into_iter().chain(compressed);
         Ok(managed.chain(self.arguments.iter().cloned()).chain(self.more.iter().cloned()).collect())
     }
 }

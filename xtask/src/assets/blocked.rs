@@ -40,8 +40,7 @@ impl Blocked {
         struct File {
             extension: Vec<Blocked>,
         }
-        let File { extension: all } =
-            toml::from_str(text).context(|| "it does not have the expected form".into())?;
+        let File { extension: all } = toml::from_str(text).context(|| "it does not have the expected form".into())?;
         let built: BTreeSet<&str> = built.iter().flat_map(|e| &e.creates).map(String::as_str).collect();
         let mut last = "";
         for Self { name, because, .. } in &all {
@@ -75,8 +74,18 @@ mod tests {
         let built: BTreeSet<&str> = built.iter().flat_map(|e| &e.creates).map(String::as_str).collect();
         // What the users of peers have: each is there, or there is a reason.
         for name in [
-            "age", "hypopg", "pg_cron", "pg_hashids", "pg_ivm", "pg_textsearch", "pg_uuidv7", "pgcrypto", "pgtap",
-            "postgis", "uuid-ossp", "vector",
+            "age",
+            "hypopg",
+            "pg_cron",
+            "pg_hashids",
+            "pg_ivm",
+            "pg_textsearch",
+            "pg_uuidv7",
+            "pgcrypto",
+            "pgtap",
+            "postgis",
+            "uuid-ossp",
+            "vector",
         ] {
             assert!(named.contains(name) || built.contains(name), "{name}");
         }

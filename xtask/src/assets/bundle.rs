@@ -22,6 +22,7 @@ use crate::paths::Paths;
 use crate::pipeline::plan::{Need, StepId};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
+use crate::pipeline::store::Store;
 use crate::sources::MirrorOption;
 use crate::wasm::host::HostProvided;
 use crate::wasm::linkcheck::linkcheck;
@@ -117,14 +118,17 @@ fn build(paths: &Paths, options: &Options) -> Result<()> {
         wanted.push(id::aot(target.triple, MAIN)?);
     }
     run.plan = run.plan.restricted_to(&wanted)?;
+    let names = source.controls()?;
+    check_unknown(&run.extensions, names.iter().map(String::as_str), &[])?;
     let lock = RunLock::acquire(&paths.cache, "extension build", |message| progress.say(message))?;
+    let store = Store::new(paths);
     let outputs = run.execute(&lock)?;
     let output = |id: StepId| {
         let output = outputs.get(&id).ok_or_else(|| Error::new(format!("step {id} left no output")));
         output.map(|output| output.path.clone())
     };
 
-    let scratch = files::scratch("extension-", &paths.cache)?;
+    let scratch = store.alone()?;
     let jobs = Jobs {
         workshop: &Workshop::new(
             paths,
@@ -133,7 +137,7 @@ fn build(paths: &Paths, options: &Options) -> Result<()> {
             base.mirror.debian_mirror.clone(),
             progress.clone(),
         )?,
-        scratch: scratch.path(),
+        scratch: scratch.work(),
         log: paths.cache.join("extension-build.log"),
     };
     progress.say(&format!("building the extension {}", source.name));
@@ -145,6 +149,10 @@ fn build(paths: &Paths, options: &Options) -> Result<()> {
     for part in needs::pgxs()?.into_iter().filter_map(|need| need.part) {
         files.read_only.insert(format!("deps/postgresql/{part}"), postgresql.join(&part));
     }
+    for (name, need) in needs::server_libraries()? {
+        files.read_only.insert(format!("deps/{name}"), output(need.step)?);
+    }
+    files.env.insert("FOREIGN".to_owned(), "yes".to_owned());
     let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", &source.name];
     argv.extend(options.make.iter().map(String::as_str));
     jobs.run(&installed, &argv, files)?;
@@ -159,7 +167,7 @@ fn build(paths: &Paths, options: &Options) -> Result<()> {
         return Err(Error::new(format!("{} installs neither a control file nor a module", source.name))
             .repair("have its makefile set EXTENSION and DATA, and MODULES or MODULE_big, for PGXS"));
     }
-    check_unknown(&run.extensions, &creates, &modules)?;
+    check_unknown(&run.extensions, creates.iter().map(|created| created.name.as_str()), &modules)?;
     let wasm = output(id::modules()?)?.join(SHIPPED);
     check_imports(&wasm, &modules)?;
 
@@ -235,11 +243,15 @@ impl Jobs<'_> {
 }
 
 /// Rejects what a program with all extensions could not load beside what it has.
-fn check_unknown(known: &[Extension], creates: &[manifest::Created], modules: &[(String, PathBuf)]) -> Result<()> {
+fn check_unknown<'a>(
+    known: &[Extension],
+    creates: impl Iterator<Item = &'a str> + Clone,
+    modules: &[(String, PathBuf)],
+) -> Result<()> {
     for extension in known {
-        let created = creates.iter().find(|created| extension.creates.contains(&created.name));
+        let created = creates.clone().find(|created| extension.creates.iter().any(|known| known == created));
         let module = modules.iter().find(|(module, _)| *module == MAIN || extension.modules.contains(module));
-        let what = created.map(|created| format!("the extension {}", created.name));
+        let what = created.map(|created| format!("the extension {created}"));
         if let Some(what) = what.or_else(|| module.map(|(module, _)| format!("the module {module}"))) {
             return Err(Error::new(format!(
                 "{what} is part of the project already (assets/extensions/{})",
@@ -283,6 +295,11 @@ fn summary(out: &Path, creates: &[manifest::Created], modules: &[(String, PathBu
 }
 
 impl Source {
+    /// Names of its control files.
+    fn controls(&self) -> Result<Vec<String>> {
+        Ok(stems(&list(&self.directory)?, "control"))
+    }
+
     /// The directory, or one that is made of these files.
     fn find(sources: &[PathBuf], name: Option<&str>) -> Result<Self> {
         let missing = |path: &Path| Error::new(format!("there is no {}", path.display()));
@@ -297,7 +314,8 @@ impl Source {
             let mut names = stems(&list(&directory)?, "control");
             let default = if names.len() == 1 { names.pop() } else { stem(&directory) };
             let name = name.map(str::to_owned).or(default).unwrap_or_default();
-            check_name(&name)?;
+            check_name(&name)
+                .map_err(|e| e.repair("name it with `--name`, in lowercase letters, digits, `_` and `-`"))?;
             return Ok(Self { name, directory, _made: None });
         }
         let made = tempfile::tempdir().map_err(|e| Error::io("make", &std::env::temp_dir(), e))?;
@@ -314,7 +332,7 @@ impl Source {
         }
         let default = stems(sources, "control").pop().or_else(|| sources.first().and_then(|path| stem(path)));
         let name = name.map(str::to_owned).or(default).unwrap_or_default();
-        check_name(&name)?;
+        check_name(&name).map_err(|e| e.repair("name it with `--name`, in lowercase letters, digits, `_` and `-`"))?;
         files::write(&made.path().join("Makefile"), makefile(&name, sources)?)?;
         Ok(Self { name, directory: made.path().to_path_buf(), _made: Some(made) })
     }

@@ -1,7 +1,7 @@
 //! Control files of extensions: what PostgreSQL knows of an extension before it is created. It owns
 //! reading them (PostgreSQL documentation, section "Packaging Related Objects into an Extension").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::error::{Context as _, Error, Result};
@@ -19,14 +19,44 @@ pub(crate) fn installed(install: &Path) -> Result<Vec<manifest::Created>> {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    for (file, path) in children(&directory)? {
+    let files = children(&directory)?;
+    let scripts: Vec<&str> = files.keys().filter_map(|file| file.strip_suffix(".sql")).collect();
+    for (file, path) in &files {
         // One for a single version has the version in its name.
         if let Some(name) = file.strip_suffix(".control").filter(|name| !name.contains("--")) {
-            let text = files::text(&path)?;
-            found.push(created(name, &text).context(|| format!("the control file of {name} cannot be used"))?);
+            let text = files::text(path)?;
+            let failed = || format!("the control file of {name} cannot be used");
+            let created = created(name, &text).context(failed)?;
+            // In another directory, PostgreSQL finds them or says what is missing.
+            if !fields(&text)?.contains_key("directory") && !can_create(&scripts, name, &created.version) {
+                return Err(Error::new(format!(
+                    "no scripts create version {} of the extension {name}: found {}",
+                    created.version,
+                    if scripts.is_empty() { "none".to_owned() } else { scripts.join(", ") }
+                ))
+                .repair("have its makefile install them: DATA, and DATA_built for those that are generated"));
+            }
+            found.push(created);
         }
     }
     Ok(found)
+}
+
+/// Whether scripts, named without `.sql`, make this version: `NAME--VERSION`, or one of another
+/// version and then `NAME--OLD--NEW`, as often as it takes.
+fn can_create(scripts: &[&str], name: &str, version: &str) -> bool {
+    let own = scripts.iter().filter_map(|script| script.strip_prefix(name)?.strip_prefix("--"));
+    let (updates, creations): (Vec<&str>, Vec<&str>) = own.partition(|versions| versions.contains("--"));
+    let mut reached: BTreeSet<&str> = creations.into_iter().collect();
+    loop {
+        let next = updates.iter().filter_map(|update| update.split_once("--"));
+        let new: Vec<&str> =
+            next.filter(|(old, new)| reached.contains(old) && !reached.contains(new)).map(|(_, new)| new).collect();
+        if new.is_empty() {
+            return reached.contains(version);
+        }
+        reached.extend(new);
+    }
 }
 
 /// An extension from its control file.
@@ -86,6 +116,29 @@ mod tests {
         assert_eq!(found.comment, "calculate great-circle distances on Earth's surface");
         assert_eq!((found.version.as_str(), found.requires.join(" ")), ("1.2", "cube hstore".to_owned()));
         assert_eq!(fields(text).unwrap()["relocatable"], "true");
+    }
+
+    #[test]
+    fn a_version_is_created_by_a_script_or_by_updates_of_an_older_one() {
+        let scripts = ["a--1.0", "a--1.0--1.1", "a--1.1--1.2", "a--2.0--2.1", "ab--2.1", "a--unpackaged--1.3"];
+        let found = ["1.0", "1.2", "2.1", "1.3"].map(|version| can_create(&scripts, "a", version));
+        assert_eq!(found, [true, true, false, false]);
+        assert!(!can_create(&[], "a", "1.0"));
+    }
+
+    #[test]
+    fn a_control_file_without_its_scripts_is_refused() {
+        let install = tempfile::tempdir().unwrap();
+        let directory = install.path().join(DIRECTORY);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("a.control"), "default_version = '1.1'\ncomment = 'a'\n").unwrap();
+        std::fs::write(directory.join("a--1.0.sql"), "").unwrap();
+        insta::assert_snapshot!(installed(install.path()).unwrap_err(), @"
+        no scripts create version 1.1 of the extension a: found a--1.0
+          repair: have its makefile install them: DATA, and DATA_built for those that are generated
+        ");
+        std::fs::write(directory.join("a--1.0--1.1.sql"), "").unwrap();
+        assert_eq!(installed(install.path()).unwrap().len(), 1);
     }
 
     #[test]

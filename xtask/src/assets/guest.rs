@@ -31,7 +31,17 @@ pub(crate) fn postgresql(
 ) -> Result<()> {
     let mut argv = vec!["sh", "/pgl/assets/build/postgresql.sh"];
     argv.extend(extensions.iter().filter(|e| e.is_server()).map(|e| e.source.place()));
-    workshop.run(context, &argv, sources(paths, workshop)?).map_err(|error| explain_patch(context, "postgresql", error))
+    let mut files = sources(paths, workshop)?;
+    add_libraries(&mut files, context)?;
+    workshop.run(context, &argv, files).map_err(|error| explain_patch(context, "postgresql", error))
+}
+
+/// Mounts the libraries of the server.
+pub(super) fn add_libraries(files: &mut JobFiles, context: &StepContext<'_>) -> Result<()> {
+    for (name, need) in needs::server_libraries()? {
+        files.add_need(context, &format!("deps/{name}"), &need)?;
+    }
+    Ok(())
 }
 
 /// PostgreSQL's own test suites and their driver, for the build machine.
@@ -43,7 +53,19 @@ pub(crate) fn suites(
 ) -> Result<()> {
     let mut argv = vec!["sh", "/pgl/assets/build/suites.sh"];
     argv.extend(contrib(extensions));
-    workshop.run(context, &argv, sources(paths, workshop)?)
+    let mut files = sources(paths, workshop)?;
+    for (name, archive) in archives(extensions) {
+        files.read_only.insert(format!("sources/extension/{name}.tar"), workshop.archive(archive)?);
+    }
+    workshop.run(context, &argv, files)
+}
+
+/// The names of extensions that have an archive of their own, and of their archives.
+pub(super) fn archives(extensions: &[Extension]) -> impl Iterator<Item = (&str, &str)> {
+    extensions.iter().filter_map(|extension| match &extension.source {
+        Source::Archive(archive) => Some((extension.name.as_str(), archive.as_str())),
+        Source::Contrib(_) | Source::Server(_) => None,
+    })
 }
 
 /// The directories of extensions below PostgreSQL's `contrib`.
@@ -65,7 +87,7 @@ pub(super) fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles
 
 /// A library that is linked into the modules of extensions. Its output has `include` and `lib`.
 pub(crate) fn library(paths: &Paths, workshop: &Workshop<'_>, name: &str, context: &mut StepContext<'_>) -> Result<()> {
-    let files = JobFiles {
+    let mut files = JobFiles {
         read_only: [
             ("assets".to_owned(), paths.root.join("assets")),
             (format!("sources/{name}.tar"), workshop.archive(name)?),
@@ -73,11 +95,16 @@ pub(crate) fn library(paths: &Paths, workshop: &Workshop<'_>, name: &str, contex
         .into(),
         ..JobFiles::default()
     };
-    workshop.run(context, &["sh", &format!("/pgl/assets/build/libraries/{name}.sh")], files)
+    for (library, need) in needs::library(name)? {
+        files.add_need(context, &format!("deps/{library}"), &need)?;
+    }
+    workshop
+        .run(context, &["sh", &format!("/pgl/assets/build/libraries/{name}.sh")], files)
+        .map_err(|error| explain_patch(context, name, error))
 }
 
-/// An extension that is built by PGXS. Its output is the result of its installation in an empty
-/// directory.
+/// An extension that is built by PGXS or by a script of its own. Its output is the result of its
+/// installation in an empty directory.
 pub(crate) fn pgxs(
     paths: &Paths,
     workshop: &Workshop<'_>,
@@ -89,6 +116,7 @@ pub(crate) fn pgxs(
     for need in needs::pgxs()? {
         files.add_need(context, "deps/postgresql", &need)?;
     }
+    add_libraries(&mut files, context)?;
     for library in &extension.libraries {
         files.add_need(context, &format!("deps/{library}"), &Need::all(id::library(library)?))?;
     }
@@ -101,7 +129,8 @@ pub(crate) fn pgxs(
             files.read_only.insert(format!("sources/{directory}"), context.part(&needs::contrib(directory)?)?);
         }
     }
-    let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", place];
+    let script = format!("/pgl/assets/build/{}", extension.script());
+    let mut argv = vec!["sh", &script, place];
     argv.extend(extension.make.iter().map(String::as_str));
     workshop.run(context, &argv, files).map_err(|error| explain_patch(context, place, error))
 }

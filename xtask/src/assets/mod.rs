@@ -2,6 +2,7 @@
 //! and describes them. It owns the verbs; each step is in a file of its own.
 
 mod aot;
+pub(crate) mod blocked;
 pub(crate) mod bundle;
 mod control;
 pub(crate) mod extension;
@@ -167,7 +168,7 @@ impl<'a> Run<'a> {
             Box::new(move |context| guest::postgresql(paths, extensions, workshop, context)),
         );
         executors.insert(id::suites()?, Box::new(move |context| guest::suites(paths, extensions, workshop, context)));
-        for library in Extension::all_libraries(extensions) {
+        for library in plan::libraries(extensions) {
             let executor: Executor<'_> = Box::new(move |context| guest::library(paths, workshop, library, context));
             executors.insert(id::library(library)?, executor);
         }

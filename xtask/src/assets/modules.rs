@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::extension::Extension;
+use super::guest::add_libraries;
 use super::plan::{id, needs};
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Context, Error, Result};
@@ -55,6 +56,7 @@ pub(crate) fn run(
     for need in needs::server()? {
         files.add_need(context, "deps/postgresql", &need)?;
     }
+    add_libraries(&mut files, context)?;
     workshop.run(context, &["sh", "/pgl/assets/build/link.sh"], files)?;
 
     let shipped = context.out.join(SHIPPED);

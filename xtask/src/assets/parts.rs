@@ -11,19 +11,18 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Family {
     pub(crate) name: &'static str,
+    /// Whether its extensions are under the GPL: a program contains them only if it asks for them.
+    pub(crate) gpl: bool,
 }
 
-/// What a program contains only if it asks for it.
-pub(crate) const GPL: Family = Family { name: "gpl" };
-
-/// The families: PostgreSQL's own extensions, two that are large or wanted alone, those under the
+/// The families: PostgreSQL's own extensions, some that are large or wanted alone, those under the
 /// GPL, which no other feature requests, and the others.
 pub(crate) const FAMILIES: &[Family] = &[
-    Family { name: "community" },
-    Family { name: "contrib" },
-    GPL,
-    Family { name: "pgcrypto" },
-    Family { name: "vector" },
+    Family { name: "community", gpl: false },
+    Family { name: "contrib", gpl: false },
+    Family { name: "gpl", gpl: true },
+    Family { name: "pgcrypto", gpl: false },
+    Family { name: "vector", gpl: false },
 ];
 
 impl Family {

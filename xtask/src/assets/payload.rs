@@ -119,7 +119,11 @@ pub(super) fn of_bundle(
     install: &Path,
 ) -> Result<(AssetsManifest, Vec<u8>)> {
     let mut archives = Archives::default();
-    archives.add_extension(&extension.name, &owned(install)?)?;
+    let files = owned(install)?;
+    // What is only loaded has none.
+    if !files.is_empty() {
+        archives.add_extension(&extension.name, &files)?;
+    }
     let mut manifest = common.manifest();
     for (name, path) in modules {
         manifest.modules.push(Module {

@@ -1,7 +1,7 @@
 //! The plan of `assets build`: the steps, their dependencies and their order. It reads the inputs
 //! to fingerprint them and runs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::extension::{Extension, Source};
@@ -24,6 +24,18 @@ const PIPELINE_VERSION: u64 = 2;
 
 /// The client programs that `assets/build/programs.sh` links.
 pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
+
+/// Libraries that the server and the client programs contain, as in `flags.sh`: compression of
+/// values, of WAL and of dumps.
+const SERVER_LIBRARIES: &[&str] = &["lz4", "zlib", "zstd"];
+
+/// Libraries that are compiled against others.
+const LIBRARY_NEEDS: &[(&str, &[&str])] = &[];
+
+/// All libraries: those of the server, and those of extensions.
+pub(crate) fn libraries(extensions: &[Extension]) -> BTreeSet<&str> {
+    SERVER_LIBRARIES.iter().copied().chain(extensions.iter().flat_map(|e| &e.libraries).map(String::as_str)).collect()
+}
 
 /// What a plan is made for.
 #[derive(Debug)]
@@ -94,6 +106,16 @@ pub(crate) mod id {
 pub(crate) mod needs {
     use super::{Need, Result, id};
 
+    /// The libraries of the server, by name.
+    pub(crate) fn server_libraries() -> Result<Vec<(&'static str, Need)>> {
+        super::SERVER_LIBRARIES.iter().map(|name| Ok((*name, Need::all(id::library(name)?)))).collect()
+    }
+    /// The libraries that a library is compiled against, by name.
+    pub(crate) fn library(name: &str) -> Result<Vec<(&'static str, Need)>> {
+        let needed = super::LIBRARY_NEEDS.iter().find(|(library, _)| *library == name);
+        let needed = needed.map(|(_, needed)| *needed).unwrap_or_default().iter();
+        needed.map(|name| Ok((*name, Need::all(id::library(name)?)))).collect()
+    }
     /// Headers and makefiles that extensions are built against.
     pub(crate) fn pgxs() -> Result<Vec<Need>> {
         ["install/usr/include", "install/usr/lib/postgresql/pgxs"]
@@ -169,6 +191,10 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
                 .repair(format!("pin it: `cargo xtask sources update {name}`"))
         })
     };
+    let with_libraries = |mut after: Vec<Need>| -> Result<Vec<Need>> {
+        after.extend(needs::server_libraries()?.into_iter().map(|(_, need)| need));
+        Ok(after)
+    };
     let image = || -> Result<Need> { Ok(Need::all(id::image()?)) };
     // Measured on two quiet cores; if a step has run before, the time of that run is used.
     let cost = |cores, memory, seconds| Cost { cores, memory, seconds };
@@ -193,38 +219,53 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .list("modules", own)?
             .files("layouts", &assets.join("guest"), ["layouts.txt"])?
             .files("scripts", &assets.join("build"), ["cc.sh", "flags.sh", "layouts.pl", "postgresql.sh"])?,
-        after: vec![image()?],
+        after: with_libraries(vec![image()?])?,
         cost: cost(Cores::Half, 1000, 300),
     });
+    let suites = guest::archives(extensions).map(|(name, source)| Ok(format!("{name}: {}", archive(source)?.sha256)));
+    let suites = suites.collect::<Result<Vec<_>>>()?;
     steps.push(Step {
         id: id::suites()?,
         title: "building the driver of PostgreSQL's own tests".into(),
         inputs: Inputs::new()
             .text("archive", &archive("postgresql")?.sha256)?
             .list("extensions", guest::contrib(extensions))?
+            .list("archives", suites)?
             .files("scripts", &assets.join("build"), ["suites.sh"])?,
         after: vec![image()?],
         cost: cost(Cores::Half, 500, 60),
     });
-    for library in Extension::all_libraries(extensions) {
-        let script = format!("libraries/{library}.sh");
+    // Those that others are compiled against come first.
+    let mut in_order: Vec<&str> = libraries(extensions).into_iter().collect();
+    in_order.sort_by_key(|name| LIBRARY_NEEDS.iter().any(|(library, _)| library == name));
+    for library in in_order {
+        let mut inputs = Inputs::new()
+            .text("archive", &archive(library)?.sha256)?
+            .tree("sysroot", &assets.join("guest/sysroot"))?
+            .files("scripts", &assets.join("build"), scripts(&assets, &format!("libraries/{library}.sh"))?)?;
+        // What is compiled into it, and changes to it.
+        for (what, directory) in [("sources", "guest"), ("patches", "patches")] {
+            let directory = assets.join(directory).join(library);
+            if directory.exists() {
+                inputs = inputs.tree(what, &directory)?;
+            }
+        }
+        let mut after = vec![image()?];
+        after.extend(needs::library(library)?.into_iter().map(|(_, need)| need));
         steps.push(Step {
             id: id::library(library)?,
             title: format!("building the library {library}"),
-            inputs: Inputs::new()
-                .text("archive", &archive(library)?.sha256)?
-                .tree("sysroot", &assets.join("guest/sysroot"))?
-                .files("scripts", &assets.join("build"), ["flags.sh", script.as_str()])?,
-            after: vec![image()?],
-            cost: cost(Cores::Half, 500, 60),
+            inputs,
+            after,
+            cost: cost(Cores::Half, 600, 60),
         });
     }
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .files("scripts", &assets.join("build"), ["cc.sh", "flags.sh", "pg_config.sh", "pgxs.sh"])?
+            .files("scripts", &assets.join("build"), scripts(&assets, extension.script())?)?
             .list("variables", &extension.make)?;
-        let mut after = needs::pgxs()?;
+        let mut after = with_libraries(needs::pgxs()?)?;
         after.push(image()?);
         for library in &extension.libraries {
             after.push(Need::all(id::library(library)?));
@@ -253,11 +294,11 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             title: format!("building the extension {}", extension.name),
             inputs,
             after,
-            cost: cost(Cores::One, 300, 8),
+            cost: if extension.script.is_some() { cost(Cores::All, 600, 60) } else { cost(Cores::One, 300, 8) },
         });
     }
 
-    let mut after = needs::server()?;
+    let mut after = with_libraries(needs::server()?)?;
     after.extend([image()?, needs::server_modules()?, needs::test_modules()?]);
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         after.push(Need::all(id::extension(&extension.name)?));
@@ -294,7 +335,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .rust("post-link", root, ["xtask/src/wasm"])?
             .rust("step", root, ["xtask/src/assets/programs.rs"])?,
-        after: vec![image()?, needs::program_objects()?],
+        after: with_libraries(vec![image()?, needs::program_objects()?])?,
         cost: cost(Cores::One, 300, 2),
     });
     steps.push(Step {
@@ -402,6 +443,26 @@ fn packing(root: &Path) -> Result<Inputs> {
 
 /// The format of the manifests, which the runtime reads.
 const MANIFEST_FORMAT: &str = "pglite-oxide/src/bundle/manifest.rs";
+
+/// A script in `assets/build`, and those that it and they name.
+fn scripts(assets: &Path, script: &str) -> Result<Vec<String>> {
+    const HERE: &str = "/pgl/assets/build/";
+    let mut found = vec![script.to_owned()];
+    let mut next = 0;
+    while let Some(script) = found.get(next) {
+        let text = files::text(&assets.join("build").join(script))?;
+        next += 1;
+        for rest in text.split(HERE).skip(1) {
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c))).unwrap_or(rest.len());
+            let name = rest[..end].to_owned();
+            if name.ends_with(".sh") && !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
 
 /// What a Rust program of the pipeline is built from: the sources of the workspace's members that
 /// it consists of, and the crates that it depends on. Comments do not count.

@@ -75,7 +75,7 @@ fn briefly(steps: &str) -> &str {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let extensions = Extension::all(root).unwrap();
     let compiled = extensions.iter().filter(|e| !e.is_server()).map(|e| format!("guest/{}", e.name));
-    let libraries = Extension::all_libraries(&extensions).into_iter().map(|name| format!("library/{name}"));
+    let libraries = libraries(&extensions).into_iter().map(|name| format!("library/{name}"));
     let others = ["guest/modules", "guest/postgresql", "guest/programs"].map(str::to_owned);
     let all: BTreeSet<String> = compiled.chain(libraries).chain(others).collect();
     if steps.split(", ").map(str::to_owned).collect::<BTreeSet<_>>() == all {

@@ -1,6 +1,7 @@
 //! The step `guest/programs`: links the client programs, makes each loadable like a main module
 //! without side modules, and proves that every import is satisfied.
 
+use super::guest::add_libraries;
 use super::modules;
 use super::plan::needs;
 use super::workshop::{JobFiles, Workshop};
@@ -17,6 +18,7 @@ pub(crate) fn run(paths: &Paths, workshop: &Workshop<'_>, context: &mut StepCont
     let mut files = JobFiles::default();
     files.read_only.insert("assets".to_owned(), paths.root.join("assets"));
     files.add_need(context, "deps/postgresql", &needs::program_objects()?)?;
+    add_libraries(&mut files, context)?;
     workshop.run(context, &["sh", "/pgl/assets/build/programs.sh"], files)?;
     for (name, path) in modules::list(&context.out)? {
         let linked = files::read(&path)?;

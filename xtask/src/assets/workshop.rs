@@ -111,8 +111,8 @@ impl<'a> Workshop<'a> {
         Ok(scratch)
     }
 
-    /// Runs a command in the image that belongs to no step, in directories that exist and are empty,
-    /// with a log that stays.
+    /// Runs a command in the image that belongs to no step, in directories that exist and are
+    /// empty, with a log that stays.
     pub(crate) fn run_in(&self, out: &Path, work: &Path, log: &Path, argv: &[&str], files: JobFiles) -> Result<()> {
         let (image, backend) = self.ready()?;
         let mount = |name: &str, source: &Path, writable| Mount {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use crate::pipeline::fingerprint::Fingerprint;
 pub(crate) use tree::{scan, write_tar};
 
@@ -103,7 +103,7 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
     let images = &absolute(images)?;
     let lock_path = images.join("lock");
     let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
-    lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
+    let lock = Locked::wait(lock).map_err(|e| Error::io("lock", &lock_path, e))?;
     remove_unfinished(images)?;
 
     let home = images.join(input_hash(spec));
@@ -117,7 +117,7 @@ pub(crate) fn build(spec: &Spec, images: &Path, report: &mut dyn FnMut(Event<'_>
     let unfinished = files::scratch(UNFINISHED, images)?;
     write_image(spec, unfinished.path(), report)?;
     // One sync for all files, before the rename makes them visible.
-    rustix::fs::syncfs(&lock).map_err(|e| Error::io("flush", images, e.into()))?;
+    rustix::fs::syncfs(&lock.0).map_err(|e| Error::io("flush", images, e.into()))?;
     if home.exists() {
         let broken = unfinished.path().with_extension("broken");
         fs::rename(&home, &broken).map_err(|e| Error::io("move away", &home, e))?;

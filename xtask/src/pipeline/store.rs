@@ -11,7 +11,7 @@
 //! steps nor decides what their inputs are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -170,14 +170,15 @@ impl Store {
         }
         for entry in fs::read_dir(&self.scratch).map_err(|e| Error::io("list", &self.scratch, e))? {
             let path = entry.map_err(|e| Error::io("list", &self.scratch, e))?.path();
-            match File::open(path.join(LOCK)).map(|file| file.try_lock()) {
+            let free = match File::open(path.join(LOCK)).map(Locked::take) {
+                Ok(Err(e)) => return Err(Error::io("lock", &path, e)),
                 // Its process is alive. Under the run lock that is this process itself.
-                Ok(Err(TryLockError::WouldBlock)) => {}
-                Ok(Err(TryLockError::Error(e))) => return Err(Error::io("lock", &path, e)),
-                Ok(Ok(())) | Err(_) => {
-                    remove(&path)?;
-                    removed += 1;
-                }
+                Ok(Ok(Err(_))) => false,
+                Ok(Ok(Ok(_))) | Err(_) => true,
+            };
+            if free {
+                remove(&path)?;
+                removed += 1;
             }
         }
         Ok(removed)
@@ -185,9 +186,17 @@ impl Store {
 
     /// An empty directory for a step to work in.
     pub(crate) fn begin(&self, step: &KeyedStep<'_>) -> Result<Scratch> {
+        self.scratch(&format!("{}-{}-", step.step.id.directory(), step.fingerprint.short()))
+    }
+
+    /// An empty directory for work that is no step.
+    pub(crate) fn alone(&self) -> Result<Scratch> {
+        self.scratch("alone-")
+    }
+
+    fn scratch(&self, prefix: &str) -> Result<Scratch> {
         files::make_directory(&self.scratch)?;
-        let prefix = format!("{}-{}-", step.step.id.directory(), step.fingerprint.short());
-        let directory = files::scratch(&prefix, &self.scratch)?;
+        let directory = files::scratch(prefix, &self.scratch)?;
         let path = directory.path();
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;

@@ -123,7 +123,9 @@ impl Driver {
             format!("--dbname={}", suite.database),
             "--max-connections=1".to_owned(),
         ]);
-        if !first {
+        if first {
+            command.args(suite.load.iter().map(|name| format!("--load-extension={name}")));
+        } else {
             command.arg("--use-existing");
         }
         command.arg(test).stdout(output).stderr(errors);

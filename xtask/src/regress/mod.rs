@@ -53,9 +53,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// A run of all tests whose databases are left in this directory.
+    /// A run of the tests of PostgreSQL and contrib whose databases are left in this directory.
     pub(crate) fn keep(directory: &Path) -> Self {
-        Self { keep: Some(directory.to_path_buf()), ..Self::default() }
+        let suites = vec![Choice::Regress, Choice::Plpgsql, Choice::Contrib];
+        Self { suites, keep: Some(directory.to_path_buf()), ..Self::default() }
     }
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct OwnSuites {
 /// Runs the suites of extensions.
 pub(crate) fn installcheck(paths: &Paths, options: &OwnSuites) -> Result<()> {
     let extensions = options.names.clone();
-    run(paths, &Options { suites: vec![Choice::Contrib], extensions, ..Options::default() })
+    run(paths, &Options { suites: vec![Choice::Contrib, Choice::Community], extensions, ..Options::default() })
 }
 
 /// Runs the tests.
@@ -148,7 +149,8 @@ pub(crate) fn barriers(paths: &Paths) -> Result<test::Outcome> {
 /// The suites of the named extensions, or all if none is named.
 fn of_extensions(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
     if let Some(name) = names.iter().find(|name| !suites.iter().any(|suite| suite.name == **name)) {
-        return Err(Error::new(format!("there is no suite of an extension {name}; only those of contrib run")));
+        return Err(Error::new(format!("there is no suite of an extension {name}"))
+            .repair("name one whose makefile has REGRESS: pgtap, pg_partman and plprofiler have other tests"));
     }
     Ok(suites.into_iter().filter(|suite| names.is_empty() || names.contains(&suite.name)).collect())
 }

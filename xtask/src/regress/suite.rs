@@ -19,6 +19,8 @@ pub(crate) struct Suite {
     pub(crate) tests: Vec<String>,
     /// Settings that its server needs besides those of all suites.
     pub(crate) settings: Vec<(String, String)>,
+    /// Extensions that are created before the first test.
+    pub(crate) load: Vec<String>,
 }
 
 /// Which suites to run.
@@ -30,9 +32,11 @@ pub(crate) enum Choice {
     Plpgsql,
     /// Those of the contrib modules
     Contrib,
+    /// Those of the other extensions
+    Community,
 }
 
-/// Names of the server's suites and their databases. The others are those of contrib modules.
+/// Names of the server's suites and their databases. The others are those of extensions.
 const SUITES: &[(&str, &str, Choice)] =
     &[("regress", "regression", Choice::Regress), ("plpgsql", "pl_regression", Choice::Plpgsql)];
 
@@ -41,6 +45,9 @@ const SCHEDULE: &str = "parallel_schedule";
 const NAMES: &str = "TESTS";
 /// The settings of a suite that has some, in the form of `postgresql.conf`.
 const SETTINGS: &str = "SETTINGS";
+
+/// The extensions that a suite wants, if it is of an extension that is not PostgreSQL's.
+const LOAD: &str = "LOAD";
 
 /// The tests that create the tables used by most tests of the main suite.
 const SETUP: &str = "test_setup";
@@ -70,12 +77,11 @@ impl Suite {
         for &(name, database, _) in SUITES.iter().filter(|(_, _, choice)| wanted(*choice)) {
             named.push((name.to_owned(), database.to_owned()));
         }
-        if wanted(Choice::Contrib) {
-            for (name, path) in children(suites)? {
-                if path.join(NAMES).exists() && !SUITES.iter().any(|(own, ..)| *own == name) {
-                    let database = format!("contrib_regression_{name}");
-                    named.push((name, database));
-                }
+        for (name, path) in children(suites)? {
+            let kind = if path.join(LOAD).exists() { Choice::Community } else { Choice::Contrib };
+            if wanted(kind) && path.join(NAMES).exists() && !SUITES.iter().any(|(own, ..)| *own == name) {
+                let database = format!("contrib_regression_{name}");
+                named.push((name, database));
             }
         }
         let mut found = Vec::new();
@@ -93,7 +99,10 @@ impl Suite {
             };
             let path = directory.join(SETTINGS);
             let settings = if path.exists() { parse_settings(&files::text(&path)?) } else { Vec::new() };
-            found.push(Self { name, database, tests, settings });
+            let path = directory.join(LOAD);
+            let load = if path.exists() { files::text(&path)? } else { String::new() };
+            let load = load.split_whitespace().map(str::to_owned).collect();
+            found.push(Self { name, database, tests, settings, load });
         }
         Ok(found)
     }
@@ -150,7 +159,7 @@ mod tests {
 
     fn suite(tests: &str) -> Suite {
         let tests = tests.split(' ').map(str::to_owned).collect();
-        Suite { name: "regress".to_owned(), database: "regression".to_owned(), tests, settings: vec![] }
+        Suite { name: "regress".to_owned(), database: "regression".to_owned(), tests, settings: vec![], load: vec![] }
     }
 
     #[test]

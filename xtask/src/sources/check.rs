@@ -1,8 +1,8 @@
 //! `sources check`: compares the lock with everything else in the checkout that states a version
 //! and, on request, with a mirror. Reading the lock has already validated its form.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -16,6 +16,7 @@ use super::mirror::Mirrors;
 use super::recipe::{Recipe, Root};
 use super::update::source_package;
 use super::version;
+use crate::assets::blocked::Blocked;
 use crate::error::{Context as _, Error, Result};
 use crate::files;
 use crate::paths::Paths;
@@ -101,6 +102,33 @@ pub(crate) fn newer(paths: &Paths, lock: &Lock, mirrors: &Mirrors) -> Result<Vec
             }
         });
         lines.push(newer_line(archive, version::upstream(&newest.version), served, &reasons));
+    }
+    Ok(lines)
+}
+
+/// Extensions that are not built because no mirror serves their source, and which one serves now.
+pub(crate) fn available(paths: &Paths, lock: &Lock, blocked: &[Blocked], mirrors: &Mirrors) -> Result<Vec<String>> {
+    let client = fetch::client();
+    let mut lines = Vec::new();
+    let suites: BTreeSet<&str> = lock.archives.iter().map(|archive| archive.suite.as_str()).collect();
+    for suite in suites {
+        let sources = Suite::open(paths, mirrors, suite)?.index(SOURCES)?;
+        for Blocked { name, packages, .. } in blocked {
+            for package in packages {
+                let mut served = Vec::new();
+                for original in index::originals(&sources, package)? {
+                    if mirrors.urls(&original.path).any(|url| head(&client, &url, original.size).is_ok()) {
+                        served.push(version::upstream(&original.version).to_owned());
+                    }
+                }
+                if !served.is_empty() {
+                    let versions = served.join(", ");
+                    lines.push(format!(
+                        "{name} is in assets/blocked.toml, and {package} {versions} is served ({suite}): build it"
+                    ));
+                }
+            }
+        }
     }
     Ok(lines)
 }

@@ -14,6 +14,7 @@ mod resolve;
 mod update;
 mod version;
 
+use crate::assets::blocked::Blocked;
 use crate::error::Result;
 use crate::paths::Paths;
 
@@ -69,7 +70,9 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             if online {
                 let mirrors = mirror::Mirrors::discover(&mirror.debian_mirror)?;
                 check::online(&lock, &mirrors)?;
-                for line in check::newer(paths, &lock, &mirrors)? {
+                let newer = check::newer(paths, &lock, &mirrors)?;
+                let available = check::available(paths, &lock, &Blocked::all(&paths.root)?, &mirrors)?;
+                for line in newer.iter().chain(&available) {
                     println!("{line}");
                 }
             }

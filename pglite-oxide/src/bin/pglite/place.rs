@@ -60,7 +60,7 @@ struct Session {
     /// Create this extension if it does not exist; may be given several times
     #[arg(long = "extension", value_name = "NAME")]
     extensions: Vec<String>,
-    /// A file with more extensions, made by `cargo xtask extension build`; may be given several times
+    /// A file with more extensions, from `cargo xtask extension build`; may be given several times
     #[arg(long = "extension-bundle", value_name = "FILE")]
     extension_bundles: Vec<PathBuf>,
     /// A server setting, such as work_mem=16MB; may be given several times

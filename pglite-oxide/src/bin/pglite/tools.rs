@@ -23,6 +23,10 @@ pub(crate) struct DumpArguments {
     /// The format of the dump
     #[arg(long, value_enum, default_value_t)]
     format: Form,
+    /// Compress an archive of the custom format: gzip, lz4, zstd or none, with a level or without,
+    /// such as zstd:9 [default: gzip]
+    #[arg(long, value_name = "METHOD")]
+    compression: Option<String>,
     /// Options of pg_dump, after `--`
     #[arg(last = true, value_name = "OPTION")]
     options: Vec<String>,
@@ -60,6 +64,7 @@ pub(crate) fn dump(arguments: &DumpArguments) -> Result<ExitCode, Failure> {
         Form::Tar => DumpFormat::Tar,
     };
     let options = PgDumpOptions::new().format(format);
+    let options = arguments.compression.iter().fold(options, PgDumpOptions::compression);
     let options = arguments.options.iter().fold(options, PgDumpOptions::arg);
     let dump = match open(&arguments.target)? {
         Opened::Database(mut db) => {
