@@ -144,7 +144,7 @@ fn options_choose_what_is_dumped_and_how() {
     );
 
     db.batch_execute("CREATE TABLE long AS SELECT repeat('text ', 5000) AS words FROM generate_series(1, 20)").unwrap();
-    let mut custom = |method| {
+    let mut custom = |method: &str| {
         let options = PgDumpOptions::new().format(DumpFormat::Custom);
         let options = if method.is_empty() { options } else { options.compression(method) };
         let dump = db.dump_bytes(&options).unwrap();
