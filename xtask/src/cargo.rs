@@ -1,5 +1,5 @@
-//! The target directory of the cargo builds that the pipeline starts, shared by all checkouts of
-//! one cache because compiling the runtime's dependencies takes minutes. It owns who may use it
+//! The cargo commands that the pipeline starts, and their target directory, shared by all checkouts
+//! of one cache because compiling the runtime's dependencies takes minutes. It owns who may use it
 //! when.
 //!
 //! Cargo distinguishes workspace members by their place in the workspace and by file times, not by
@@ -60,6 +60,20 @@ const MEMBERS: &[&str] = &[
     "xtask",
 ];
 
+/// A cargo command, without what `cargo run` has told this program about its own package. Build
+/// scripts that read such variables, as that of `ring`, would run again, and what depends on them
+/// would be compiled again, at every change between a command of the user and one of this program.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if name.to_str().is_some_and(|name| own.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// The right to use the directory, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct SharedTarget {
@@ -88,7 +102,7 @@ impl SharedTarget {
 
     /// A cargo command in the checkout that builds here.
     pub(crate) fn cargo(&self) -> Command {
-        let mut command = Command::new("cargo");
+        let mut command = command();
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.directory).env("CARGO_TERM_COLOR", "never");
         command
     }
@@ -144,6 +158,17 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Cargo sets these for the program that runs this test.
+    #[test]
+    fn a_command_says_nothing_of_this_package() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo sets it");
+        let command = command();
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        for name in ["CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR", "CARGO_MANIFEST_DIR"] {
+            assert!(removed.contains(&std::ffi::OsStr::new(name)), "{name}");
+        }
+    }
 
     /// A package missing from the list would be taken from another checkout.
     #[test]

@@ -2,8 +2,6 @@
 //! tree. It owns reading the list, which `cargo deny` reads too; `consumer` checks the tree of a
 //! user's program.
 
-use std::process::Command;
-
 use serde::Deserialize;
 
 use crate::consumer::tree::{self, Node};
@@ -88,7 +86,7 @@ impl Policy {
 
 /// Checks the tree of a user's program with the workspace's versions and every feature.
 pub(crate) fn check_workspace(paths: &Paths, policy: &Policy) -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo::command();
     cargo.args(["tree", "--locked", "-p", "pglite-oxide", "--all-features"]).args(tree::ARGUMENTS);
     policy.check(&tree::parse(&release::run_cargo(cargo.current_dir(&paths.root))?)?)
 }

@@ -288,7 +288,7 @@ fn fuzz_corpus(paths: &Paths) -> Result<Outcome> {
 
 /// Runs tests of this program that need the result of an earlier check.
 fn ignored_tests(paths: &Paths, filter: &str) -> Result<Outcome> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo::command();
     cargo.args(["test", "--locked", "-p", "xtask", "--bin", "xtask", "--", "--ignored", filter]);
     let printed = release::run_cargo(cargo.current_dir(&paths.root))?;
     print!("{printed}");
@@ -300,7 +300,7 @@ fn ignored_tests(paths: &Paths, filter: &str) -> Result<Outcome> {
 
 /// Runs cargo in the checkout's own target directory.
 fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
-    passed(succeed(Command::new("cargo").args(args).current_dir(&paths.root)))
+    passed(succeed(crate::cargo::command().args(args).current_dir(&paths.root)))
 }
 
 /// Runs cargo in the target directory that all checkouts share, to compile the runtime.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::guest::explain_patch;
 use super::host::Host;
@@ -44,7 +43,7 @@ pub(crate) fn compiler(
         ))
         .repair("use a Rust installed by rustup"));
     }
-    context.run(Command::new("cargo").args(["fetch", "--locked"]).current_dir(&paths.root))?;
+    context.run(crate::cargo::command().args(["fetch", "--locked"]).current_dir(&paths.root))?;
     let registry = host.cargo_home.join("registry");
     let unpacked = unpacked(&registry)?;
     patch(paths, &unpacked, workshop, context)?;

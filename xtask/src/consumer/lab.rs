@@ -80,7 +80,7 @@ impl<'a> Lab<'a> {
     /// The program's crates for every target.
     pub(super) fn tree(&self, resolution: &Resolution) -> Result<String> {
         self.prepare_program(resolution)?;
-        let mut cargo = Command::new("cargo");
+        let mut cargo = crate::cargo::command();
         cargo.args(["tree", "--locked"]).args(tree::ARGUMENTS).current_dir(self.program());
         release::run_cargo(&mut cargo)
     }
@@ -100,7 +100,7 @@ impl<'a> Lab<'a> {
         self.prepare_program(resolution)?;
         let target = self.directory.join("target");
         self.clean(&target)?;
-        let status = Command::new("cargo")
+        let status = crate::cargo::command()
             .args(["build", "--offline", "--locked", "--release"])
             .current_dir(self.program())
             .env("CARGO_TARGET_DIR", &target)
@@ -123,7 +123,7 @@ impl<'a> Lab<'a> {
         if fs::read_to_string(&stamp).is_ok_and(|found| found == crates) {
             return Ok(());
         }
-        let mut clean = Command::new("cargo");
+        let mut clean = crate::cargo::command();
         clean.args(["clean", "--offline", "--locked", "--release"]).current_dir(self.program());
         for package in self.packages {
             clean.args(["-p", &package.krate.name]);
@@ -240,7 +240,7 @@ impl<'a> Lab<'a> {
         write(&program.join(".cargo/config.toml"), &config.to_string())?;
         // This project's crates enter the lock from the directory; everything else must stay as
         // resolved.
-        release::run_cargo(Command::new("cargo").args(["update", "--workspace", "--offline"]).current_dir(&program))?;
+        release::run_cargo(crate::cargo::command().args(["update", "--workspace", "--offline"]).current_dir(&program))?;
         let used = Resolution::read(&program.join("Cargo.lock"))?;
         let differences = resolution.differences(&used);
         if differences.is_empty() {
@@ -275,7 +275,7 @@ impl<'a> Lab<'a> {
 
     /// Creates a lock file, and leaves what is locked unchanged.
     fn update(&self) -> Command {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = crate::cargo::command();
         cargo.args(["update", "--workspace", "--color", "never"]).current_dir(self.resolver());
         cargo
     }
@@ -288,7 +288,7 @@ impl<'a> Lab<'a> {
         }
         let scratch = self.scratch()?;
         let new = scratch.path().join("vendor");
-        let mut cargo = Command::new("cargo");
+        let mut cargo = crate::cargo::command();
         cargo
             .args(["vendor", "--locked", "--versioned-dirs", "--color", "never"])
             .arg(&new)

@@ -123,7 +123,7 @@ pub(crate) fn stage(paths: &Paths, options: &StageOptions, lock: &RunLock) -> Re
 pub(crate) fn package(paths: &Paths, into: &Path) -> Result<Vec<Package>> {
     let version = publishable(paths)?;
     let target = into.join("cargo");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo::command();
     // Compiling this xtask has already fetched what is needed of the registry's index.
     cargo
         .args(["package", "--no-verify", "--allow-dirty", "--locked", "--offline", "--color", "never"])
