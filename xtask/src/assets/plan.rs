@@ -29,9 +29,6 @@ pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
 /// values, of WAL and of dumps.
 const SERVER_LIBRARIES: &[&str] = &["lz4", "zlib", "zstd"];
 
-/// Libraries that are compiled against others.
-const LIBRARY_NEEDS: &[(&str, &[&str])] = &[];
-
 /// All libraries: those of the server, and those of extensions.
 pub(crate) fn libraries(extensions: &[Extension]) -> BTreeSet<&str> {
     SERVER_LIBRARIES.iter().copied().chain(extensions.iter().flat_map(|e| &e.libraries).map(String::as_str)).collect()
@@ -109,12 +106,6 @@ pub(crate) mod needs {
     /// The libraries of the server, by name.
     pub(crate) fn server_libraries() -> Result<Vec<(&'static str, Need)>> {
         super::SERVER_LIBRARIES.iter().map(|name| Ok((*name, Need::all(id::library(name)?)))).collect()
-    }
-    /// The libraries that a library is compiled against, by name.
-    pub(crate) fn library(name: &str) -> Result<Vec<(&'static str, Need)>> {
-        let needed = super::LIBRARY_NEEDS.iter().find(|(library, _)| *library == name);
-        let needed = needed.map(|(_, needed)| *needed).unwrap_or_default().iter();
-        needed.map(|name| Ok((*name, Need::all(id::library(name)?)))).collect()
     }
     /// Headers and makefiles that extensions are built against.
     pub(crate) fn pgxs() -> Result<Vec<Need>> {
@@ -235,35 +226,23 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         after: vec![image()?],
         cost: cost(Cores::Half, 500, 60),
     });
-    // Those that others are compiled against come first.
-    let mut in_order: Vec<&str> = libraries(extensions).into_iter().collect();
-    in_order.sort_by_key(|name| LIBRARY_NEEDS.iter().any(|(library, _)| library == name));
-    for library in in_order {
-        let mut inputs = Inputs::new()
+    for library in libraries(extensions) {
+        let inputs = Inputs::new()
             .text("archive", &archive(library)?.sha256)?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .files("scripts", &assets.join("build"), scripts(&assets, &format!("libraries/{library}.sh"))?)?;
-        // What is compiled into it, and changes to it.
-        for (what, directory) in [("sources", "guest"), ("patches", "patches")] {
-            let directory = assets.join(directory).join(library);
-            if directory.exists() {
-                inputs = inputs.tree(what, &directory)?;
-            }
-        }
-        let mut after = vec![image()?];
-        after.extend(needs::library(library)?.into_iter().map(|(_, need)| need));
         steps.push(Step {
             id: id::library(library)?,
             title: format!("building the library {library}"),
             inputs,
-            after,
+            after: vec![image()?],
             cost: cost(Cores::Half, 600, 60),
         });
     }
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .files("scripts", &assets.join("build"), scripts(&assets, extension.script())?)?
+            .files("scripts", &assets.join("build"), scripts(&assets, "pgxs.sh")?)?
             .list("variables", &extension.make)?;
         let mut after = with_libraries(needs::pgxs()?)?;
         after.push(image()?);
@@ -294,7 +273,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             title: format!("building the extension {}", extension.name),
             inputs,
             after,
-            cost: if extension.script.is_some() { cost(Cores::All, 600, 60) } else { cost(Cores::One, 300, 8) },
+            cost: cost(Cores::One, 300, 8),
         });
     }
 
