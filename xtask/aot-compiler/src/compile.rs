@@ -169,6 +169,22 @@ mod tests {
         }
     }
 
+    /// A function that returns before it calls anything keeps none of its imports on the stack.
+    #[test]
+    fn imports_are_read_where_they_are_called() {
+        let numbers = 0..200;
+        let imports: String = numbers
+            .clone()
+            .map(|n| format!("(import \"m\" \"f{n}\" (func $f{n})) (import \"m\" \"g{n}\" (global $g{n} (mut i32)))"))
+            .collect();
+        let calls: String = numbers.map(|n| format!("call $f{n} i32.const {n} global.set $g{n} ")).collect();
+        let text = format!("(module {imports} (func (param i32) local.get 0 i32.eqz if return end {calls}))");
+        let code = native("x86_64-unknown-linux-gnu", "", &text);
+        // `sub rsp, n`: 32 bits of n, used for frames of 128 bytes or more.
+        let frame = code.windows(7).find(|window| window.starts_with(&[0x48, 0x81, 0xec]));
+        assert!(frame.is_none(), "a frame of {:02x?}", frame.map(|window| &window[3..]));
+    }
+
     #[test]
     fn names_come_from_the_file() {
         assert_eq!(artifact_name(Path::new("/x/plpgsql.wasm")).unwrap(), "plpgsql");
