@@ -10,7 +10,8 @@ PORT=$GUEST/overlay/src/backend/port
 OWN=/pgl/work/own
 mkdir "$OWN"
 for FILE in "$GUEST"/programs/*.c \
-	"$PORT"/pgl_dtoa.c "$PORT"/pgl_locale.c "$PORT"/pgl_process.c "$PORT"/pgl_setjmp.c "$PORT"/pgl_strtod.c; do
+	"$PORT"/pgl_decimal.c "$PORT"/pgl_dtoa.c "$PORT"/pgl_locale.c "$PORT"/pgl_process.c "$PORT"/pgl_setjmp.c \
+	"$PORT"/pgl_strtod.c; do
 	$WASM_CC -O2 -D_GNU_SOURCE -Wall -Wextra -Wno-unused-parameter -Werror \
 		-I"$GUEST/overlay/src/include" -c "$FILE" -o "$OWN/$(basename "$FILE" .c).o"
 done

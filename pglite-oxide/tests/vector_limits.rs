@@ -96,3 +96,40 @@ fn distances_of_half_precision_vectors_are_those_of_single_precision() {
         assert!(largest < 1e-4, "{operator}: {largest}");
     }
 }
+
+/// Short arrays are added up by the module, longer ones by the host; both are what SQL computes.
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn distances_are_those_that_sql_computes() {
+    let mut db = database();
+    for dimensions in [1, 3, 31, 32, 33, 40, 63, 64, 65, 768, 1999] {
+        db.batch_execute(&format!(
+            "DROP TABLE IF EXISTS t;
+             CREATE TABLE t AS
+             SELECT g AS id, array_agg((random() - 0.5)::float4 ORDER BY d) AS v
+             FROM generate_series(1, 5) g, generate_series(1, {dimensions}) d GROUP BY g"
+        ))
+        .unwrap();
+        for (operator, sum) in [
+            ("<->", "sqrt(sum((x - y) ^ 2))"),
+            ("<#>", "-sum(x * y)"),
+            ("<=>", "1 - sum(x * y) / sqrt(sum(x * x) * sum(y * y))"),
+            ("<+>", "sum(abs(x - y))"),
+        ] {
+            for numbers in ["vector", "halfvec"] {
+                let sql = format!(
+                    "SELECT max(abs(found - computed) / (1 + abs(computed)))
+                     FROM t a, t b,
+                     LATERAL (SELECT a.v::{numbers} {operator} b.v::{numbers} AS found) AS f,
+                     LATERAL (
+                         SELECT {sum} AS computed
+                         FROM unnest(a.v::{numbers}::vector::float4[]::float8[],
+                                     b.v::{numbers}::vector::float4[]::float8[]) AS n (x, y)
+                     ) AS c"
+                );
+                let largest: f64 = db.query_one(&sql, &[]).unwrap().get(0);
+                assert!(largest < 1e-5, "{numbers} {operator} {dimensions}: {largest}");
+            }
+        }
+    }
+}

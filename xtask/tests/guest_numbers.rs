@@ -1,7 +1,8 @@
-//! The guest's conversions between text and floating point numbers (`pgl_strtod.c` and `pgl_dtoa.c`
-//! in `assets/guest/overlay/src/backend/port`), compiled for this machine: their table of powers is
-//! computed anew, and their results are compared with those of the machine's C library. What the
-//! guest's compiler makes of them is tested by `pglite-oxide/tests/numbers.rs`.
+//! The guest's conversions between text and floating point numbers (`pgl_strtod.c`,
+//! `pgl_decimal.c` and `pgl_dtoa.c` in `assets/guest/overlay/src/backend/port`), compiled for this
+//! machine: their table of powers is computed anew, and their results are compared with those of
+//! the machine's C library. What the guest's compiler makes of them is tested by
+//! `pglite-oxide/tests/numbers.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
@@ -43,12 +44,13 @@ fn results_are_those_of_the_machines_c_library() {
         command
     };
     let renamed = ["-Dstrtod=guest_strtod", "-Dstrtof=guest_strtof"];
-    for file in ["pgl_strtod", "pgl_dtoa"] {
+    let files = ["pgl_strtod", "pgl_decimal", "pgl_dtoa"];
+    for file in files {
         let source = port().join(format!("{file}.c"));
         run(compile().args(renamed).arg("-c").arg(source).arg("-o").arg(place(file)));
     }
     let compare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest_numbers/compare.c");
-    let objects = [place("pgl_strtod"), place("pgl_dtoa")];
+    let objects = files.map(place);
     let program = place("compare");
     run(compile().arg(compare).args(objects).arg("-o").arg(&program).arg("-lm"));
     let compared: u64 = run(Command::new(&program).args([ROUNDS, "20261126"])).trim().parse().unwrap();

@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod channel;
 pub mod channel_abi;
 pub mod clock;
+pub mod distance;
 pub mod engine;
 pub mod fd_table;
 pub mod import_state;

@@ -20,7 +20,7 @@
 
 #include <stdint.h>
 
-#define PGL_ABI_VERSION 5
+#define PGL_ABI_VERSION 6
 
 /* Page-aligned address of the shared memory segment in every instance. */
 #define PGL_SHMEM_BASE 0x04000000u
@@ -95,6 +95,12 @@ int32_t		pgl_host_sem_wait(volatile int32_t *addr);
 /* Wakes one sleeper of that semaphore. */
 PGL_IMPORT("sem_wake")
 void		pgl_host_sem_wake(volatile int32_t *addr);
+
+/* See pgl_distance.h. */
+PGL_IMPORT("distance")
+double		pgl_host_distance(int32_t metric, int32_t element,
+							  int32_t dim, const void *a,
+							  const void *b);
 
 /* Throws the tag __c_longjmp with this address. */
 PGL_IMPORT("longjmp") _Noreturn void pgl_host_longjmp(void *thrown);
