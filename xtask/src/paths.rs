@@ -15,8 +15,20 @@ pub(crate) struct Paths {
 
 impl Paths {
     /// The checkout this xtask was compiled in and the user's cache directory.
+    ///
+    /// # Errors
+    ///
+    /// Cargo runs it for another checkout, whose code it may not have.
     pub(crate) fn find() -> Result<Self> {
         let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        if let Some(other) = std::env::var_os("CARGO_MANIFEST_DIR").filter(|other| *other != *manifest) {
+            return Err(Error::new(format!(
+                "this xtask was compiled in {}, and runs in {}",
+                manifest.display(),
+                other.display()
+            ))
+            .repair("give each checkout a CARGO_TARGET_DIR of its own, or `touch xtask/src/main.rs`"));
+        }
         let root = manifest.parent().ok_or_else(|| Error::new("xtask has no parent directory"))?.to_path_buf();
         let base = match std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()) {
             Some(dir) => PathBuf::from(dir),

@@ -1,15 +1,17 @@
 //! `cargo xtask test`: every check of the checkout, in one run. It owns the list of checks, their
-//! order and the result of a run; each check belongs to the module it is named after. The last line
-//! counts the results.
+//! order, which of them run beside the others, and the result of a run; each check belongs to the
+//! module it is named after. The last line counts the results.
 
-use std::process::Command;
+use std::io::{Read as _, Seek as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::assets::{self, BuildOptions, Verb, reproduce};
 use crate::backend::{self, Choice};
 use crate::cargo::{RUNTIME_TESTS, SharedTarget, succeed};
 use crate::dependencies::{self, Policy};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::{Progress, elapsed};
@@ -57,8 +59,14 @@ struct Check {
     runs: Runs,
     /// Names of the checks that make what this one needs. They come before it.
     needs: &'static [&'static str],
+    /// It compiles, mostly, in a directory of its own: in a run with other checks, it runs beside
+    /// those that follow `BEFORE_BESIDE`, which leave a core idle most of the time.
+    beside: bool,
     run: fn(&Paths) -> Result<Outcome>,
 }
+
+/// The check after which the checks begin that run beside the others.
+const BEFORE_BESIDE: &str = "assets build";
 
 /// Makes a row of the table.
 const fn check(
@@ -67,7 +75,12 @@ const fn check(
     needs: &'static [&'static str],
     run: fn(&Paths) -> Result<Outcome>,
 ) -> Check {
-    Check { name, runs, needs, run }
+    Check { name, runs, needs, beside: false, run }
+}
+
+/// Makes a row of a check that runs beside others.
+const fn beside(name: &'static str, needs: &'static [&'static str], run: fn(&Paths) -> Result<Outcome>) -> Check {
+    Check { name, runs: Runs::Full, needs, beside: true, run }
 }
 
 /// In the order in which they run. Fast checks come first, and every check comes after those that
@@ -94,7 +107,7 @@ const CHECKS: &[Check] = &[
     check("assets build", Runs::Full, &["sources"], |paths| passed(assets::build(paths, &BuildOptions::default()))),
     check("assets build, nothing changed", Runs::Full, &["assets build"], nothing_changed),
     check("assets verify", Runs::Full, &["assets build"], |paths| passed(assets::run(paths, Verb::Verify))),
-    check("lints of the AOT compiler", Runs::Full, &["assets build"], |paths| passed(assets::lint_compiler(paths))),
+    beside("lints of the AOT compiler", &["assets build"], |paths| passed(assets::lint_compiler(paths))),
     check("native PostgreSQL", Runs::Full, &["sources"], native),
     check("backend sandbox", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Sandbox)),
     check("backend docker", Runs::Full, &["assets build"], |paths| backend(paths, Choice::Docker)),
@@ -111,8 +124,8 @@ const CHECKS: &[Check] = &[
     check("release stage", Runs::Full, &["assets build"], |paths| {
         passed(release::run(paths, release::Verb::Stage(release::StageOptions::default())))
     }),
-    check("consumer", Runs::Full, &["assets build"], |paths| passed(consumer::check(paths))),
-    check("fresh resolution", Runs::Full, &["consumer"], consumer::fresh_resolution),
+    beside("consumer", &["assets build"], |paths| passed(consumer::check(paths))),
+    beside("fresh resolution", &["consumer"], consumer::fresh_resolution),
 ];
 
 /// Everything that a plain `cargo build` compiles.
@@ -143,7 +156,13 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     if let Some(name) = options.may_skip.iter().find(|name| !CHECKS.iter().any(|check| check.name == *name)) {
         return Err(Error::new(format!("--may-skip {name}: no check is called that")));
     }
+    let (aside, chosen): (Vec<&Check>, Vec<&Check>) = if chosen.iter().any(|check| check.name == BEFORE_BESIDE) {
+        chosen.into_iter().partition(|check| check.beside)
+    } else {
+        (Vec::new(), chosen)
+    };
     let mut results: Vec<(&str, String, Result<Outcome>)> = Vec::new();
+    let mut running = None;
     for check in chosen {
         println!("== {}", check.name);
         let start = Instant::now();
@@ -157,9 +176,98 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
             Err(error) => eprintln!("FAILED: {}: {error}", check.name),
         }
         results.push((check.name, elapsed(start.elapsed()), result));
+        if check.name == BEFORE_BESIDE && !aside.is_empty() {
+            running = Some(Beside::start(&aside, missing(aside[0], &results))?);
+        }
+    }
+    if let Some(running) = running {
+        results.extend(running.finish()?);
     }
     println!("\n{}", summary(&results));
     judge(options, &results)
+}
+
+/// Checks that run beside the others: in a second process of this program, whose output is printed
+/// when it has ended.
+struct Beside {
+    names: Vec<&'static str>,
+    process: std::result::Result<(Child, std::fs::File), &'static str>,
+}
+
+impl Beside {
+    /// Starts them, or remembers the check that they need and that did not pass.
+    fn start(checks: &[&Check], missing: Option<&'static str>) -> Result<Self> {
+        let names: Vec<&'static str> = checks.iter().map(|check| check.name).collect();
+        if let Some(need) = missing {
+            return Ok(Self { names, process: Err(need) });
+        }
+        println!("beside the following checks: {}", names.join(", "));
+        let failed = || "cannot start a second process of this program".to_owned();
+        let output = tempfile::tempfile().context(failed)?;
+        let handle = || output.try_clone().context(failed);
+        let child = Command::new(this_program().context(failed)?)
+            .arg("test")
+            .args(&names)
+            .stdin(Stdio::null())
+            .stdout(handle()?)
+            .stderr(handle()?)
+            .spawn()
+            .context(failed)?;
+        Ok(Self { names, process: Ok((child, output)) })
+    }
+
+    /// Waits for them and prints what they printed.
+    fn finish(self) -> Result<Vec<(&'static str, String, Result<Outcome>)>> {
+        let (mut child, mut output) = match self.process {
+            Ok(process) => process,
+            Err(need) => {
+                let skipped = || Ok(Outcome::Skipped(format!("it needs {need}, which did not pass")));
+                return Ok(self.names.into_iter().map(|name| (name, elapsed(Default::default()), skipped())).collect());
+            }
+        };
+        let unreadable = || "cannot read what the checks beside the others printed".to_owned();
+        let status = child.wait().context(unreadable)?;
+        let mut printed = Vec::new();
+        output.rewind().and_then(|()| output.read_to_end(&mut printed)).context(unreadable)?;
+        let printed = String::from_utf8_lossy(&printed);
+        print!("{printed}");
+        let found = read_summary(&printed);
+        let results = self.names.into_iter().map(|name| {
+            let (took, result) = match found.iter().find(|(other, ..)| *other == name) {
+                Some((_, took, Ok(outcome))) => ((*took).to_owned(), Ok(outcome.clone())),
+                Some((_, took, Err(()))) => ((*took).to_owned(), Err(Error::new(format!("{name} failed: see above")))),
+                None => {
+                    (String::new(), Err(Error::new(format!("no result of {name}: its process ended with {status}"))))
+                }
+            };
+            (name, took, result)
+        });
+        Ok(results.collect())
+    }
+}
+
+/// This program, also where cargo has put another one in its place meanwhile.
+fn this_program() -> std::io::Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() { Ok(own) } else { std::env::current_exe() }
+}
+
+/// Reads what [`summary`] writes: names, times and results.
+fn read_summary(printed: &str) -> Vec<(&str, &str, std::result::Result<Outcome, ()>)> {
+    let line = |line| -> Option<(&str, &str, std::result::Result<Outcome, ()>)> {
+        let (kind, rest) = str::split_once(line, ' ')?;
+        let (took, name) = rest.trim_start().split_once("  ")?;
+        Some(match kind {
+            "passed" => (name, took, Ok(Outcome::Passed)),
+            "FAILED" => (name, took, Err(())),
+            "SKIPPED" => {
+                let (name, reason) = name.split_once(": ")?;
+                (name, took, Ok(Outcome::Skipped(reason.to_owned())))
+            }
+            _ => return None,
+        })
+    };
+    printed.lines().filter_map(line).collect()
 }
 
 /// What a check needs and this run did not make: without it, the check would only fail once more,
@@ -374,6 +482,14 @@ mod tests {
         SKIPPED      3 s  clients: no daemon
         1 passed, 0 failed, 2 skipped
         ");
+        let printed = summary(&results);
+        let read =
+            read_summary(&printed).into_iter().map(|(name, took, result)| (name.to_owned(), took.to_owned(), result));
+        let skip = || Ok(Outcome::Skipped("no daemon".to_owned()));
+        let expected =
+            [("format", "1 s", Ok(Outcome::Passed)), ("backend docker", "2 s", skip()), ("clients", "3 s", skip())]
+                .map(|(name, took, result)| (name.to_owned(), took.to_owned(), result));
+        assert_eq!(read.collect::<Vec<_>>(), expected);
         assert!(judge(&Options::default(), &results).is_ok());
         let strict = |may_skip: &[&str]| {
             let may_skip = may_skip.iter().map(|name| (*name).to_owned()).collect();
@@ -382,7 +498,8 @@ mod tests {
         insta::assert_snapshot!(strict(&[]).unwrap_err(), @"failed: backend docker (skipped), clients (skipped)");
         insta::assert_snapshot!(strict(&["backend docker"]).unwrap_err(), @"failed: clients (skipped)");
         assert!(strict(&["backend docker", "clients"]).is_ok());
-        let failed = [("format", String::new(), Err(Error::new("bad")))];
+        let failed = [("format", "4 s".to_owned(), Err(Error::new("bad")))];
+        assert_eq!(read_summary(&summary(&failed)), [("format", "4 s", Err(()))]);
         insta::assert_snapshot!(judge(&Options::default(), &failed).unwrap_err(), @"failed: format");
     }
 }

@@ -42,7 +42,7 @@ use crate::sources::{Lock, MirrorOption};
 use aot::Outcome;
 use extension::Extension;
 use host::Host;
-use parts::Part;
+use parts::{Family, Part};
 use plan::{Wanted, id, needs};
 use targets::{TARGETS, Target};
 use workshop::Workshop;
@@ -67,6 +67,10 @@ pub(crate) struct BuildOptions {
     /// Compile for every target
     #[arg(long, conflicts_with = "targets")]
     pub(crate) all_targets: bool,
+    /// Build these families of extensions only, or `none` of them: a faster first build for work on
+    /// the rest. What is staged then cannot be released, and tests of other extensions fail
+    #[arg(long, value_name = "FAMILY", value_delimiter = ',')]
+    pub(crate) families: Vec<String>,
     /// Where the build steps run
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: Choice,
@@ -136,7 +140,7 @@ impl<'a> Run<'a> {
         if !targets.contains(&own) {
             targets.insert(0, own);
         }
-        let extensions = Extension::all(&paths.root)?;
+        let extensions = wanted_extensions(Extension::all(&paths.root)?, &options.families)?;
         let plan = Self::plan(paths, &lock, &host, &extensions, &targets, options, &progress)?;
         Ok(Self { paths, lock, host, extensions, targets, plan, options, progress })
     }
@@ -217,7 +221,7 @@ impl<'a> Run<'a> {
         }
         let Self { paths, host, targets, options, progress, .. } = self;
         let lock = Lock::read(&paths.lock())?;
-        let extensions = Extension::all(&paths.root)?;
+        let extensions = wanted_extensions(Extension::all(&paths.root)?, &options.families)?;
         let now = Self::plan(paths, &lock, host, &extensions, targets, options, progress)?;
         // The outputs of earlier steps are in the store and cannot change.
         let inputs = |plan: &Plan| plan.step(id).map(|step| step.inputs.clone());
@@ -233,6 +237,20 @@ fn wanted_targets(options: &BuildOptions) -> Result<Vec<Target>> {
         return Ok(TARGETS.to_vec());
     }
     options.targets.iter().map(|triple| targets::find(triple)).collect()
+}
+
+/// The parts of the server, and the extensions of the families that `--families` names; all of
+/// them if it is not given.
+fn wanted_extensions(all: Vec<Extension>, families: &[String]) -> Result<Vec<Extension>> {
+    if families.is_empty() {
+        return Ok(all);
+    }
+    let families: Vec<Family> = match families {
+        [none] if none == "none" => vec![],
+        names => names.iter().map(|name| Family::find(name)).collect::<Result<_>>()?,
+    };
+    let is_wanted = |extension: &Extension| extension.family.is_none_or(|family| families.contains(&family));
+    Ok(all.into_iter().filter(is_wanted).collect())
 }
 
 /// Stages every payload and reports what the compiler refused.
@@ -470,4 +488,26 @@ fn abi_version(paths: &Paths) -> Result<u32> {
     let text = files::text(&path)?;
     let value = text.lines().find_map(|line| line.strip_prefix("#define PGL_ABI_VERSION ")?.trim().parse().ok());
     value.ok_or_else(|| Error::new(format!("{} does not define PGL_ABI_VERSION", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_choose_extensions() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let of = |families: &[&str]| {
+            let families: Vec<String> = families.iter().map(|name| (*name).to_owned()).collect();
+            let wanted = wanted_extensions(Extension::all(root).unwrap(), &families)?;
+            Ok::<_, Error>(wanted.into_iter().filter(|e| !e.is_server()).map(|e| e.name).collect::<Vec<_>>())
+        };
+        assert!(of(&[]).unwrap().len() > 50);
+        assert_eq!(of(&["none"]).unwrap(), [""; 0]);
+        assert_eq!(of(&["vector", "pgcrypto"]).unwrap(), ["pgcrypto", "vector"]);
+        let names = "community, contrib, gpl, pgcrypto, postgis, vector";
+        let unknown = |name: &str| format!("there is no family `{name}`; there are {names}");
+        assert!(of(&["vectors"]).unwrap_err().to_string().starts_with(&unknown("vectors")));
+        assert!(of(&["none", "vector"]).unwrap_err().to_string().starts_with(&unknown("none")));
+    }
 }

@@ -25,9 +25,12 @@ const EXPECTED: &str = "one: 1\ndistance: 5.196152422706632\nerror: 22012\nafter
 /// directory as the only source, no network.
 pub(crate) fn check(paths: &Paths) -> Result<()> {
     let progress = Progress::stderr();
-    let lock = RunLock::acquire(&paths.cache, "consumer check", |message| progress.say(message))?;
+    let lock = lab::lock(paths, "consumer check", &progress)?;
     progress.say("consumer: staging the crates");
-    let release = release::stage(paths, &StageOptions::default(), &lock)?;
+    let release = {
+        let lock = RunLock::acquire(&paths.cache, "consumer check", |message| progress.say(message))?;
+        release::stage(paths, &StageOptions::default(), &lock)?
+    };
     let lab = Lab::open(paths, &release.packages, &lock)?;
     let locked = lab.locked()?;
     audit(&lab, &locked, &Policy::read(paths)?)?;
@@ -47,7 +50,7 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
 /// Cargo.lock. Needs no payload. Reported as skipped where the registry cannot be reached.
 pub(crate) fn fresh_resolution(paths: &Paths) -> Result<Outcome> {
     let progress = Progress::stderr();
-    let lock = RunLock::acquire(&paths.cache, "fresh resolution", |message| progress.say(message))?;
+    let lock = lab::lock(paths, "fresh resolution", &progress)?;
     let scratch = tempfile::tempdir().map_err(|e| Error::new("cannot create a temporary directory").cause(e))?;
     let packages = release::package(paths, scratch.path())?;
     let lab = Lab::open(paths, &packages, &lock)?;
