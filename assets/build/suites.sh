@@ -5,7 +5,8 @@
 # /pgl/sources/extension/NAME.tar. /pgl/out/bin and /pgl/out/lib are the programs; /pgl/out/SUITE
 # has a suite's files, with the names of its tests in TESTS where it has no schedule, and the
 # settings that its server needs in SETTINGS. For an extension that is not PostgreSQL's, LOAD has
-# what is created before its tests.
+# what is created before its tests, and LAUNCHER the command by which pg_regress calls psql, if it
+# is not psql alone.
 set -eu
 
 SRC=/pgl/work/postgresql
@@ -65,11 +66,44 @@ EOF
 pgxs_variable() {
 	make -s -C "$1" USE_PGXS=1 PG_CONFIG="sh /pgl/work/pg_config" --eval "value: ; @echo \$($2)" value
 }
+# PostGIS has a driver of its own. postgis_suite NAME DIRECTORY MAKEFILE LOAD: pg_regress runs its
+# tests by postgis_test.sh, which does what that driver does.
+postgis_suite() {
+	# The test legacy is of a script that is not installed.
+	TESTS=$(make -s -f "$DIR/$3" --eval 'value: ; @echo $(filter-out legacy,$(notdir $(TESTS:.sql=)))' value \
+		HAVE_JSON=yes HAVE_SPGIST=yes INTERRUPTTESTS=yes POSTGIS_GEOS_VERSION=31301)
+	mkdir -p "$OUT/$1/sql" "$OUT/$1/expected"
+	for TEST in $TESTS; do
+		cp "$DIR/$2/$TEST.sql" "$OUT/$1/sql/"
+		cp "$DIR/$2/${TEST}_expected" "$OUT/$1/expected/$TEST.out"
+	done
+	echo "$TESTS" >"$OUT/$1/TESTS"
+	echo "$4" >"$OUT/$1/LOAD"
+	# Some compare plans, which depend on the statistics of autovacuum.
+	echo 'autovacuum = off' >"$OUT/$1/SETTINGS"
+	echo "sh /pgl/postgis/postgis_test.sh /pgl/postgis/$2" >"$OUT/$1/LAUNCHER"
+}
 for ARCHIVE in /pgl/sources/extension/*.tar; do
+	# Without a match, the pattern stays.
+	[ -e "$ARCHIVE" ] || break
 	NAME=$(basename "$ARCHIVE" .tar)
 	DIR=/pgl/work/$NAME
 	mkdir "$DIR"
 	tar -xf "$ARCHIVE" --strip-components=1 -C "$DIR"
+	if [ "$NAME" = postgis ]; then
+		for WHAT in load_topology load_large_topology; do
+			FILE=$DIR/topology/test/$WHAT
+			sed 's/@SRID@/-1/g' "$FILE.sql.in" >"$FILE.sql"
+			sed 's/@SRID@/4326/g' "$FILE.sql.in" >"$FILE-4326.sql"
+		done
+		sed '/^#/d; s/@COLUMN@/feature/g; s/@SCHEMA@/topology./g' "$DIR/topology/test/predicates.sql.in" \
+			>"$DIR/topology/test/topo_predicates.sql"
+		postgis_suite postgis regress/core regress/core/tests.mk.in postgis
+		postgis_suite postgis_topology topology/test/regress topology/test/tests.mk 'postgis postgis_topology'
+		cp -r "$DIR/regress" "$DIR/topology" "$OUT/postgis/"
+		cp /pgl/assets/build/postgis_test.sh "$OUT/postgis/"
+		continue
+	fi
 	TESTS=$(pgxs_variable "$DIR" REGRESS)
 	# Those with a schedule of their own make it with programs of theirs.
 	case "$TESTS" in

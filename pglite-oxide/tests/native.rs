@@ -201,12 +201,12 @@ fn a_module_that_is_not_there_is_an_error_where_it_is_used() {
     let (_place, data) = directory();
     let mut db = Pglite::builder().data_directory(&data).setting("allow_system_table_mods", "on").open().unwrap();
     db.batch_execute(
-        "CREATE EXTENSION pg_trgm; UPDATE pg_proc SET probin = '$libdir/postgis-3' WHERE proname = 'show_trgm'",
+        "CREATE EXTENSION pg_trgm; UPDATE pg_proc SET probin = '$libdir/pg_cron' WHERE proname = 'show_trgm'",
     )
     .unwrap();
     db.close().unwrap();
     let mut db = open(&data).unwrap();
     let error = db.batch_execute("SELECT show_trgm('a')").unwrap_err();
-    assert!(error.kind() == ErrorKind::Database && error.to_string().contains("$libdir/postgis-3"), "{error}");
+    assert!(error.kind() == ErrorKind::Database && error.to_string().contains("$libdir/pg_cron"), "{error}");
     assert_eq!(sum(&mut db), "500500");
 }

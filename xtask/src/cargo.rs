@@ -53,6 +53,7 @@ const MEMBERS: &[&str] = &[
     "pglite-oxide-extensions-contrib",
     "pglite-oxide-extensions-gpl",
     "pglite-oxide-extensions-pgcrypto",
+    "pglite-oxide-extensions-postgis",
     "pglite-oxide-extensions-vector",
     "pglite-oxide-fuzz",
     "pglite-oxide-runtime",

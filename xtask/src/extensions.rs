@@ -124,7 +124,13 @@ fn rows(all: &[Extension], built: &manifest::AssetsManifest, lock: &Lock) -> Res
         // A module contains its libraries.
         let libraries = extension.libraries.iter().filter_map(|name| lock.archive(name));
         let licenses = std::iter::once(&extension.license).chain(libraries.map(|archive| &archive.license));
-        let license = licenses.map(String::as_str).collect::<Vec<_>>().join(" AND ");
+        let mut license: Vec<&str> = Vec::new();
+        for name in licenses {
+            if !license.contains(&name.as_str()) {
+                license.push(name);
+            }
+        }
+        let license = license.join(" AND ");
         let row = |name: &str, version: &str, comment: &str, requires: &[String]| Row {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -177,7 +183,8 @@ fn list(rows: &[Row], blocked: &[Blocked]) -> String {
             text.push_str("///\n/// Its module is loaded before PostgreSQL starts.\n");
         }
         if row.license != "PostgreSQL" {
-            let _ = write!(text, "///\n/// License: {}.\n", row.license);
+            text.push_str("///\n");
+            documentation(&mut text, &format!("License: {}.", row.license));
         }
         let _ = write!(text, "///\n/// Feature: `{}`.\n", row.feature);
         let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");

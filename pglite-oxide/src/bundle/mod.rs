@@ -441,6 +441,12 @@ pub(crate) const PARTS: &[Part] = &[
         files: pglite_oxide_extensions_pgcrypto::FILES,
         code: pglite_oxide_extensions_pgcrypto::CODE,
     },
+    #[cfg(feature = "extensions-postgis")]
+    Part {
+        feature: "extensions-postgis",
+        files: pglite_oxide_extensions_postgis::FILES,
+        code: pglite_oxide_extensions_postgis::CODE,
+    },
     #[cfg(feature = "extensions-vector")]
     Part {
         feature: "extensions-vector",

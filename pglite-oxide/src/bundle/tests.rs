@@ -312,7 +312,7 @@ fn a_bundle_that_cannot_be_used_is_refused_before_anything_starts() {
 }
 
 #[test]
-#[cfg(all(feature = "extensions", feature = "extensions-gpl"))]
+#[cfg(all(feature = "extensions", feature = "extensions-gpl", feature = "extensions-postgis"))]
 fn every_feature_of_the_catalog_has_a_part() {
     let parts: std::collections::BTreeSet<&str> = PARTS.iter().skip(1).map(|part| part.feature).collect();
     let known = crate::extensions::ALL.iter().map(|known| known.feature()).collect();

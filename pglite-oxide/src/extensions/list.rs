@@ -614,6 +614,38 @@ pub const PLPROFILER: Extension = Extension {
     modules: &["plprofiler"],
 };
 
+/// `postgis`, version 3.6.4: PostGIS geometry and geography spatial types and functions.
+///
+/// License: GPL-2.0-or-later AND LGPL-2.1-only AND MIT AND Apache-2.0 WITH LLVM-exception AND
+/// blessing.
+///
+/// Feature: `extensions-postgis`.
+pub const POSTGIS: Extension = Extension {
+    name: "postgis",
+    version: "3.6.4",
+    comment: "PostGIS geometry and geography spatial types and functions",
+    license: "GPL-2.0-or-later AND LGPL-2.1-only AND MIT AND Apache-2.0 WITH LLVM-exception AND blessing",
+    requires: &[],
+    feature: "extensions-postgis",
+    modules: &["postgis-3", "postgis_topology-3"],
+};
+
+/// `postgis_topology`, version 3.6.4: PostGIS topology spatial types and functions.
+///
+/// License: GPL-2.0-or-later AND LGPL-2.1-only AND MIT AND Apache-2.0 WITH LLVM-exception AND
+/// blessing.
+///
+/// Feature: `extensions-postgis`.
+pub const POSTGIS_TOPOLOGY: Extension = Extension {
+    name: "postgis_topology",
+    version: "3.6.4",
+    comment: "PostGIS topology spatial types and functions",
+    license: "GPL-2.0-or-later AND LGPL-2.1-only AND MIT AND Apache-2.0 WITH LLVM-exception AND blessing",
+    requires: &["postgis"],
+    feature: "extensions-postgis",
+    modules: &["postgis-3", "postgis_topology-3"],
+};
+
 /// `prefix`, version 1.2.0: Prefix Range module for PostgreSQL.
 ///
 /// Feature: `extensions-community`.
@@ -835,6 +867,8 @@ pub const ALL: &[Extension] = &[
     PGSTATTUPLE,
     PGTAP,
     PLPROFILER,
+    POSTGIS,
+    POSTGIS_TOPOLOGY,
     PREFIX,
     REFINT,
     SEG,
@@ -903,7 +937,6 @@ pub(super) const BLOCKED: &[(&str, &str)] = &[
     ("plpgsql_check", "the mirrors do not serve its source"),
     ("plpython3u", "needs Python for the guest"),
     ("pltcl", "needs Tcl for the guest"),
-    ("postgis", "needs C++ for the guest, with GEOS, PROJ and json-c"),
     ("postgres_fdw", "needs libpq and connections that the program permits, in the guest"),
     ("postgresql_anonymizer", "no registry that the build uses has its source"),
     ("q3c", "not tried yet: its makefile links the mathematical library and a program"),

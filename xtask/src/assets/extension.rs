@@ -38,6 +38,8 @@ pub(crate) struct Extension {
     pub(crate) source: Source,
     /// Variables for `make`, as `NAME=VALUE`.
     pub(crate) make: Vec<String>,
+    /// The script in `assets/build` that builds it, if PGXS does not.
+    pub(crate) script: Option<String>,
     /// Statements that fail if the extension does not work, run one after the other after CREATE
     /// EXTENSION. Not an input of a step.
     pub(crate) smoke: Option<Vec<String>>,
@@ -96,6 +98,7 @@ struct FileSource {
     archive: Option<String>,
     #[serde(default)]
     make: Vec<String>,
+    script: Option<String>,
 }
 
 impl Extension {
@@ -118,7 +121,7 @@ impl Extension {
     fn parse(name: &str, text: &str) -> Result<Self> {
         check_name(name)?;
         let file: File = toml::from_str(text).context(|| "it does not have the expected form".into())?;
-        let FileSource { server, contrib, archive, make } = file.source;
+        let FileSource { server, contrib, archive, make, script } = file.source;
         let source = match (server, contrib, archive) {
             (Some(directory), None, None) => Source::Server(directory),
             (None, Some(directory), None) => Source::Contrib(directory),
@@ -139,7 +142,7 @@ impl Extension {
         let family = file.family.as_deref().map(Family::find).transpose()?;
         if family.is_some_and(|family| family.gpl) != file.license.contains("GPL") {
             return Err(Error::new(format!("its license is {}", file.license))
-                .repair("the family `gpl` is for licenses that contain GPL, and for no others"));
+                .repair("the families `gpl` and `postgis` are for licenses that contain GPL, and for no others"));
         }
         let creates = match file.creates {
             Some(creates) => creates,
@@ -166,6 +169,12 @@ impl Extension {
         if let Some(variable) = make.iter().find(|variable| !variable.contains('=')) {
             return Err(Error::new(format!("`{variable}` in `make` is not NAME=VALUE")));
         }
+        if script.as_ref().is_some_and(|script| !script.strip_suffix(".sh").is_some_and(fine)) {
+            return Err(Error::new("`script` is no name of a script in assets/build"));
+        }
+        if script.is_some() && !(make.is_empty() && matches!(source, Source::Archive(_))) {
+            return Err(Error::new("what has a `script` has an `archive` and no `make` variables"));
+        }
         if server && !make.is_empty() {
             return Err(Error::new("what is built with the server has no `make` variables of its own"));
         }
@@ -184,10 +193,16 @@ impl Extension {
             libraries,
             source,
             make,
+            script,
             smoke,
             error,
             no_update_from,
         })
+    }
+
+    /// The script in `assets/build` that builds it.
+    pub(crate) fn script(&self) -> &str {
+        self.script.as_deref().unwrap_or("pgxs.sh")
     }
 
     /// What the payload says of it, for a fingerprint.
@@ -279,6 +294,7 @@ mod tests {
         pgtap Archive("pgtap") 0
         plpgsql Server("src/pl/plpgsql/src") 1
         plprofiler Archive("plprofiler") 1
+        postgis Archive("postgis") 2
         prefix Archive("prefix") 1
         rational Archive("rational") 1
         semver Archive("semver") 1
@@ -319,7 +335,7 @@ mod tests {
             "license = \"LGPL-2.1\"\nfamily = \"contrib\"\nmodules = []\nsmoke = []\n[source]\ncontrib = \"a\"\n";
         insta::assert_snapshot!(Extension::parse("x", copyleft).unwrap_err(), @"
         its license is LGPL-2.1
-          repair: the family `gpl` is for licenses that contain GPL, and for no others
+          repair: the families `gpl` and `postgis` are for licenses that contain GPL, and for no others
         ");
         assert!(parse("x", "contrib = \"a\"\nrecipe = \"?\"", "").contains("unknown field `recipe`"));
     }
@@ -337,6 +353,7 @@ mod tests {
             libraries: vec![],
             source: Source::Contrib("x".into()),
             make: vec![],
+            script: None,
             smoke: None,
             error: None,
             no_update_from: vec![],

@@ -87,7 +87,7 @@ pub(super) fn sources(paths: &Paths, workshop: &Workshop<'_>) -> Result<JobFiles
 
 /// A library that is linked into the modules of extensions. Its output has `include` and `lib`.
 pub(crate) fn library(paths: &Paths, workshop: &Workshop<'_>, name: &str, context: &mut StepContext<'_>) -> Result<()> {
-    let files = JobFiles {
+    let mut files = JobFiles {
         read_only: [
             ("assets".to_owned(), paths.root.join("assets")),
             (format!("sources/{name}.tar"), workshop.archive(name)?),
@@ -95,11 +95,16 @@ pub(crate) fn library(paths: &Paths, workshop: &Workshop<'_>, name: &str, contex
         .into(),
         ..JobFiles::default()
     };
-    workshop.run(context, &["sh", &format!("/pgl/assets/build/libraries/{name}.sh")], files)
+    for (library, need) in needs::library(name)? {
+        files.add_need(context, &format!("deps/{library}"), &need)?;
+    }
+    workshop
+        .run(context, &["sh", &format!("/pgl/assets/build/libraries/{name}.sh")], files)
+        .map_err(|error| explain_patch(context, name, error))
 }
 
-/// An extension that is built by PGXS. Its output is the result of its installation in an empty
-/// directory.
+/// An extension that is built by PGXS or by a script of its own. Its output is the result of its
+/// installation in an empty directory.
 pub(crate) fn pgxs(
     paths: &Paths,
     workshop: &Workshop<'_>,
@@ -124,7 +129,8 @@ pub(crate) fn pgxs(
             files.read_only.insert(format!("sources/{directory}"), context.part(&needs::contrib(directory)?)?);
         }
     }
-    let mut argv = vec!["sh", "/pgl/assets/build/pgxs.sh", place];
+    let script = format!("/pgl/assets/build/{}", extension.script());
+    let mut argv = vec!["sh", &script, place];
     argv.extend(extension.make.iter().map(String::as_str));
     workshop.run(context, &argv, files).map_err(|error| explain_patch(context, place, error))
 }

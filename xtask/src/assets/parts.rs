@@ -22,6 +22,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "contrib", gpl: false },
     Family { name: "gpl", gpl: true },
     Family { name: "pgcrypto", gpl: false },
+    Family { name: "postgis", gpl: true },
     Family { name: "vector", gpl: false },
 ];
 

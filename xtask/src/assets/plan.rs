@@ -29,6 +29,9 @@ pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
 /// values, of WAL and of dumps.
 const SERVER_LIBRARIES: &[&str] = &["lz4", "zlib", "zstd"];
 
+/// Libraries that are compiled against others.
+const LIBRARY_NEEDS: &[(&str, &[&str])] = &[("geos", &["libcxx"]), ("proj", &["libcxx", "sqlite3"])];
+
 /// All libraries: those of the server, and those of extensions.
 pub(crate) fn libraries(extensions: &[Extension]) -> BTreeSet<&str> {
     SERVER_LIBRARIES.iter().copied().chain(extensions.iter().flat_map(|e| &e.libraries).map(String::as_str)).collect()
@@ -106,6 +109,19 @@ pub(crate) mod needs {
     /// The libraries of the server, by name.
     pub(crate) fn server_libraries() -> Result<Vec<(&'static str, Need)>> {
         super::SERVER_LIBRARIES.iter().map(|name| Ok((*name, Need::all(id::library(name)?)))).collect()
+    }
+    /// The libraries that a library is compiled against, by name.
+    pub(crate) fn library(name: &str) -> Result<Vec<(&'static str, Need)>> {
+        let needed = super::LIBRARY_NEEDS.iter().find(|(library, _)| *library == name);
+        let needed = needed.map(|(_, needed)| *needed).unwrap_or_default().iter();
+        let need = |name| -> Result<Need> {
+            // Only its headers are read.
+            if name == "libcxx" {
+                return Ok(Need::part(id::library(name)?, "include"));
+            }
+            Ok(Need::all(id::library(name)?))
+        };
+        needed.map(|name| Ok((*name, need(name)?))).collect()
     }
     /// Headers and makefiles that extensions are built against.
     pub(crate) fn pgxs() -> Result<Vec<Need>> {
@@ -222,27 +238,40 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .text("archive", &archive("postgresql")?.sha256)?
             .list("extensions", guest::contrib(extensions))?
             .list("archives", suites)?
-            .files("scripts", &assets.join("build"), ["suites.sh"])?,
+            .files("scripts", &assets.join("build"), scripts(&assets, "suites.sh")?)?,
         after: vec![image()?],
         cost: cost(Cores::Half, 500, 60),
     });
-    for library in libraries(extensions) {
-        let inputs = Inputs::new()
+    // Those that others are compiled against come first.
+    let mut in_order: Vec<&str> = libraries(extensions).into_iter().collect();
+    in_order.sort_by_key(|name| LIBRARY_NEEDS.iter().any(|(library, _)| library == name));
+    for library in in_order {
+        let mut inputs = Inputs::new()
             .text("archive", &archive(library)?.sha256)?
             .tree("sysroot", &assets.join("guest/sysroot"))?
             .files("scripts", &assets.join("build"), scripts(&assets, &format!("libraries/{library}.sh"))?)?;
+        // What is compiled into it, and changes to it.
+        for (what, directory) in [("sources", "guest"), ("patches", "patches")] {
+            let directory = assets.join(directory).join(library);
+            if directory.exists() {
+                inputs = inputs.tree(what, &directory)?;
+            }
+        }
+        let mut after = vec![image()?];
+        after.extend(needs::library(library)?.into_iter().map(|(_, need)| need));
         steps.push(Step {
             id: id::library(library)?,
             title: format!("building the library {library}"),
             inputs,
-            after: vec![image()?],
-            cost: cost(Cores::Half, 600, 60),
+            after,
+            // GEOS is C++, in hundreds of files.
+            cost: if library == "geos" { cost(Cores::All, 900, 400) } else { cost(Cores::Half, 600, 60) },
         });
     }
     for extension in extensions.iter().filter(|e| !e.is_server()) {
         let mut inputs = Inputs::new()
             .tree("sysroot", &assets.join("guest/sysroot"))?
-            .files("scripts", &assets.join("build"), scripts(&assets, "pgxs.sh")?)?
+            .files("scripts", &assets.join("build"), scripts(&assets, extension.script())?)?
             .list("variables", &extension.make)?;
         let mut after = with_libraries(needs::pgxs()?)?;
         after.push(image()?);
@@ -273,7 +302,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             title: format!("building the extension {}", extension.name),
             inputs,
             after,
-            cost: cost(Cores::One, 300, 8),
+            cost: if extension.script.is_some() { cost(Cores::All, 600, 60) } else { cost(Cores::One, 300, 8) },
         });
     }
 
@@ -309,7 +338,16 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             .files(
                 "shared sources",
                 &assets.join("guest/overlay/src/backend/port"),
-                ["pgl_dtoa.c", "pgl_locale.c", "pgl_pow5.h", "pgl_process.c", "pgl_setjmp.c", "pgl_strtod.c"],
+                [
+                    "pgl_decimal.c",
+                    "pgl_decimal.h",
+                    "pgl_dtoa.c",
+                    "pgl_locale.c",
+                    "pgl_pow5.h",
+                    "pgl_process.c",
+                    "pgl_setjmp.c",
+                    "pgl_strtod.c",
+                ],
             )?
             .files("scripts", &assets.join("build"), ["flags.sh", "programs.sh"])?
             .rust("post-link", root, ["xtask/src/wasm"])?

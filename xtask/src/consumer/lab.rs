@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::paths::Paths;
 use crate::pipeline::fingerprint::{Fingerprint, Hasher};
+use crate::pipeline::progress::Progress;
 use crate::pipeline::runlock::RunLock;
 use crate::release::{self, Kind, Package};
 
@@ -40,14 +41,20 @@ pub(super) enum Resolved {
     Unreachable(String),
 }
 
+/// The right to use the directory. Not the lock of the cache, because its builds take minutes and
+/// have nothing in common with other runs.
+pub(super) fn lock(paths: &Paths, verb: &str, progress: &Progress) -> Result<RunLock> {
+    RunLock::acquire(&directory(paths), verb, |message| progress.say(message))
+}
+
+fn directory(paths: &Paths) -> PathBuf {
+    paths.cache.join("consumer")
+}
+
 impl<'a> Lab<'a> {
     /// Makes the directories and unpacks the crates into the source.
     pub(super) fn open(paths: &Paths, packages: &'a [Package], _lock: &RunLock) -> Result<Self> {
-        let lab = Self {
-            directory: paths.cache.join("consumer"),
-            source: paths.root.join("xtask/consumer/main.rs"),
-            packages,
-        };
+        let lab = Self { directory: directory(paths), source: paths.root.join("xtask/consumer/main.rs"), packages };
         files::make_directory(&lab.vendor())?;
         lab.remove_leftovers()?;
         for package in packages {
@@ -326,7 +333,7 @@ fn manifest(version: &str) -> toml::Table {
         ("edition", "2024".into()),
         ("publish", false.into()),
     ]);
-    let features = toml::Value::Array(["extensions", "extensions-gpl"].map(Into::into).to_vec());
+    let features = toml::Value::Array(["extensions", "extensions-gpl", "extensions-postgis"].map(Into::into).to_vec());
     let dependencies =
         table([("pglite-oxide", table([("version", format!("={version}").into()), ("features", features)]))]);
     // The check is whether it builds and runs, not its speed: it is not optimized, except for what

@@ -123,6 +123,7 @@ impl Driver {
             format!("--dbname={}", suite.database),
             "--max-connections=1".to_owned(),
         ]);
+        command.args(suite.launcher.iter().map(|launcher| format!("--launcher={launcher}")));
         if first {
             command.args(suite.load.iter().map(|name| format!("--load-extension={name}")));
         } else {

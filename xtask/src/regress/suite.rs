@@ -21,6 +21,8 @@ pub(crate) struct Suite {
     pub(crate) settings: Vec<(String, String)>,
     /// Extensions that are created before the first test.
     pub(crate) load: Vec<String>,
+    /// The command by which psql is called, if it is not psql alone.
+    pub(crate) launcher: Option<String>,
 }
 
 /// Which suites to run.
@@ -48,6 +50,8 @@ const SETTINGS: &str = "SETTINGS";
 
 /// The extensions that a suite wants, if it is of an extension that is not PostgreSQL's.
 const LOAD: &str = "LOAD";
+/// The command before psql, of a suite whose tests psql alone does not run.
+const LAUNCHER: &str = "LAUNCHER";
 
 /// The tests that create the tables used by most tests of the main suite.
 const SETUP: &str = "test_setup";
@@ -102,7 +106,9 @@ impl Suite {
             let path = directory.join(LOAD);
             let load = if path.exists() { files::text(&path)? } else { String::new() };
             let load = load.split_whitespace().map(str::to_owned).collect();
-            found.push(Self { name, database, tests, settings, load });
+            let path = directory.join(LAUNCHER);
+            let launcher = if path.exists() { Some(files::text(&path)?.trim().to_owned()) } else { None };
+            found.push(Self { name, database, tests, settings, load, launcher });
         }
         Ok(found)
     }
@@ -159,7 +165,14 @@ mod tests {
 
     fn suite(tests: &str) -> Suite {
         let tests = tests.split(' ').map(str::to_owned).collect();
-        Suite { name: "regress".to_owned(), database: "regression".to_owned(), tests, settings: vec![], load: vec![] }
+        Suite {
+            name: "regress".to_owned(),
+            database: "regression".to_owned(),
+            tests,
+            settings: vec![],
+            load: vec![],
+            launcher: None,
+        }
     }
 
     #[test]

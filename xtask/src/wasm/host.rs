@@ -8,10 +8,10 @@ use wasmparser::{FuncType, ValType};
 use super::interface::ExternType;
 
 /// Functions of module `pgl_host`: name, parameters, results. The same list as in
-/// assets/guest/overlay/src/include/pgl_host.h; a difference appears at the link check of the built
-/// guest as an unsatisfied import.
-const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
-    use ValType::{I32, I64};
+/// assets/guest/overlay/src/include/pgl_host.h, and `throw`, which only C++ calls; a difference
+/// appears at the link check of the built guest as an unsatisfied import.
+const PGL_HOST: [(&str, &[ValType], &[ValType]); 14] = {
+    use ValType::{F64, I32, I64};
     [
         ("input_read", &[I32, I32], &[I32]),
         ("input_ready", &[], &[I32]),
@@ -24,7 +24,9 @@ const PGL_HOST: [(&str, &[ValType], &[ValType]); 12] = {
         ("shm_map", &[I32, I32], &[I32]),
         ("sem_wait", &[I32], &[I32]),
         ("sem_wake", &[I32], &[]),
+        ("distance", &[I32, I32, I32, I32, I32], &[F64]),
         ("longjmp", &[I32], &[]),
+        ("throw", &[I32], &[]),
     ]
 };
 

@@ -93,7 +93,7 @@ pub(crate) fn linkcheck(main: &[u8], sides: &[(String, Vec<u8>)], provided: &Hos
     }
     let mut reports = vec![report(&main, |import| resolve_main(import, provided))];
     for side in modules.values() {
-        reports.push(report(side, |import| resolve_side(import, side, &main, &modules)));
+        reports.push(report(side, |import| resolve_side(import, side, &main, &modules, provided)));
     }
     Ok(LinkReport { modules: reports })
 }
@@ -180,7 +180,13 @@ fn resolve_main(import: &Import, provided: &HostProvided) -> Resolution {
 }
 
 /// An import of a side module.
-fn resolve_side(import: &Import, side: &Module, main: &Module, modules: &BTreeMap<&str, Module>) -> Resolution {
+fn resolve_side(
+    import: &Import,
+    side: &Module,
+    main: &Module,
+    modules: &BTreeMap<&str, Module>,
+    provided: &HostProvided,
+) -> Resolution {
     if let Some(resolution) = resolve_loader(import, Some(main)) {
         return resolution;
     }
@@ -229,6 +235,8 @@ fn resolve_side(import: &Import, side: &Module, main: &Module, modules: &BTreeMa
             };
             address_of(import, export, by)
         }
+        // The main module has no C++, so it has no function that throws its exceptions.
+        "pgl_host" if import.name == "throw" => resolve_main(import, provided),
         // The loader offers the host's modules to side modules too, but a side module that imports
         // them contains a libc of its own.
         _ => Err((import.ty.to_string(), "nothing: side modules import from main only".to_owned())),

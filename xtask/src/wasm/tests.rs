@@ -458,6 +458,19 @@ fn linkcheck_takes_what_a_needed_module_exports_and_refuses_what_depends_on_load
 }
 
 #[test]
+fn linkcheck_lets_a_side_module_throw_through_the_host_and_call_nothing_else_there() {
+    let caller = |name: &str| {
+        format!(
+            r#"(module
+                (@dylink.0 (mem-info (memory 0 0) (table 0 0)))
+                (import "pgl_host" "{name}" (func (param i32))))"#
+        )
+    };
+    check(MAIN, &[("side.so", &caller("throw"))]).verify().unwrap();
+    assert!(check(MAIN, &[("side.so", &caller("longjmp"))]).verify().is_err());
+}
+
+#[test]
 fn linkcheck_refuses_modules_the_loader_cannot_load() {
     let plain = ("plain.so".to_owned(), assemble("(module)"));
     let main = postlink(&assemble(MAIN)).unwrap();

@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use wasmer::{Exception, Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeError, StoreMut, Value};
+use wasmer::{Exports, Function, FunctionEnv, FunctionEnvMut, RuntimeError, StoreMut};
 
 use crate::fs::errno::Errno;
+use crate::wasm::distance::{self, Element, Metric};
 use crate::wasm::import_state::{ImportState, with};
 
 /// Version of the host ABI that this crate implements.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 /// Module name of the imports.
 pub const MODULE: &str = "pgl_host";
@@ -56,7 +57,9 @@ pub fn exports(env: &FunctionEnv<ImportState>, store: &mut StoreMut<'_>) -> Expo
     define("shm_map", Function::new_typed_with_env(store, env, shm_map));
     define("sem_wait", Function::new_typed_with_env(store, env, sem_wait));
     define("sem_wake", Function::new_typed_with_env(store, env, sem_wake));
+    define("distance", Function::new_typed_with_env(store, env, distance));
     define("longjmp", Function::new_typed_with_env(store, env, longjmp));
+    define("throw", Function::new_typed_with_env(store, env, throw));
     exports
 }
 
@@ -125,17 +128,31 @@ fn sem_wake(env: FunctionEnvMut<'_, ImportState>, _address: u32) {
     env.data().interrupts.wake();
 }
 
+fn distance(
+    mut env: FunctionEnvMut<'_, ImportState>,
+    metric: u32,
+    element: u32,
+    dim: u32,
+    a: u32,
+    b: u32,
+) -> Result<f64, RuntimeError> {
+    let distance = with(&mut env, |_, memory| {
+        let metric = Metric::of(metric).ok_or(Errno::INVAL)?;
+        let element = Element::of(element).ok_or(Errno::INVAL)?;
+        let len = dim.checked_mul(element.size()).ok_or(Errno::FAULT)?;
+        Ok(distance::distance(metric, element, memory.range(a, len)?, memory.range(b, len)?))
+    });
+    distance.map_err(|errno| RuntimeError::new(format!("distance: {errno}")))
+}
+
 /// Throws the exception that the guest's setjmp catches, with an address as its payload.
 fn longjmp(mut env: FunctionEnvMut<'_, ImportState>, thrown: u32) -> Result<(), RuntimeError> {
     let (host, mut store) = env.data_and_store_mut();
-    if let Some((payload, exception)) = &host.jump.exception
-        && *payload == thrown
-    {
-        return Err(exception.clone());
-    }
-    let tag = host.jump.tag.as_ref().ok_or_else(|| RuntimeError::new("longjmp without the tag __c_longjmp"))?;
-    let exception = Exception::new(&mut store, tag, &[Value::I32(thrown.cast_signed())]);
-    let exception = RuntimeError::exception(&store, exception);
-    host.jump.exception = Some((thrown, exception.clone()));
-    Err(exception)
+    Err(host.jumps.exception(&mut store, thrown))
+}
+
+/// Throws an exception of C++, with its address as the payload.
+fn throw(mut env: FunctionEnvMut<'_, ImportState>, thrown: u32) -> Result<(), RuntimeError> {
+    let (host, mut store) = env.data_and_store_mut();
+    Err(host.cxx.exception(&mut store, thrown))
 }

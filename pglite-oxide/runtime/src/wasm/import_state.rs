@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use wasmer::{Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, RuntimeError, StoreMut, Tag};
+use wasmer::{
+    Exception, Exports, FunctionEnv, FunctionEnvMut, Imports, Memory, Module, RuntimeError, StoreMut, Tag, Value,
+};
 
 use crate::fs::errno::{Errno, Result};
 use crate::wasm::channel::Channels;
@@ -32,18 +34,42 @@ pub struct ImportState {
     pub memory: Option<Memory>,
     /// What the last call saw of the memory.
     pub seen: Option<Range>,
-    pub jump: Jump,
+    /// What carries the guest's longjmp.
+    pub jumps: SharedExceptions,
+    /// What carries the exceptions of C++.
+    pub cxx: SharedExceptions,
 }
 
-/// What carries the guest's longjmp. Wasmer keeps every exception until its store goes and walks
-/// the whole stack for each new one, so that SQL errors would leak, and cost more the deeper they
-/// are. All of a guest's jumps can share one: they differ in memory, not in payload.
+/// Exceptions of one tag. Wasmer keeps every exception until its store goes and walks the whole
+/// stack for each new one, so that errors would leak, and cost more the deeper they are. All that
+/// is thrown with the same address can share one: it differs in memory, not in payload.
 #[derive(Debug, Default)]
-pub struct Jump {
+pub struct SharedExceptions {
     /// The tag that the guest catches, known like `memory`.
     pub tag: Option<Tag>,
-    /// The exception and its payload: an address in guest memory.
-    pub exception: Option<(u32, RuntimeError)>,
+    /// The exceptions and their payloads: addresses in guest memory.
+    known: Vec<(u32, RuntimeError)>,
+}
+
+impl SharedExceptions {
+    /// Exceptions that are kept. A module has one address for its jumps and 16 for C++.
+    const MAX: usize = 128;
+
+    /// The exception of this tag with an address as its payload.
+    pub fn exception(&mut self, store: &mut StoreMut<'_>, payload: u32) -> RuntimeError {
+        if let Some((_, exception)) = self.known.iter().find(|(known, _)| *known == payload) {
+            return exception.clone();
+        }
+        let Some(tag) = &self.tag else {
+            return RuntimeError::new("an exception without its tag: no module imports it");
+        };
+        let exception = Exception::new(store, tag, &[Value::I32(payload.cast_signed())]);
+        let exception = RuntimeError::exception(store, exception);
+        if self.known.len() < Self::MAX {
+            self.known.push((payload, exception.clone()));
+        }
+        exception
+    }
 }
 
 /// Runs the body of an import that answers with a WASI errno.

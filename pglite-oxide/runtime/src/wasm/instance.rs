@@ -21,7 +21,7 @@ use crate::wasm::channel::Channels;
 use crate::wasm::clock::{Clock, ClockSource};
 use crate::wasm::engine::{self, Modules};
 use crate::wasm::fd_table::Files;
-use crate::wasm::import_state::{ImportState, Jump};
+use crate::wasm::import_state::{ImportState, SharedExceptions};
 use crate::wasm::interrupts::Interrupts;
 use crate::wasm::loader::LoaderFs;
 use crate::wasm::memory::GuestMemory;
@@ -107,7 +107,8 @@ impl Instance {
             shared_memory: None,
             memory: None,
             seen: None,
-            jump: Jump::default(),
+            jumps: SharedExceptions::default(),
+            cxx: SharedExceptions::default(),
         };
         let host = FunctionEnv::new(&mut store, host);
         let runtime =
@@ -326,7 +327,10 @@ impl Runtime for GuestRuntime {
             self.host.as_mut(&mut store.as_store_mut()).memory.get_or_insert(memory);
         }
         if let Some(wasmer::Extern::Tag(tag)) = imports.get_export("env", "__c_longjmp") {
-            self.host.as_mut(&mut store.as_store_mut()).jump.tag.get_or_insert(tag);
+            self.host.as_mut(&mut store.as_store_mut()).jumps.tag.get_or_insert(tag);
+        }
+        if let Some(wasmer::Extern::Tag(tag)) = imports.get_export("env", "__cpp_exception") {
+            self.host.as_mut(&mut store.as_store_mut()).cxx.tag.get_or_insert(tag);
         }
         crate::wasm::import_state::define(&self.host, module, store, imports);
         Ok(InstantiationState::empty())

@@ -154,7 +154,8 @@ fn life(case: &Case) -> Result<()> {
     smoke(&mut db, case).context("after a restart")?;
     restored(&mut db, case, directory.path()).context("dump and restore")?;
     db.batch_execute(END)?;
-    for created in &case.creates {
+    // What requires another was created after it.
+    for created in case.creates.iter().rev() {
         db.batch_execute(&format!("DROP EXTENSION \"{created}\" CASCADE")).context("drop")?;
     }
     for created in &case.creates {
@@ -206,7 +207,8 @@ fn updated(db: &mut Pglite, case: &Case) -> Result<()> {
         for row in db.query(sql, &[name])? {
             let (version, default): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let what = || format!("{name} {version}, to be updated");
-            db.batch_execute(&format!("DROP EXTENSION \"{name}\" CASCADE")).with_context(what)?;
+            // Another that it requires may have been dropped.
+            db.batch_execute(&format!("DROP EXTENSION IF EXISTS \"{name}\" CASCADE")).with_context(what)?;
             db.batch_execute(OWN_SCHEMAS).with_context(what)?;
             let old = format!("CREATE EXTENSION \"{name}\" VERSION '{version}' CASCADE");
             db.batch_execute(&old).with_context(what)?;
