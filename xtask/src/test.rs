@@ -191,6 +191,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 /// when it has ended.
 struct Beside {
     names: Vec<&'static str>,
+    /// The process and what it prints, or the check that did not pass.
     process: std::result::Result<(Child, std::fs::File), &'static str>,
 }
 
@@ -411,8 +412,8 @@ fn cargo(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     passed(succeed(crate::cargo::command().args(args).current_dir(&paths.root)))
 }
 
-/// Runs cargo in the target directory that all checkouts share, to compile the runtime.
-/// Runs tests in the shared target directory. Every test file runs, also after one that fails.
+/// Runs tests in the target directory that all checkouts share. Every test file runs, also after
+/// one that fails.
 fn test_shared(paths: &Paths, args: &[&str]) -> Result<Outcome> {
     let target = SharedTarget::acquire(paths)?;
     let [test, options @ ..] = args else { return Err(Error::new("no command runs these tests")) };
