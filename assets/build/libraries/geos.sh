@@ -4,6 +4,7 @@
 set -eu
 . /pgl/assets/build/flags.sh
 . /pgl/assets/build/flags-cxx.sh
+. /pgl/assets/build/precompile.sh
 
 unpack geos bin
 
@@ -35,9 +36,12 @@ find src -name '*.cpp' ! -name WKTFileReader.cpp | sort | while read -r FILE; do
 	*) echo "#include \"$FILE\"" >>"unit/$(echo "${FILE%/*}" | tr / _).cpp" ;;
 	esac
 done >alone.txt
-find unit -name '*.cpp' | sort | cat - alone.txt | compile /pgl/work/libgeos "$WASM_CXX $WASM_LIBRARY $DEFINES -I. -std=c++14 $WARNINGS"
+CXX="$WASM_CXX $WASM_LIBRARY $DEFINES -I. -std=c++14 $WARNINGS"
+# shellcheck disable=SC2086 # the compiler has arguments of its own
+precompile $CXX
+find unit -name '*.cpp' | sort | cat - alone.txt | compile /pgl/work/libgeos "$CXX $PRECOMPILED"
 find src/deps -name '*.c' | sort | compile /pgl/work/libgeos "$WASM_CC $WASM_LIBRARY $DEFINES $WARNINGS"
-find capi -name '*.cpp' | sort | compile /pgl/work/libgeos_c "$WASM_CXX $WASM_LIBRARY $DEFINES -std=c++14 $WARNINGS"
+find capi -name '*.cpp' | sort | compile /pgl/work/libgeos_c "$CXX $PRECOMPILED"
 for LIBRARY in libgeos libgeos_c; do
 	llvm-ar rcs "$OUT/lib/$LIBRARY.a" "/pgl/work/$LIBRARY"/*.o
 done

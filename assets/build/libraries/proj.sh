@@ -4,6 +4,7 @@
 set -eu
 . /pgl/assets/build/flags.sh
 . /pgl/assets/build/flags-cxx.sh
+. /pgl/assets/build/precompile.sh
 
 SQLITE=/pgl/deps/sqlite3
 # Where the guest finds proj.db, and grids in other formats, if there are any.
@@ -17,7 +18,10 @@ sed -n '/^set(SRC_LIBPROJ_/,/^)/s/^  \([^ $]*\.c\)$/\1/p' lib_proj.cmake >../c.t
 sed -n '/^set(SRC_LIBPROJ_/,/^)/s/^  \([^ $]*\.cpp\)$/\1/p' lib_proj.cmake >../cpp.txt
 # PROJ makes its functions visible, and wasm-ld imports what is visible and weak.
 DEFINES="-D_GNU_SOURCE -DNDEBUG -DMUTEX_stub -DPROJ_DLL= -DPROJ_DATA=\"$DATA\" -I. -I../include -I$SQLITE/include"
-compile /pgl/work/objects "$WASM_CXX $WASM_LIBRARY $DEFINES -std=c++11 $WARNINGS" <../cpp.txt
+CXX="$WASM_CXX $WASM_LIBRARY $DEFINES -std=c++11 $WARNINGS"
+# shellcheck disable=SC2086 # the compiler has arguments of its own
+precompile $CXX
+compile /pgl/work/objects "$CXX $PRECOMPILED" <../cpp.txt
 compile /pgl/work/objects "$WASM_CC $WASM_LIBRARY $DEFINES $WARNINGS" <../c.txt
 llvm-ar rcs "$OUT/lib/libproj.a" /pgl/work/objects/*.o
 cp proj.h proj_experimental.h proj_constants.h proj_symbol_rename.h geodesic.h "$OUT/include/"

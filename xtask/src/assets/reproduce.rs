@@ -44,7 +44,8 @@ pub(crate) fn verify(
     // The programs are tools, not results, and take longer than everything else.
     let tools = vec![id::compiler()?, id::template_program()?];
     let shared = Shared { directories: &["downloads", "cargo-target"], steps: tools };
-    let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, None, options, progress)?;
+    let steps: Vec<StepId> = first.keys().cloned().collect();
+    let outputs = run(paths, &Paths { root: checkout, cache: second.clone() }, &shared, &steps, options, progress)?;
     let differences = compare(first, &outputs)?;
     files::remove_directory(&second)?;
     report(&differences, "the second build, in other directories", progress)
@@ -64,14 +65,8 @@ pub(crate) fn check_backend(paths: &Paths, choice: Choice, progress: &Progress) 
     let steps = first.keys().filter(|id| !targets.contains(id)).cloned().collect();
     first.retain(|id, _| targets.contains(id));
     let shared = Shared { directories: &["downloads", "images"], steps };
-    let outputs = run(
-        paths,
-        &Paths { root: paths.root.clone(), cache: second.clone() },
-        &shared,
-        Some(&targets),
-        &options,
-        progress,
-    )?;
+    let outputs =
+        run(paths, &Paths { root: paths.root.clone(), cache: second.clone() }, &shared, &targets, &options, progress)?;
     let differences = compare(&first, &outputs)?;
     files::remove_directory(&second)?;
     report(&differences, &format!("the build in {choice:?}"), progress)
@@ -101,7 +96,7 @@ fn run(
     first: &Paths,
     second: &Paths,
     shared: &Shared,
-    targets: Option<&[StepId]>,
+    targets: &[StepId],
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<BTreeMap<StepId, Output>> {
@@ -120,9 +115,7 @@ fn run(
             cmd!(shell, "cp -a {from} {to}").quiet().run().context(|| format!("cannot copy the output of {step}"))?;
         }
     }
-    if let Some(targets) = targets {
-        run.plan = run.plan.restricted_to(targets)?;
-    }
+    run.plan = run.plan.restricted_to(targets)?;
     let lock = RunLock::acquire(&second.cache, "second build", |message| progress.say(message))?;
     run.execute(&lock)
 }
