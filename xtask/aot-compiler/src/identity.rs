@@ -2,9 +2,12 @@
 //! whether a runtime may load it. It owns the record's field names; the runtime's loader reads the
 //! same ones.
 
+use std::ffi::CString;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::Once;
 
+use inkwell::llvm_sys::support::LLVMParseCommandLineOptions;
 use serde::Serialize;
 use wasmer_compiler_llvm::{LLVM, LLVMOptLevel};
 use wasmer_types::target::{Architecture, CpuFeature, Environment, OperatingSystem, Target, Triple};
@@ -41,6 +44,8 @@ pub(crate) struct Settings {
     /// Calls through a table that no code writes need no check of the entry.
     readonly_funcref_table: bool,
     nan_canonicalization: bool,
+    /// Options of LLVM that its interface has no functions for, in the form of a command line.
+    llvm_options: &'static [&'static str],
     wasm_features: &'static [&'static str],
 }
 
@@ -50,6 +55,10 @@ pub(crate) const SETTINGS: Settings = Settings {
     non_volatile_memops: true,
     readonly_funcref_table: true,
     nan_canonicalization: false,
+    // The jump to the next step of an expression is at the end of each step, not at one place for
+    // all: the processor predicts each by itself. LLVM leaves out jumps that come from, and lead
+    // to, more than 16 places.
+    llvm_options: &["-tail-dup-pred-size=1024", "-tail-dup-succ-size=1024"],
     wasm_features: &[
         "bulk_memory",
         "exceptions",
@@ -63,12 +72,28 @@ pub(crate) const SETTINGS: Settings = Settings {
 
 /// The LLVM configuration that `SETTINGS` describes.
 pub(crate) fn llvm(threads: NonZeroUsize) -> LLVM {
+    set_llvm_options();
     let mut llvm = LLVM::new();
     llvm.opt_level(LLVMOptLevel::Aggressive)
         .non_volatile_memops(SETTINGS.non_volatile_memops)
         .readonly_funcref_table(SETTINGS.readonly_funcref_table)
         .num_threads(threads);
     llvm
+}
+
+/// Sets the options of LLVM, which are the process's.
+fn set_llvm_options() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        // The first one is the program's name. None has a zero byte.
+        let arguments = std::iter::once("aot-compiler").chain(SETTINGS.llvm_options.iter().copied());
+        let arguments: Vec<CString> = arguments.filter_map(|argument| CString::new(argument).ok()).collect();
+        let argv: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+        let count = i32::try_from(argv.len()).unwrap_or_default();
+        // SAFETY: `argv` has `count` strings, which outlive the call; LLVM copies what it keeps.
+        // Nothing else of LLVM runs: each use of it in this program begins with this function.
+        unsafe { LLVMParseCommandLineOptions(count, argv.as_ptr(), std::ptr::null()) };
+    });
 }
 
 /// The WebAssembly proposals that `SETTINGS` lists, and no other.
