@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::pglite::Pglite;
+use super::prepared;
 use crate::bundle::{self, Payload};
 use crate::cluster::archive;
 use crate::cluster::control_file::{self, Identity, Layout};
@@ -166,6 +167,10 @@ impl Builder {
     /// [`PG_STAT_STATEMENTS`](crate::extensions::PG_STAT_STATEMENTS); name such an extension at every
     /// open.
     ///
+    /// In a temporary database they are created at the first open in a process. At the second one,
+    /// with the same extensions and settings, a data directory with them is made, of which that
+    /// database and later ones are copies; the last 16 such directories stay in memory.
+    ///
     /// The program contains the extensions of the features of this crate that it requests, such as
     /// `extensions` or `extensions-contrib`
     /// ([`Extension::feature`](crate::extensions::Extension::feature)). Opening the database fails
@@ -325,6 +330,13 @@ impl Builder {
             return Ok(Cluster::new(payload, data, options, Some(Arc::new(directory))));
         }
 
+        // Only temporary databases: of those with a path, a process makes one.
+        let prepared = match source {
+            Source::Template if temporary => prepared::directory(payload, &options)?,
+            _ => None,
+        };
+        let has_extensions = prepared.is_some();
+        let template = prepared.unwrap_or(template);
         let is_new = !matches!(source, Source::Template);
         let mut fill = |path: &Path, data: &HostFs| match &mut source {
             Source::Archive(archive) => archive::load(&mut **archive, data, &layout),
@@ -375,12 +387,9 @@ impl Builder {
                 (Data::Image(data), None)
             }
         };
-        Ok(Cluster::new(
-            payload,
-            data,
-            options,
-            held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>),
-        ))
+        let held = held.map(|held| Arc::new(held) as Arc<dyn std::fmt::Debug + Send + Sync>);
+        let cluster = Cluster::new(payload, data, options, held);
+        Ok(if has_extensions { cluster.with_extensions() } else { cluster })
     }
 }
 

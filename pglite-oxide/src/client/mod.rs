@@ -10,6 +10,7 @@ mod generic;
 mod notifications;
 mod pglite;
 mod portal;
+mod prepared;
 mod query;
 mod raw;
 mod row;

@@ -78,7 +78,7 @@ impl Pglite {
             }
         })?;
         let options = Options { durability: Durability::None, ..self.options.clone() };
-        Self::start(Cluster::new(self.payload, Data::Image(data), options, None))
+        Self::start(Cluster::new(self.payload, Data::Image(data), options, None).with_extensions())
     }
 
     /// Writes an archive of the database with everything that is committed. [`Builder::load`]
@@ -130,7 +130,7 @@ impl Pglite {
         // What the cluster holds goes with the session, however that ends.
         let mut db = Self { session, payload: cluster.payload(), data: cluster.data().clone(), options };
         // The payload has each name, so no quotes are in it.
-        for name in db.options.extensions.clone().iter().filter(|name| db.payload.is_created(name)) {
+        for name in cluster.missing_extensions() {
             db.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS \"{name}\" CASCADE"))?;
         }
         Ok(db)

@@ -131,6 +131,10 @@ pub(crate) fn set_identity(data: &dyn FileSystem, identity: &Identity) -> Result
         let segment = data.open(&path, WRITE, 0).map_err(|errno| failed(&path, errno))?;
         let mut head = [0; WAL_HEAD];
         let count = segment.read_at(0, &mut head).map_err(|errno| failed(&path, errno))?;
+        // A segment that was made for later has no header.
+        if head == [0; WAL_HEAD] {
+            continue;
+        }
         let word = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
         let is_head = count == WAL_HEAD && word(0) == WAL_MAGIC && word(2) & WAL_LONG_HEADER != 0;
         if !is_head || head[WAL_SYSTEM_IDENTIFIER..][..8] != old {
@@ -186,7 +190,8 @@ mod tests {
         segment[..2].copy_from_slice(&WAL_MAGIC.to_le_bytes());
         segment[2] = 2;
         segment[WAL_SYSTEM_IDENTIFIER..][..8].copy_from_slice(&old_in_wal.to_le_bytes());
-        let files = [("PG_VERSION", b"17\n".to_vec()), (CONTROL, control), (SEGMENT, segment)];
+        let unused = ("pg_wal/000000010000000000000002", vec![0; 8192]);
+        let files = [("PG_VERSION", b"17\n".to_vec()), (CONTROL, control), (SEGMENT, segment), unused];
         let items = files.map(|(path, bytes)| (path.to_string(), Item::File(Bytes::from(bytes))));
         ImageFs::new(Arc::new(Image::new(items, 0).unwrap()))
     }

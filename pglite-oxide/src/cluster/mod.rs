@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     payload: &'static Payload,
     data: Data,
     options: Options,
+    /// Whether the database has the extensions of the options already.
+    has_extensions: bool,
     /// Resources that must outlive the last session, such as the lock of the directory.
     held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
 }
@@ -54,7 +56,18 @@ impl Cluster {
         options: Options,
         held: Option<Arc<dyn std::fmt::Debug + Send + Sync>>,
     ) -> Self {
-        Self { payload, data, options, held }
+        Self { payload, data, options, has_extensions: false, held }
+    }
+
+    /// The same, whose files have the extensions of the options.
+    pub(crate) fn with_extensions(self) -> Self {
+        Self { has_extensions: true, ..self }
+    }
+
+    /// The extensions to create in it.
+    pub(crate) fn missing_extensions(&self) -> Vec<String> {
+        let created = self.options.extensions.iter().filter(|name| self.payload.is_created(name));
+        if self.has_extensions { Vec::new() } else { created.cloned().collect() }
     }
 
     pub(crate) fn options(&self) -> &Options {

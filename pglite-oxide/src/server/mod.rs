@@ -276,7 +276,7 @@ const SHUTTING_DOWN: &str = "the database system is shutting down";
 
 /// Creates extensions and sets the password, in a session of its own, if there is something to do.
 fn prepare(cluster: &Cluster, listen: &Listen) -> Result<()> {
-    if cluster.options().extensions.is_empty() && listen.password.is_none() {
+    if cluster.missing_extensions().is_empty() && listen.password.is_none() {
         return Ok(());
     }
     let mut db = Pglite::start(cluster.clone())?;
