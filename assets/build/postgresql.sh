@@ -20,6 +20,11 @@ sh /pgl/assets/patches/postgresql/postmaster-uses.sh /pgl/work
 apply_patches postgresql
 cp -r /pgl/assets/guest/overlay/. .
 
+# Of ICU, the server needs the headers: it is a side module.
+ICU=/pgl/work/icu
+mkdir "$ICU"
+tar -xf /pgl/sources/icu.tar -C "$ICU" --strip-components=3 --wildcards '*/source/common/unicode/*.h' '*/source/i18n/unicode/*.h'
+
 # The time zone compiler runs on the build machine. Both configure scripts use one core each, so
 # they run side by side.
 native() {
@@ -32,7 +37,9 @@ NATIVE_PID=$!
 
 cd "$BUILD"
 ZIC="$NATIVE/src/timezone/zic" "$SRC/configure" --build=x86_64-linux-gnu --host=wasm32-wasi --with-template=wasix \
-	--prefix=/usr --disable-rpath --disable-largefile --without-readline --without-icu --with-lz4 --with-zstd \
+	--prefix=/usr --disable-rpath --disable-largefile --without-readline --with-icu --with-libxml --with-lz4 --with-zstd \
+	ICU_CFLAGS="-I$ICU" ICU_LIBS=" " \
+	XML2_CFLAGS=-I/pgl/deps/libxml/include/libxml2 XML2_LIBS="-L/pgl/deps/libxml/lib -lxml2" \
 	LZ4_CFLAGS=-I/pgl/deps/lz4/include LZ4_LIBS="-L/pgl/deps/lz4/lib -llz4" \
 	ZSTD_CFLAGS=-I/pgl/deps/zstd/include ZSTD_LIBS="-L/pgl/deps/zstd/lib -lzstd" \
 	CPPFLAGS="-I/pgl/deps/zlib/include -I/pgl/deps/lz4/include -I/pgl/deps/zstd/include" \

@@ -16,6 +16,29 @@ fn an_extension_is_created_with_those_that_it_requires() {
     db.close().unwrap();
 }
 
+/// From the second one on, temporary databases start with the extensions.
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn temporary_databases_with_the_same_extensions_are_independent() {
+    let mut identifiers = std::collections::BTreeSet::new();
+    for (i, builder) in [Pglite::builder(), Pglite::builder(), Pglite::builder().temporary_on_disk()]
+        .into_iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let mut db = builder.extension(extensions::CITEXT).extension(extensions::HSTORE).open().unwrap();
+        assert_eq!(db.take_notices().len(), 0, "database {i}");
+        db.batch_execute("CREATE TABLE t (c citext, h hstore); INSERT INTO t VALUES ('A', 'a => 1')").unwrap();
+        let row = db.query_one("SELECT h -> 'a' FROM t WHERE c = 'a'", &[]).unwrap();
+        assert_eq!(row.get::<_, String>(0), "1");
+        let row = db.query_one("SELECT system_identifier FROM pg_control_system()", &[]).unwrap();
+        identifiers.insert(row.get::<_, i64>(0));
+        db.close().unwrap();
+    }
+    assert_eq!(identifiers.len(), 6);
+}
+
 #[test]
 #[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
 fn the_parts_of_one_source_are_created_one_by_one() {
@@ -57,6 +80,43 @@ fn what_is_only_loaded_has_no_objects() {
     let row = db.query_one(sql, &[]).unwrap();
     assert_eq!((row.get::<_, String>(0), row.get::<_, i64>(1)), ("-1".to_owned(), 1));
     db.close().unwrap();
+}
+
+/// Libraries that are no extensions: a session loads them when it needs them.
+#[test]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn icu_and_xml_are_there_without_being_named_and_missing_ones_name_their_feature() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Pglite::builder().path(directory.path().join("root")).durability(Durability::None);
+    let xml = "SELECT (xpath('/a/text()', '<a>1</a>'))[1]::text";
+    let mut db = builder.open().unwrap();
+    assert_eq!(db.query_one(xml, &[]).unwrap().get::<_, String>(0), "1");
+    db.batch_execute(
+        "CREATE COLLATION german (provider = icu, locale = 'de');
+         CREATE TABLE words (word text COLLATE german);
+         INSERT INTO words VALUES ('Zebra'), ('Äpfel'), ('apfel'), ('Ende')",
+    )
+    .unwrap();
+    let sorted = "SELECT string_agg(word, ' ' ORDER BY word) FROM words";
+    assert_eq!(db.query_one(sorted, &[]).unwrap().get::<_, String>(0), "apfel Äpfel Ende Zebra");
+    db.batch_execute("CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de'").unwrap();
+    db.close().unwrap();
+    let mut db = builder.clone().database("german").open().unwrap();
+    let sql = "SELECT string_agg(word, ' ' ORDER BY word), upper('ß') FROM unnest('{b,ä,A}'::text[]) word";
+    let row = db.query_one(sql, &[]).unwrap();
+    assert_eq!((row.get::<_, String>(0), row.get::<_, String>(1)), ("A ä b".to_owned(), "SS".to_owned()));
+    db.close().unwrap();
+
+    for (name, feature, sql) in [("pgl_icu", "extensions-icu", sorted), ("pgl_xml", "extensions-xml", xml)] {
+        let mut db = pglite_oxide::dev::without_feature(builder.clone(), feature).unwrap().open().unwrap();
+        let text = db.query(sql, &[]).unwrap_err().to_string();
+        assert!(text.contains(name) && text.contains(&format!("add the feature `{feature}`")), "{text}");
+        assert_eq!(db.query_one("SELECT count(*) FROM words", &[]).unwrap().get::<_, i64>(0), 4);
+        db.close().unwrap();
+    }
+    let without = pglite_oxide::dev::without_feature(builder.database("german"), "extensions-icu").unwrap();
+    let text = without.open().unwrap_err().to_string();
+    assert!(text.contains("add the feature `extensions-icu`"), "{text}");
 }
 
 /// A program without an extension that a database has.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# libxml2, without its configure script, which does not know the guest's system: the parser, trees
-# and XPath. No files, no network, no other encodings than those it has itself.
+# libxml2, without its configure script, which does not know the guest's system: the parsers of XML
+# and HTML, trees, XPath and output. No network, no other encodings than those it has itself.
 set -eu
 . /pgl/assets/build/flags.sh
 . /pgl/assets/build/flags-cxx.sh
@@ -11,7 +11,7 @@ unpack libxml include/libxml2 bin
 VERSION=$(sed -n "s/^PACKAGE_VERSION='\(.*\)'/\1/p" configure)
 NUMBER=$(echo "$VERSION" | awk -F. '{ print $1 * 10000 + $2 * 100 + $3 }')
 sed -e "s/@VERSION@/$VERSION/; s/@LIBXML_VERSION_NUMBER@/$NUMBER/; s/@LIBXML_VERSION_EXTRA@//" \
-	-e 's/@WITH_\(TREE\|XPATH\|SAX1\)@/1/; s/@WITH_[A-Z0-9_]*@/0/; s/@MODULE_EXTENSION@//' \
+	-e 's/@WITH_\(TREE\|OUTPUT\|PUSH\|WRITER\|SAX1\|HTML\|XPATH\|ISO8859X\)@/1/; s/@WITH_[A-Z0-9_]*@/0/; s/@MODULE_EXTENSION@//' \
 	include/libxml/xmlversion.h.in >include/libxml/xmlversion.h
 cat >config.h <<'EOF'
 #define HAVE_CTYPE_H 1
@@ -33,8 +33,8 @@ cat >config.h <<'EOF'
 #define HAVE_VA_COPY 1
 EOF
 
-for NAME in SAX SAX2 buf chvalid dict encoding entities error globals hash list parser parserInternals threads tree \
-	uri valid xlink xmlIO xmlmemory xmlstring xpath; do
+for NAME in HTMLparser HTMLtree SAX SAX2 buf chvalid dict encoding entities error globals hash list parser \
+	parserInternals threads tree uri valid xlink xmlIO xmlmemory xmlsave xmlstring xmlwriter xpath; do
 	echo "$NAME.c"
 done | compile objects "$WASM_CC $WASM_LIBRARY $WARNINGS -D_GNU_SOURCE -DHAVE_CONFIG_H -Iinclude -I."
 llvm-ar rcs "$OUT/lib/libxml2.a" objects/*.o

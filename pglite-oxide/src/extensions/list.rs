@@ -201,6 +201,21 @@ pub const HSTORE: Extension = Extension {
     modules: &["hstore"],
 };
 
+/// `icu`, only loaded: collations of ICU: CREATE COLLATION (provider = icu), and databases with it.
+///
+/// License: Unicode-3.0 AND Apache-2.0 WITH LLVM-exception.
+///
+/// Feature: `extensions-icu`.
+pub const ICU: Extension = Extension {
+    name: "icu",
+    version: "",
+    comment: "collations of ICU: CREATE COLLATION (provider = icu), and databases with it",
+    license: "Unicode-3.0 AND Apache-2.0 WITH LLVM-exception",
+    requires: &[],
+    feature: "extensions-icu",
+    modules: &["pgl_icu"],
+};
+
 /// `insert_username`, version 1.0: functions for tracking who changed a table.
 ///
 /// Feature: `extensions-contrib`.
@@ -820,6 +835,36 @@ pub const VECTOR: Extension = Extension {
     modules: &["vector"],
 };
 
+/// `xml`, only loaded: the type xml, XPath and XMLTABLE.
+///
+/// License: MIT.
+///
+/// Feature: `extensions-xml`.
+pub const XML: Extension = Extension {
+    name: "xml",
+    version: "",
+    comment: "the type xml, XPath and XMLTABLE",
+    license: "MIT",
+    requires: &[],
+    feature: "extensions-xml",
+    modules: &["pgl_xml"],
+};
+
+/// `xml2`, version 1.1: XPath querying and XSLT.
+///
+/// License: PostgreSQL AND MIT.
+///
+/// Feature: `extensions-xml`.
+pub const XML2: Extension = Extension {
+    name: "xml2",
+    version: "1.1",
+    comment: "XPath querying and XSLT",
+    license: "PostgreSQL AND MIT",
+    requires: &[],
+    feature: "extensions-xml",
+    modules: &["pgxml"],
+};
+
 /// All of them, by name.
 pub const ALL: &[Extension] = &[
     AMCHECK,
@@ -837,6 +882,7 @@ pub const ALL: &[Extension] = &[
     FILE_FDW,
     FUZZYSTRMATCH,
     HSTORE,
+    ICU,
     INSERT_USERNAME,
     INTAGG,
     INTARRAY,
@@ -882,6 +928,8 @@ pub const ALL: &[Extension] = &[
     UNIT,
     UUID_OSSP,
     VECTOR,
+    XML,
+    XML2,
 ];
 
 /// What is not built, by name, with the reason.
@@ -950,5 +998,4 @@ pub(super) const BLOCKED: &[(&str, &str)] = &[
     ("toastinfo", "the mirrors do not serve its source"),
     ("topn", "no registry that the build uses has its source"),
     ("wal2json", "the mirrors do not serve its source"),
-    ("xml2", "the server is built without libxml2"),
 ];

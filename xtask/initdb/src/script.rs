@@ -33,7 +33,6 @@ pub(crate) const STEPS: &[Step] = &[
          WHERE NOT EXISTS (SELECT FROM pg_description d WHERE d.objoid = p.oid AND d.classoid = 'pg_proc'::regclass)
            AND NOT EXISTS (SELECT FROM pg_description d WHERE d.objoid = o.oid AND d.classoid = 'pg_operator'::regclass
                            AND d.description LIKE 'deprecated%')"),
-    Sql("UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collname = 'unicode'"),
     File("snowball_create.sql"),
     // All roles may read the catalogs; the owner's rights are granted explicitly as well.
     Sql("UPDATE pg_class SET relacl = ARRAY['=r/\"postgres\"'::aclitem]

@@ -283,6 +283,7 @@ mod tests {
         conversions Server("src/backend/utils/mb/conversion_procs") 24
         dict_snowball Server("src/backend/snowball") 1
         extra_window_functions Archive("extra-window-functions") 1
+        icu Contrib("pgl_icu") 1
         ip4r Archive("ip4r") 1
         numeral Archive("numeral") 1
         periods Archive("periods") 1
@@ -300,6 +301,7 @@ mod tests {
         semver Archive("semver") 1
         unit Archive("unit") 1
         vector Archive("pgvector") 1
+        xml Contrib("pgl_xml") 1
         "#);
         assert!(all.len() > 50);
     }

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::extension::{Extension, Source};
-use super::plan::{id, needs};
+use super::plan::{ICU, id, needs};
 use super::workshop::{JobFiles, Workshop};
 use crate::error::{Error, Result};
 use crate::files;
@@ -32,6 +32,7 @@ pub(crate) fn postgresql(
     let mut argv = vec!["sh", "/pgl/assets/build/postgresql.sh"];
     argv.extend(extensions.iter().filter(|e| e.is_server()).map(|e| e.source.place()));
     let mut files = sources(paths, workshop)?;
+    files.read_only.insert(format!("sources/{ICU}.tar"), workshop.archive(ICU)?);
     add_libraries(&mut files, context)?;
     workshop.run(context, &argv, files).map_err(|error| explain_patch(context, "postgresql", error))
 }

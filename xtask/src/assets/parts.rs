@@ -21,9 +21,11 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "community", gpl: false },
     Family { name: "contrib", gpl: false },
     Family { name: "gpl", gpl: true },
+    Family { name: "icu", gpl: false },
     Family { name: "pgcrypto", gpl: false },
     Family { name: "postgis", gpl: true },
     Family { name: "vector", gpl: false },
+    Family { name: "xml", gpl: false },
 ];
 
 impl Family {

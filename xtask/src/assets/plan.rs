@@ -25,12 +25,16 @@ const PIPELINE_VERSION: u64 = 2;
 /// The client programs that `assets/build/programs.sh` links.
 pub(crate) const PROGRAMS: &[&str] = &["pg_dump", "psql"];
 
-/// Libraries that the server and the client programs contain, as in `flags.sh`: compression of
-/// values, of WAL and of dumps.
-const SERVER_LIBRARIES: &[&str] = &["lz4", "zlib", "zstd"];
+/// Libraries that the server is compiled against. The server and the client programs contain those
+/// that compress values, WAL and dumps (see `flags.sh`); libxml2 is a side module.
+const SERVER_LIBRARIES: &[&str] = &["libxml", "lz4", "zlib", "zstd"];
+
+/// The archive of ICU, of which the server needs the headers; the library is a side module.
+pub(crate) const ICU: &str = "icu";
 
 /// Libraries that are compiled against others.
-const LIBRARY_NEEDS: &[(&str, &[&str])] = &[("geos", &["libcxx"]), ("proj", &["libcxx", "sqlite3"])];
+const LIBRARY_NEEDS: &[(&str, &[&str])] =
+    &[("geos", &["libcxx"]), (ICU, &["libcxx"]), ("libxslt", &["libxml"]), ("proj", &["libcxx", "sqlite3"])];
 
 /// All libraries: those of the server, and those of extensions.
 pub(crate) fn libraries(extensions: &[Extension]) -> BTreeSet<&str> {
@@ -115,8 +119,8 @@ pub(crate) mod needs {
         let needed = super::LIBRARY_NEEDS.iter().find(|(library, _)| *library == name);
         let needed = needed.map(|(_, needed)| *needed).unwrap_or_default().iter();
         let need = |name| -> Result<Need> {
-            // Only its headers are read.
-            if name == "libcxx" {
+            // Only their headers are read.
+            if name == "libcxx" || name == "libxml" {
                 return Ok(Need::part(id::library(name)?, "include"));
             }
             Ok(Need::all(id::library(name)?))
@@ -220,6 +224,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         title: "building PostgreSQL and the side modules of the server".into(),
         inputs: Inputs::new()
             .text("archive", &archive("postgresql")?.sha256)?
+            .text("headers", &archive(ICU)?.sha256)?
             .tree("patches", &assets.join("patches/postgresql"))?
             .tree("overlay", &assets.join("guest/overlay"))?
             .tree("sysroot", &assets.join("guest/sysroot"))?
@@ -264,8 +269,12 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
             title: format!("building the library {library}"),
             inputs,
             after,
-            // GEOS is C++, in hundreds of files.
-            cost: if library == "geos" { cost(Cores::All, 900, 400) } else { cost(Cores::Half, 600, 60) },
+            // C++, in hundreds of files.
+            cost: if library == "geos" || library == ICU {
+                cost(Cores::All, 900, 400)
+            } else {
+                cost(Cores::Half, 600, 60)
+            },
         });
     }
     for extension in extensions.iter().filter(|e| !e.is_server()) {
@@ -393,7 +402,13 @@ pub(crate) fn plan(wanted: &Wanted<'_>) -> Result<Plan> {
         for (unit, modules) in &units {
             let needs = modules.iter().map(|name| needs::module(name)).collect::<Result<_>>()?;
             let what = if unit == MAIN { "the main module".to_owned() } else { unit.clone() };
-            let cost = if unit == MAIN { cost(Cores::All, 3000, 180) } else { cost(Cores::One, 400, 5) };
+            // What has a script of its own is large.
+            let large = extensions.iter().any(|e| e.name == *unit && e.script.is_some());
+            let cost = match unit.as_str() {
+                MAIN => cost(Cores::All, 3000, 180),
+                _ if large => cost(Cores::All, 1500, 150),
+                _ => cost(Cores::One, 400, 5),
+            };
             aot(id::aot(target.triple, unit)?, what, needs, cost)?;
         }
         for program in PROGRAMS {

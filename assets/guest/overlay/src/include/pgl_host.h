@@ -102,6 +102,12 @@ double		pgl_host_distance(int32_t metric, int32_t element,
 							  int32_t dim, const void *a,
 							  const void *b);
 
+/*
+ * Throws the tag __cpp_exception with this address.  The C++ library declares
+ * it itself: see libcxx/exceptions.c.
+ */
+PGL_IMPORT("throw") _Noreturn void pgl_host_throw(void *exception);
+
 /* Throws the tag __c_longjmp with this address. */
 PGL_IMPORT("longjmp") _Noreturn void pgl_host_longjmp(void *thrown);
 
