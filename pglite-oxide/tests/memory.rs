@@ -102,3 +102,24 @@ fn thousands_of_errors_leave_no_memory_statement_or_cursor_behind() {
     assert_eq!(count(&mut db, "SELECT count(*) FROM pg_prepared_statements"), 0);
     assert_eq!(count(&mut db, "SELECT count(*) FROM pg_cursors WHERE name LIKE 'p%'"), 0);
 }
+
+/// What a program contains is unpacked once for all databases.
+#[test]
+#[cfg(feature = "internals")]
+#[cfg_attr(not(payload), ignore = "needs the built PostgreSQL: cargo xtask assets build")]
+fn extensions_that_a_database_does_not_use_take_none_of_its_memory() {
+    let _alone = alone();
+    let without = pglite_oxide::dev::without_extensions(Pglite::builder()).unwrap();
+    // Bytes that a second database takes: the first one has unpacked what they share.
+    let [with, without] = [Pglite::builder(), without].map(|builder| {
+        let count_extensions = |db: &mut Pglite| count(db, "SELECT count(*) FROM pg_available_extensions");
+        let extensions = count_extensions(&mut builder.open().unwrap());
+        let before = heap::in_use();
+        let mut db = builder.open().unwrap();
+        db.batch_execute("SELECT 1").unwrap();
+        (extensions, heap::in_use() - before)
+    });
+    assert_eq!(without.0, 1, "PL/pgSQL");
+    // An entry for each module or file of an extension would take more.
+    assert!(with.1 < without.1 + (2 << 10), "{with:?} bytes with extensions, {without:?} without");
+}

@@ -1,6 +1,7 @@
 //! `cargo xtask perf`: measures opening a database and running statements beside a native
-//! PostgreSQL in the same run. It prepares the native PostgreSQL and builds the benchmark program,
-//! which owns the measurements and the form of the result.
+//! PostgreSQL in the same run, and what a choice of the program costs beside the other choice. It
+//! prepares the native PostgreSQL and builds the benchmark program, which owns the measurements and
+//! the form of the result.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,6 +36,8 @@ pub(crate) enum Verb {
     Server(Options),
     /// What data checksums cost the embedded database
     Checksums(Options),
+    /// What extensions in the program cost a database that uses none of them
+    Linked(Options),
 }
 
 /// Options of every benchmark.
@@ -61,10 +64,10 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
         Verb::Vector(options) => ("vector", options),
         Verb::Server(options) => ("server", options),
         Verb::Checksums(options) => ("checksums", options),
+        Verb::Linked(options) => ("linked", options),
     };
     let shared = SharedTarget::acquire(paths)?;
     let program = build(&shared)?;
-    let native = Native::prepare(paths, &options.mirror.debian_mirror)?;
     let json = options.json.clone().unwrap_or_else(|| paths.root.join("target/perf").join(format!("{name}.json")));
     let mut command = Command::new(&program);
     command.arg(name).arg("--json").arg(&json);
@@ -77,9 +80,13 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
     for (name, value) in SETTINGS {
         command.args(["--setting", &format!("{name}={value}")]);
     }
+    let native = || Native::prepare(paths, &options.mirror.debian_mirror);
     match verb {
-        Verb::Open(_) | Verb::Server(_) | Verb::Checksums(_) => measure(command.arg("--native").arg(&native.rootfs)),
+        // It compares the embedded PostgreSQL with itself.
+        Verb::Linked(_) => measure(&mut command),
+        Verb::Open(_) | Verb::Server(_) | Verb::Checksums(_) => measure(command.arg("--native").arg(native()?.rootfs)),
         Verb::Vector(_) => {
+            let native = native()?;
             let cluster = native.initdb(false)?;
             let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;
             command.arg("--socket").arg(server.socket_directory()).args(["--port", &server.port().to_string()]);
@@ -87,6 +94,7 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
             server.stop()
         }
         Verb::Query(_) => {
+            let native = native()?;
             let cluster = native.initdb(false)?;
             let server = cluster.start(&ServerOptions { settings: SETTINGS, port: None })?;
             eprintln!("native: the server is process {}", server.pid());

@@ -435,6 +435,12 @@ pub(crate) const PARTS: &[Part] = &[
         files: pglite_oxide_extensions_gpl::FILES,
         code: pglite_oxide_extensions_gpl::CODE,
     },
+    #[cfg(feature = "extensions-icu")]
+    Part {
+        feature: "extensions-icu",
+        files: pglite_oxide_extensions_icu::FILES,
+        code: pglite_oxide_extensions_icu::CODE,
+    },
     #[cfg(feature = "extensions-pgcrypto")]
     Part {
         feature: "extensions-pgcrypto",
@@ -452,6 +458,12 @@ pub(crate) const PARTS: &[Part] = &[
         feature: "extensions-vector",
         files: pglite_oxide_extensions_vector::FILES,
         code: pglite_oxide_extensions_vector::CODE,
+    },
+    #[cfg(feature = "extensions-xml")]
+    Part {
+        feature: "extensions-xml",
+        files: pglite_oxide_extensions_xml::FILES,
+        code: pglite_oxide_extensions_xml::CODE,
     },
 ];
 
@@ -482,11 +494,12 @@ struct AnyFormat {
     format: u32,
 }
 
-/// Splits a payload into its manifest and its other members.
+/// Splits a payload into its manifest and its other members. It seeks from one to the next: to read
+/// them would bring all of the payload into memory, whatever a database uses of it.
 fn open<T: DeserializeOwned>(what: &str, tar: &'static [u8]) -> Sound<(T, Members)> {
     let unreadable = |cause: std::io::Error| damaged(&format!("the {what} cannot be read")).with_cause(cause);
     let mut members = Members::new();
-    for entry in tar::Archive::new(Cursor::new(tar)).entries().map_err(unreadable)? {
+    for entry in tar::Archive::new(Cursor::new(tar)).entries_with_seek().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let bytes = range(&entry, tar.len()).map(|range| &tar[range]);
@@ -542,7 +555,7 @@ fn describe(manifest: &AssetsManifest, compiled: AotManifest, code: &Members) ->
 /// contents.
 fn unpack(name: &str, tar: Bytes, directory: &str, items: &mut Vec<(String, Item)>) -> Sound<()> {
     let unreadable = |cause: std::io::Error| damaged(&format!("archive {name} cannot be read")).with_cause(cause);
-    for entry in tar::Archive::new(Cursor::new(tar.clone())).entries().map_err(unreadable)? {
+    for entry in tar::Archive::new(Cursor::new(tar.clone())).entries_with_seek().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = format!("{directory}/{}", String::from_utf8_lossy(&entry.path_bytes()));
         let item = match entry.header().entry_type() {

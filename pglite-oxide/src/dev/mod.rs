@@ -88,7 +88,20 @@ pub fn extend(builder: Builder, modules: &Path, mount: (&str, &Path)) -> Result<
 /// # Errors
 /// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
 pub fn without_feature(builder: Builder, feature: &str) -> Result<Builder> {
-    let payload = Payload::of_parts(bundle::PARTS.iter().filter(|part| part.feature != feature))?;
+    of_parts(builder, |part| part.feature != feature)
+}
+
+/// Has a builder's PostgreSQL lack what all features of this crate add, as that of a program that
+/// requests none. It stays loaded as long as the process runs.
+///
+/// # Errors
+/// [`ErrorKind::Payload`] if this build contains no PostgreSQL for this machine.
+pub fn without_extensions(builder: Builder) -> Result<Builder> {
+    of_parts(builder, |part| part.feature.is_empty())
+}
+
+fn of_parts(builder: Builder, is_wanted: impl Fn(&bundle::Part) -> bool) -> Result<Builder> {
+    let payload = Payload::of_parts(bundle::PARTS.iter().filter(|part| is_wanted(part)))?;
     Ok(builder.with_payload(Box::leak(Box::new(payload))))
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::error::{Context as _, Error, Result};
@@ -72,6 +73,21 @@ pub(crate) fn peak_memory_kib() -> f64 {
     field(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmHWM:").unwrap_or(0.0)
 }
 
+/// Time that this process has spent on a core, in milliseconds. Other processes add nothing to it
+/// but what they take from the caches.
+pub(crate) fn own_milliseconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
+
+/// Memory in KiB that this process has to itself: what it has written. Pages of files that it has
+/// only read are not part of it, because other processes would have the same ones.
+pub(crate) fn private_memory_kib() -> Result<f64> {
+    let path = Path::new("/proc/self/smaps_rollup");
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    field(&text, "Private_Dirty:").ok_or_else(|| Error::new(format!("{} has no private memory", path.display())))
+}
+
 /// Memory of a process and its children in KiB; pages that they share are counted once.
 pub(crate) fn memory_of_family_kib(parent: u32) -> f64 {
     let Ok(processes) = fs::read_dir("/proc") else { return 0.0 };
@@ -126,6 +142,25 @@ mod tests {
         assert_eq!(machine.file_system, "proc");
         assert!(!cores().unwrap().is_empty());
         assert!(peak_memory_kib() > 100.0);
+    }
+
+    #[test]
+    fn only_work_takes_time_of_a_process() {
+        let before = own_milliseconds();
+        let mut sum = 0u64;
+        while own_milliseconds() < before + 5.0 {
+            sum = sum.wrapping_add(std::hint::black_box(1));
+        }
+        assert!(own_milliseconds() - before >= 5.0, "{sum}");
+    }
+
+    #[test]
+    fn memory_is_private_when_it_is_written() {
+        let before = private_memory_kib().unwrap();
+        // The optimizer would leave out what nobody reads.
+        let written = std::hint::black_box(vec![1u8; 32 << 20]);
+        let after = private_memory_kib().unwrap();
+        assert!(after > before + 30_000.0, "{before} KiB before, {after} after {} bytes", written.len());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod checksums;
 #[path = "../../src/error.rs"]
 mod error;
+mod linked;
 mod machine;
 mod open;
 mod ours;
@@ -80,6 +81,18 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// What extensions cost a database that uses none
+    Linked {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One cold process of `linked`; prints what it measured to standard output
+    #[command(hide = true)]
+    LinkedOnce {
+        /// Without any extension
+        #[arg(long)]
+        without: bool,
+    },
     /// The embedded server for `server`, in a separate process
     #[command(hide = true)]
     ServeOnce {
@@ -140,6 +153,8 @@ fn main() -> ExitCode {
         Verb::Vector { socket, port, common } => vectors::run(&Address { directory: socket, port }, &common),
         Verb::Server { native, common } => serving::run(&native, &common),
         Verb::Checksums { native, common } => checksums::run(&native, &common),
+        Verb::Linked { common } => linked::run(&common),
+        Verb::LinkedOnce { without } => linked::once(!without),
         Verb::ServeOnce { directory, settings } => serving::once(&directory, &settings),
         Verb::Profile { case, seconds } => query::profile(&case, seconds),
     };

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pglite_oxide::types::ToSql;
-use pglite_oxide::{Durability, ErrorKind, Pglite, SimpleQueryMessage, Statement, dev};
+use pglite_oxide::{Builder, Durability, ErrorKind, Pglite, SimpleQueryMessage, Statement, dev};
 
 use crate::error::{Context as _, Error, Result};
 use crate::session::{Operation, Session};
@@ -20,12 +20,23 @@ pub(crate) struct Ours {
 impl Ours {
     /// Opens a temporary database: in memory, without syncing.
     pub(crate) fn temporary() -> Result<Self> {
+        Self::open(&Self::builder(true)?)
+    }
+
+    /// What opens temporary databases: a PostgreSQL with all extensions, or one without any. What
+    /// the latter consists of stays in memory as long as the process runs.
+    pub(crate) fn builder(extensions: bool) -> Result<Builder> {
         // Autovacuum is off on the native side too, where it would run at any time.
-        Pglite::builder()
-            .setting("autovacuum", "off")
-            .open()
-            .map(Self::new)
-            .context(|| "cannot open a temporary database".into())
+        let builder = Pglite::builder().setting("autovacuum", "off");
+        if extensions {
+            return Ok(builder);
+        }
+        dev::without_extensions(builder).context(|| "cannot leave out the extensions".into())
+    }
+
+    /// Opens a database with these options.
+    pub(crate) fn open(builder: &Builder) -> Result<Self> {
+        builder.open().map(Self::new).context(|| "cannot open a database".into())
     }
 
     /// Opens or creates the database in a directory: every commit is durable.

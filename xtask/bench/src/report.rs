@@ -55,6 +55,8 @@ pub(crate) enum Unit {
     Microseconds,
     #[serde(rename = "ms")]
     Milliseconds,
+    #[serde(rename = "KiB")]
+    Kibibytes,
     #[serde(rename = "MiB")]
     Mebibytes,
     #[serde(rename = "calls")]
@@ -89,6 +91,7 @@ impl Unit {
         match self {
             Self::Microseconds => "µs",
             Self::Milliseconds => "ms",
+            Self::Kibibytes => "KiB",
             Self::Mebibytes => "MiB",
             Self::Calls => "calls",
         }

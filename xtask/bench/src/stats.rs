@@ -33,6 +33,11 @@ impl Summary {
     }
 }
 
+/// The median; `None` without samples.
+pub(crate) fn median(samples: &[f64]) -> Option<f64> {
+    Summary::of(samples).map(|summary| summary.median)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

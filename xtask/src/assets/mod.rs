@@ -97,7 +97,8 @@ pub(crate) fn run(paths: &Paths, verb: Verb) -> Result<()> {
 pub(crate) fn build(paths: &Paths, options: &BuildOptions) -> Result<()> {
     let progress = Progress::stderr();
     let targets = wanted_targets(options)?;
-    let run = Run::prepare(paths, targets, options, progress.clone())?;
+    let mut run = Run::prepare(paths, targets, options, progress.clone())?;
+    run.plan = run.plan.restricted_to(&run.payloads()?)?;
     if options.dry_run {
         let forecast = Store::new(paths).forecast(&run.plan)?;
         print!("{}", run.plan.render(|step| forecast.state(step)));
@@ -158,6 +159,12 @@ impl<'a> Run<'a> {
         plan::plan(&Wanted { paths, lock, image_inputs, host, extensions, targets })
     }
 
+    /// The steps whose outputs are staged. What only tests need is built when it is needed.
+    fn payloads(&self) -> Result<Vec<StepId>> {
+        let targets = self.targets.iter().map(|target| id::payload(target.triple));
+        std::iter::once(id::assets()).chain(targets).collect()
+    }
+
     fn execute(&self, run_lock: &RunLock) -> Result<BTreeMap<StepId, Output>> {
         let Self { paths, lock, host, extensions, .. } = self;
         let mirrors = self.options.mirror.debian_mirror.clone();
@@ -211,6 +218,17 @@ impl<'a> Run<'a> {
         });
         let store = Store::new(paths);
         pipeline::run(&self.plan, &executors.collect(), &store, run_lock, Machine::this(), &self.progress)
+    }
+
+    /// What is in the store, which must be what was staged.
+    fn staged(&self) -> Result<Forecast> {
+        let forecast = Store::new(self.paths).forecast(&self.plan)?;
+        let staged = stage::read_assets(&self.paths.root)?.build;
+        if Some(staged) != build_id(&forecast, &self.extensions)?.map(|build| build.to_string()) {
+            let message = "the staged payload was made from other inputs than these";
+            return Err(Error::new(message).repair(stage::REPAIR));
+        }
+        Ok(forecast)
     }
 
     /// An input that was edited while a step read it may be in the output in part. Such an output
@@ -351,12 +369,13 @@ pub(crate) fn stale_payloads(paths: &Paths, staged: &stage::Staged) -> Result<Ve
     Ok(reasons)
 }
 
-/// Steps of the host's plan that have to run, or may have to.
+/// Steps of the host's payloads that have to run, or may have to.
 pub(crate) fn stale_steps(paths: &Paths) -> Result<Vec<String>> {
     let options = BuildOptions::default();
     let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
-    let forecast = Store::new(paths).forecast(&run.plan)?;
-    let stale = run.plan.steps.iter().filter(|step| forecast.state(step) != StepState::Cached);
+    let plan = run.plan.restricted_to(&run.payloads()?)?;
+    let forecast = Store::new(paths).forecast(&plan)?;
+    let stale = plan.steps.iter().filter(|step| forecast.state(step) != StepState::Cached);
     Ok(stale.map(|step| step.id.to_string()).collect())
 }
 
@@ -371,26 +390,39 @@ pub(crate) struct TestOutputs {
     pub(crate) rootfs: PathBuf,
 }
 
-/// Finds the outputs of the staged build that PostgreSQL's own tests need.
+/// Finds what PostgreSQL's own tests need for the staged build, and builds what is missing of it.
 pub(crate) fn test_outputs(paths: &Paths) -> Result<TestOutputs> {
     let options = BuildOptions::default();
-    let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
-    let forecast = Store::new(paths).forecast(&run.plan)?;
-    let output = |id: StepId| {
-        let output = forecast.outputs.get(&id).map(|output| output.path.clone());
-        output.ok_or_else(|| Error::new(format!("the output of {id} is not there")).repair(stage::REPAIR))
+    let mut run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
+    run.staged()?;
+    let (suites, modules) = (id::suites()?, id::aot_test(&run.host.triple)?);
+    run.plan = run.plan.restricted_to(&[suites.clone(), modules.clone()])?;
+    let outputs = {
+        let progress = &run.progress;
+        let lock = RunLock::acquire(&paths.cache, "build for tests", |message| progress.say(message))?;
+        run.execute(&lock)?
     };
-    let staged = stage::read_assets(&paths.root)?.build;
-    if Some(staged) != build_id(&forecast, &run.extensions)?.map(|build| build.to_string()) {
-        let message = "the staged payload was made from other inputs than these";
-        return Err(Error::new(message).repair(stage::REPAIR));
-    }
+    let output = |id: &StepId| {
+        let output = outputs.get(id).map(|output| output.path.clone());
+        output.ok_or_else(|| Error::new(format!("step {id} left no output")))
+    };
     let image = Workshop::new(paths, &run.lock, options.backend, vec![], run.progress.clone())?.unpacked()?;
-    Ok(TestOutputs {
-        suites: output(id::suites()?)?,
-        modules: output(id::aot_test(&run.host.triple)?)?,
-        rootfs: image.rootfs,
-    })
+    Ok(TestOutputs { suites: output(&suites)?, modules: output(&modules)?, rootfs: image.rootfs })
+}
+
+/// Sizes of the modules of the staged build as WebAssembly, in bytes, by name. What is staged has
+/// their native code only.
+pub(crate) fn wasm_sizes(paths: &Paths) -> Result<BTreeMap<String, u64>> {
+    let options = BuildOptions::default();
+    let run = Run::prepare(paths, vec![], &options, Progress::stderr())?;
+    let forecast = run.staged()?;
+    let output = forecast.outputs.get(&id::modules()?).map(|output| output.path.join(modules::SHIPPED));
+    let modules = output.ok_or_else(|| Error::new("the linked modules are not there").repair(stage::REPAIR))?;
+    let size = |(name, path): (String, PathBuf)| match std::fs::metadata(&path) {
+        Ok(metadata) => Ok((name, metadata.len())),
+        Err(e) => Err(Error::io("read", &path, e)),
+    };
+    modules::list(&modules)?.into_iter().map(size).collect()
 }
 
 /// Compares the C code of the guest and of its patches with the format of PostgreSQL's own code.
@@ -505,7 +537,7 @@ mod tests {
         assert!(of(&[]).unwrap().len() > 50);
         assert_eq!(of(&["none"]).unwrap(), [""; 0]);
         assert_eq!(of(&["vector", "pgcrypto"]).unwrap(), ["pgcrypto", "vector"]);
-        let names = "community, contrib, gpl, pgcrypto, postgis, vector";
+        let names = "community, contrib, gpl, icu, pgcrypto, postgis, vector, xml";
         let unknown = |name: &str| format!("there is no family `{name}`; there are {names}");
         assert!(of(&["vectors"]).unwrap_err().to_string().starts_with(&unknown("vectors")));
         assert!(of(&["none", "vector"]).unwrap_err().to_string().starts_with(&unknown("none")));

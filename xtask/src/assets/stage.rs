@@ -1,6 +1,7 @@
 //! Staging: puts finished payloads where the internal crates include them, and checks what is
 //! there. It owns the contents of the `payload` directories in the checkout.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,51 @@ pub(crate) fn read_assets(root: &Path) -> Result<AssetsManifest> {
     together(Part::all().map(read).collect::<Result<_>>()?)
 }
 
+/// Sizes of what is staged for a target, in bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Of the native code of each module or program, by its name.
+    pub(crate) code: BTreeMap<String, CodeSize>,
+    /// Of each archive as it is in the payload, by its name.
+    pub(crate) archives: BTreeMap<String, u64>,
+}
+
+/// Sizes of an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CodeSize {
+    pub(crate) unpacked: u64,
+    /// As it is in the payload.
+    pub(crate) packed: u64,
+}
+
+/// The sizes of what is staged for a target, in all parts together; nothing is checked.
+pub(crate) fn sizes(root: &Path, target: Target) -> Result<Sizes> {
+    let mut sizes = Sizes::default();
+    for part in Part::all() {
+        sizes.add(&part.assets_dir(root), &part.target_dir(root, target))?;
+    }
+    Ok(sizes)
+}
+
+impl Sizes {
+    /// Adds those of a part.
+    fn add(&mut self, assets: &Path, code: &Path) -> Result<()> {
+        let (path, packed) = members(assets)?;
+        let found: AssetsManifest = manifest(&path, &packed)?;
+        for archive in found.archives {
+            let size = member(&path, &packed, &archive.member)?.len() as u64;
+            self.archives.insert(archive.name, size);
+        }
+        let (path, packed) = members(code)?;
+        let found: AotManifest = manifest(&path, &packed)?;
+        for artifact in found.artifacts {
+            let size = member(&path, &packed, &artifact.member)?.len() as u64;
+            self.code.insert(artifact.name, CodeSize { unpacked: artifact.size, packed: size });
+        }
+        Ok(())
+    }
+}
+
 /// Whether there is nothing to check.
 pub(crate) fn is_empty(root: &Path) -> bool {
     Part::all().all(|part| !part.assets_dir(root).exists())
@@ -168,7 +214,7 @@ fn verify_target(directory: &Path, target: Target, assets: &AssetsManifest) -> R
     Ok(manifest)
 }
 
-type Members = std::collections::BTreeMap<String, Vec<u8>>;
+type Members = BTreeMap<String, Vec<u8>>;
 
 fn members(directory: &Path) -> Result<(PathBuf, Members)> {
     let path = directory.join(PAYLOAD);
@@ -211,8 +257,6 @@ fn differs(path: &Path, name: &str, expected: &str, found: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::manifest::{Archive, Artifact, Engine, Module};
 
@@ -340,6 +384,21 @@ mod tests {
             said(check(&manifest, &code), dir.path())
                 .ends_with("expected target x86_64-unknown-linux-gnu, found elsewhere")
         );
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_members() {
+        let (files, code) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        staged(files.path(), &assets(b"archive"), &[("share.tar.zst", b"archive")]);
+        staged(code.path(), &aot(b"native code", TARGETS[0]), &[("postgres.aot.zst", b"code")]);
+        let mut sizes = Sizes::default();
+        sizes.add(files.path(), code.path()).unwrap();
+        let code_size = CodeSize { unpacked: 11, packed: 4 };
+        assert_eq!(sizes.code, BTreeMap::from([("postgres".to_owned(), code_size)]));
+        assert_eq!(sizes.archives, BTreeMap::from([("share".to_owned(), 7)]));
+        staged(code.path(), &aot(b"native code", TARGETS[0]), &[]);
+        let message = said(sizes.add(files.path(), code.path()), code.path());
+        assert_eq!(message, "DIR/payload.tar: there is no member postgres.aot.zst");
     }
 
     #[test]
