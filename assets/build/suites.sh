@@ -42,6 +42,8 @@ suite plpgsql "$SRC/src/pl/plpgsql/src"
 variable src/pl/plpgsql/src REGRESS >"$OUT/plpgsql/TESTS"
 for NAME in "$@"; do
 	DIR=contrib/$NAME
+	# Some are of this project, and not in the tarball.
+	if [ ! -d "$SRC/$DIR" ]; then continue; fi
 	TESTS=$(variable "$DIR" REGRESS)
 	if [ -z "$TESTS" ]; then continue; fi
 	suite "$NAME" "$SRC/$DIR"
@@ -63,8 +65,14 @@ case "\$1" in
 *) echo /nonexistent ;;
 esac
 EOF
+# pgxs DIRECTORY ARGUMENT ...: make with such a makefile.
+pgxs() {
+	TREE=$1
+	shift
+	make -s -C "$TREE" USE_PGXS=1 PG_CONFIG="sh /pgl/work/pg_config" "$@"
+}
 pgxs_variable() {
-	make -s -C "$1" USE_PGXS=1 PG_CONFIG="sh /pgl/work/pg_config" --eval "value: ; @echo \$($2)" value
+	pgxs "$1" --eval "value: ; @echo \$($2)" value
 }
 # PostGIS has a driver of its own. postgis_suite NAME DIRECTORY MAKEFILE LOAD: pg_regress runs its
 # tests by postgis_test.sh, which does what that driver does.
@@ -117,6 +125,11 @@ for ARCHIVE in /pgl/sources/extension/*.tar; do
 		--load-extension=*) LOAD="$LOAD ${OPTION#--load-extension=}" ;;
 		esac
 	done
+	# Tests read files of the source tree, which is their working directory, and write results.
+	BUILT=$(pgxs_variable "$DIR" DATA_built)
+	if [ -n "$BUILT" ]; then pgxs "$DIR" $BUILT; fi
+	cp -r "$DIR" "$OUT/$NAME"
+	mkdir "$OUT/$NAME/results"
 	suite "$NAME" "$INPUT"
 	echo "$TESTS" >"$OUT/$NAME/TESTS"
 	echo "$LOAD" >"$OUT/$NAME/LOAD"

@@ -16,7 +16,7 @@ use crate::paths::Paths;
 use crate::sources::recipe::{Recipe, Root};
 use crate::sources::{Lock, Role, fetch};
 
-pub(crate) use server::{HOST_PATH, Native, Options};
+pub(crate) use server::{Cluster, HOST_PATH, Native, Options, Server, as_user};
 
 impl Native {
     /// Fetches and unpacks what is missing, verifies the rest. `mirrors` are the values of
@@ -41,5 +41,12 @@ impl Native {
         }
         let user = format!("{0}:{0}", server::USER);
         succeed(Command::new("chown").args(["-R", &user]).arg(directory))
+    }
+
+    /// Whether there is an extension, or a module, of this name.
+    pub(crate) fn has_extension(&self, name: &str) -> bool {
+        let control = format!("usr/share/postgresql/17/extension/{name}.control");
+        let module = format!("usr/lib/postgresql/17/lib/{name}.so");
+        [control, module].iter().any(|file| self.rootfs.join(file).exists())
     }
 }

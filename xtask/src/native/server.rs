@@ -9,7 +9,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,13 +33,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const HOST_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Mounts, in a mount namespace of its own: $1 is the root, $2 the caller's directory. What follows
-/// them is the command.
+/// them is the command. Nothing is written into the root, because it is verified before each use.
 const MOUNTS: &str = r#"set -eu
 root=$1 work=$2
 shift 2
 mount --bind "$work" "$root/pgl"
 mount --rbind /dev "$root/dev"
 mount --rbind /proc "$root/proc"
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"
 "#;
 
 /// The programs of a native PostgreSQL.
@@ -58,11 +59,14 @@ pub(crate) struct Options<'a> {
     pub(crate) port: Option<u16>,
 }
 
-/// A data directory, with a place for its socket. Removed when dropped.
+/// A data directory, with a place for its socket and its log.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     native: Native,
-    directory: tempfile::TempDir,
+    /// What the server sees as `/pgl`.
+    directory: PathBuf,
+    /// Removes the directory when it is dropped, if it is not the caller's.
+    _own: Option<tempfile::TempDir>,
 }
 
 /// A running server. Dropping it stops the server, and so does the end of this process.
@@ -98,18 +102,25 @@ impl Native {
         Ok(directory)
     }
 
-    /// Makes a data directory with `initdb`: UTF-8 and the builtin provider's C.UTF-8, like ours.
-    /// Without `sync` it does not wait for the disk.
+    /// Makes a data directory in a directory of its own, which is removed with the result.
     pub(crate) fn initdb(&self, sync: bool) -> Result<Cluster> {
-        let directory = self.work_directory()?;
-        let mut initdb = self.command(directory.path(), "initdb");
+        let own = self.work_directory()?;
+        let cluster = self.initdb_in(own.path(), sync)?;
+        Ok(Cluster { _own: Some(own), ..cluster })
+    }
+
+    /// Makes the data directory `data` with `initdb`: UTF-8 and the builtin provider's C.UTF-8,
+    /// like ours. Without `sync` it does not wait for the disk. The directory belongs to the user
+    /// of the programs.
+    pub(crate) fn initdb_in(&self, directory: &Path, sync: bool) -> Result<Cluster> {
+        let mut initdb = self.command(directory, "initdb");
         initdb.args(["-D", "/pgl/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
         initdb.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]);
         if !sync {
             initdb.arg("--no-sync");
         }
         run(&mut initdb, "initdb")?;
-        Ok(Cluster { native: self.clone(), directory })
+        Ok(Cluster { native: self.clone(), directory: directory.to_path_buf(), _own: None })
     }
 
     /// `signal` is what the program gets when the thread that started it ends.
@@ -120,9 +131,7 @@ impl Native {
         // Each script ends in `exec`: the process ID stays the same, so the caller's child is the
         // program itself.
         let user = if is_root() {
-            format!(
-                "exec chroot \"$root\" setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig {signal} -- \"$@\""
-            )
+            format!("exec chroot \"$root\" setpriv {} --pdeathsig {signal} -- \"$@\"", as_user().join(" "))
         } else {
             command.args(["--user", "--map-root-user"]);
             format!(
@@ -138,13 +147,19 @@ impl Native {
 }
 
 impl Cluster {
+    /// Where the servers of the cluster write their log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
     /// Starts a server on the directory and waits until it accepts connections.
     pub(crate) fn start(&self, options: &Options<'_>) -> Result<Server<'_>> {
-        let log_path = self.directory.path().join("log");
-        let log = File::create(&log_path).map_err(|e| Error::io("create", &log_path, e))?;
+        let log_path = self.log();
+        let log = File::options().append(true).create(true).open(&log_path);
+        let log = log.map_err(|e| Error::io("open", &log_path, e))?;
         let errors = log.try_clone().map_err(|e| Error::io("open once more", &log_path, e))?;
         // Fast shutdown: nothing remains if the caller is killed, not even System V shared memory.
-        let mut postgres = self.native.enter(self.directory.path(), "postgres", "INT");
+        let mut postgres = self.native.enter(&self.directory, "postgres", "INT");
         let port = options.port.unwrap_or(PORT);
         postgres.args(["-D", "/pgl/data", "-k", WORK, "-h", "", "-p", &port.to_string()]);
         for (name, value) in options.settings {
@@ -160,7 +175,7 @@ impl Cluster {
 impl Server<'_> {
     /// Directory of the socket, on the host's side.
     pub(crate) fn socket_directory(&self) -> &Path {
-        self.cluster.directory.path()
+        &self.cluster.directory
     }
 
     /// Names the socket in its directory.
@@ -173,6 +188,11 @@ impl Server<'_> {
         self.child.id()
     }
 
+    /// The status with which the server has ended; none while it runs.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().map_err(|e| Error::new("cannot wait for the native server").cause(e))
+    }
+
     /// Shuts the server down and waits for its end.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.shut_down()
@@ -180,11 +200,10 @@ impl Server<'_> {
 
     /// The server writes its readiness into `postmaster.pid`.
     fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
-        let status = self.cluster.directory.path().join("data/postmaster.pid");
+        let status = self.cluster.directory.join("data/postmaster.pid");
         let start = Instant::now();
         loop {
-            let ended = self.child.try_wait().map_err(|e| Error::new("cannot wait for the native server").cause(e))?;
-            if let Some(status) = ended {
+            if let Some(status) = self.ended()? {
                 let said = fs::read_to_string(log).unwrap_or_default();
                 return Err(Error::new(format!("the native server ended while it started ({status})")).cause(said));
             }
@@ -206,16 +225,15 @@ impl Server<'_> {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        let failed = |e: io::Error| Error::new("cannot stop the native server").cause(e);
-        if self.child.try_wait().map_err(failed)?.is_some() {
+        if self.ended()?.is_some() {
             return Ok(());
         }
         signal(&self.child, Signal::INT);
         let start = Instant::now();
-        while self.child.try_wait().map_err(failed)?.is_none() {
+        while self.ended()?.is_none() {
             if start.elapsed() > TIMEOUT {
                 signal(&self.child, Signal::KILL);
-                self.child.wait().map_err(failed)?;
+                self.child.wait().map_err(|e| Error::new("cannot wait for the native server").cause(e))?;
                 return Err(Error::new("the native server did not shut down and was killed"));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -244,6 +262,14 @@ pub(crate) fn run(command: &mut Command, name: &str) -> Result<Output> {
         .repair(
             "this needs root, or user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)",
         ))
+}
+
+/// Arguments with which `setpriv` runs a program as the user of the server: none if the caller is
+/// that.
+pub(crate) fn as_user() -> Vec<String> {
+    let user = USER.to_string();
+    let arguments = ["--reuid", &user, "--regid", &user, "--clear-groups"];
+    if is_root() { arguments.map(str::to_owned).into() } else { Vec::new() }
 }
 
 fn signal(child: &Child, signal: Signal) {

@@ -1,26 +1,30 @@
-//! `cargo xtask regress`: runs PostgreSQL's own tests against the server. It prepares what they
-//! need, runs them one after the other, continues after a failure, and compares the results with
-//! the committed table.
+//! `cargo xtask regress`: runs PostgreSQL's own tests against the server, or a native one. It
+//! prepares what they need, runs them one after the other, continues after a failure, and compares
+//! the results with the committed table.
 
 mod driver;
 mod report;
 mod suite;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use crate::assets;
+use crate::assets::extension::Extension;
 use crate::cargo::{SharedTarget, succeed};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::native::Native;
 use crate::paths::Paths;
 use crate::pipeline::progress::elapsed;
 use crate::test;
 
-use driver::{Driver, Server};
-use report::{Outcome, REASONS, Reasons, Results, TABLE};
+use driver::{Driver, Server, Subject};
+pub(crate) use report::Count;
+use report::{NATIVE_TABLE, Outcome, REASONS, Reasons, Results, TABLE};
 use suite::{Choice, Suite};
 
 /// Settings that pg_regress gives a server that it starts, and PostgreSQL's defaults where this
@@ -38,7 +42,10 @@ pub(crate) struct Options {
     /// Only these suites; may be given several times
     #[arg(long = "suite", value_enum)]
     suites: Vec<Choice>,
-    /// Write the results into the table (docs/regression.md)
+    /// Run them against Debian's server, and compare the results with docs/regression-native.md
+    #[arg(long, conflicts_with_all = ["keep", "server"])]
+    native: bool,
+    /// Write the results into the table (docs/regression.md, docs/regression-native.md)
     #[arg(long, conflicts_with_all = ["tests", "suites", "schedule"])]
     update: bool,
     /// Keep the server's database in this directory, which must not exist yet
@@ -65,25 +72,22 @@ impl Options {
 pub(crate) struct OwnSuites {
     /// Names of extensions, as in assets/extensions; all if none is named
     names: Vec<String>,
+    /// Run them against Debian's server, and compare the results with docs/regression-native.md
+    #[arg(long)]
+    native: bool,
 }
 
 /// Runs the suites of extensions.
 pub(crate) fn installcheck(paths: &Paths, options: &OwnSuites) -> Result<()> {
-    let extensions = options.names.clone();
-    run(paths, &Options { suites: vec![Choice::Contrib, Choice::Community], extensions, ..Options::default() })
+    let suites = vec![Choice::Contrib, Choice::Community];
+    let (extensions, native) = (options.names.clone(), options.native);
+    run(paths, &Options { suites, extensions, native, ..Options::default() })
 }
 
 /// Runs the tests.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let outputs = assets::test_outputs(paths)?;
-    // Held until the program has run, so that the program that runs is the one built here.
-    let target = if options.server.is_none() { Some(SharedTarget::acquire(paths)?) } else { None };
-    let program = match (&options.server, &target) {
-        (Some(program), _) => std::path::absolute(program).map_err(|e| Error::io("find", program, e))?,
-        (None, Some(target)) => build(target)?,
-        (None, None) => return Err(Error::new("there is no server program")),
-    };
-    let work = paths.root.join("target/regress");
+    let work = paths.root.join(if options.native { "target/regress-native" } else { "target/regress" });
     files::remove_directory(&work)?;
     copy(&outputs.suites, &work)?;
     let data = match &options.keep {
@@ -95,11 +99,25 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     };
     let suites = Suite::find(&work, &options.suites, options.schedule.as_deref())?;
     let suites = restrict(of_extensions(suites, &options.extensions)?, &options.tests)?;
-    let driver = Driver { program, modules: outputs.modules, rootfs: outputs.rootfs, work, data, settings: SETTINGS };
+    // Held until the program has run, so that the program that runs is the one built here.
+    let target;
+    let subject = if options.native {
+        native(paths, &work, &suites)?
+    } else {
+        let program = match &options.server {
+            Some(program) => std::path::absolute(program).map_err(|e| Error::io("find", program, e))?,
+            None => {
+                target = SharedTarget::acquire(paths)?;
+                build(&target)?
+            }
+        };
+        Subject::Own { program, modules: outputs.modules, data: data.clone() }
+    };
+    let driver = Driver { subject, rootfs: outputs.rootfs, work, settings: SETTINGS };
     let start = Instant::now();
     let results = run_suites(&driver, &suites)?;
     if options.keep.is_none() {
-        files::remove_directory(&driver.data)?;
+        files::remove_directory(&data)?;
     }
     let (passed, all) = results.count();
     println!(
@@ -110,28 +128,57 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     judge(paths, options, &results)
 }
 
+/// The counts of each suite in the committed table.
+pub(crate) fn counts(paths: &Paths) -> Result<BTreeMap<String, Count>> {
+    Ok(report::parse_counts(&files::text(&paths.root.join(TABLE))?))
+}
+
 /// Compares results with the table, or writes them as the table.
 fn judge(paths: &Paths, options: &Options, results: &Results) -> Result<()> {
     let read = |name: &str| {
         let path = paths.root.join(name);
         files::text(&path)
     };
+    let reasons = Reasons::parse(&read(REASONS)?)?;
     if options.update {
-        let table = report::render(results, &Reasons::parse(&read(REASONS)?)?)?;
-        let path = paths.root.join(TABLE);
-        return files::write(&path, table);
+        let (name, table) = if options.native {
+            (NATIVE_TABLE, report::render_native(results, &reasons, &read(TABLE)?)?)
+        } else {
+            (TABLE, report::render(results, &reasons)?)
+        };
+        return files::write(&paths.root.join(name), table);
     }
-    let changes = report::changes(results, &Reasons::parse(&read(REASONS)?)?, &read(TABLE)?);
+    let (name, verb, changes) = if options.native {
+        let changes = report::native_changes(results, &read(TABLE)?, &read(NATIVE_TABLE)?);
+        (NATIVE_TABLE, "regress --native", changes)
+    } else {
+        (TABLE, "regress", report::changes(results, &reasons, &read(TABLE)?))
+    };
     if changes.is_empty() {
         return Ok(());
     }
-    let repair = "what is worse must be fixed; what is better: `cargo xtask regress --update`";
-    Err(Error::new(format!("not as {TABLE} says:\n  {}", changes.join("\n  "))).repair(repair))
+    let repair = format!("what is worse must be fixed; what is better: `cargo xtask {verb} --update`");
+    Err(Error::new(format!("not as {name} says:\n  {}", changes.join("\n  "))).repair(repair))
 }
 
 fn build(target: &SharedTarget) -> Result<PathBuf> {
     succeed(&mut target.build(&["--bin", "regress"]))?;
     Ok(target.release().join("regress"))
+}
+
+/// A native server for these suites, whose files are in `work`.
+fn native(paths: &Paths, work: &Path, suites: &[Suite]) -> Result<Subject> {
+    let native = Native::prepare(paths, &[])?;
+    Native::own(work)?;
+    let cluster = native.initdb_in(work, false)?;
+    let extensions = Extension::all(&paths.root)?;
+    let is_there = |suite: &Suite| {
+        let own = extensions.iter().filter(|extension| extension.name == suite.name);
+        let names = own.flat_map(|extension| extension.creates.iter().chain(&extension.modules));
+        names.chain([&suite.name]).any(|name| native.has_extension(name))
+    };
+    let absent = suites.iter().filter(|suite| !is_there(suite));
+    Ok(Subject::Native { cluster, absent: absent.map(|suite| suite.name.clone()).collect() })
 }
 
 /// Runs the test of memory barriers.
@@ -169,9 +216,15 @@ fn restrict(suites: Vec<Suite>, names: &[String]) -> Result<Vec<Suite>> {
 
 fn run_suites(driver: &Driver, suites: &[Suite]) -> Result<Results> {
     let mut results = Results::default();
-    let mut server: Option<Server> = None;
+    let mut server: Option<Server<'_>> = None;
     let mut settings: &[(String, String)] = &[];
     for suite in suites {
+        if !driver.has(suite) {
+            println!("{:<10} {}", suite.name, Outcome::NotThere);
+            let tests = suite.tests.iter().map(|test| (test.clone(), Outcome::NotThere));
+            results.0.push((suite.name.clone(), tests.collect()));
+            continue;
+        }
         if suite.settings != settings {
             if let Some(running) = server.take() {
                 running.stop()?;

@@ -1,6 +1,6 @@
 //! Results: how a test ended, the recorded reasons for tests that do not pass, the table of both,
-//! and what is worse in a run than in the table. It owns their formats; it reads and writes no
-//! file.
+//! the table of a native server's results beside those here, and how a run differs from a table.
+//! It owns their formats; it reads and writes no file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Died,
     /// pg_regress could not run it, with its message.
     NotRun(String),
+    /// It was not run: the server does not have what its suite tests.
+    NotThere,
 }
 
 impl fmt::Display for Outcome {
@@ -41,6 +43,7 @@ impl fmt::Display for Outcome {
             Self::Crashed(_) => write!(f, "the session crashes"),
             Self::Died => write!(f, "the server dies"),
             Self::NotRun(why) => write!(f, "cannot be run: {why}"),
+            Self::NotThere => write!(f, "{NOT_THERE}"),
         }
     }
 }
@@ -82,6 +85,8 @@ pub(crate) struct Reasons {
     not_supported: BySuite,
     /// The variant is equivalent: it tests the same things.
     variant: BySuite,
+    /// The results of the suite on a native server are others than here.
+    native: BTreeMap<String, String>,
 }
 
 type BySuite = BTreeMap<String, BTreeMap<String, String>>;
@@ -98,11 +103,13 @@ impl Reasons {
     /// Reads the file.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let reasons: Self = toml::from_str(text).context(|| format!("{REASONS} does not have the expected form"))?;
-        for (suite, tests) in [&reasons.differs, &reasons.not_supported, &reasons.variant].into_iter().flatten() {
-            for (test, reason) in tests {
-                if reason.trim().is_empty() || reason.contains(['\n', '|']) {
-                    return Err(Error::new(format!("the reason of {suite}.{test} must be one line without a bar")));
-                }
+        let tests = [&reasons.differs, &reasons.not_supported, &reasons.variant].into_iter().flatten();
+        let of_tests =
+            tests.flat_map(|(suite, tests)| tests.iter().map(move |(test, why)| (format!("{suite}.{test}"), why)));
+        let of_suites = reasons.native.iter().map(|(suite, why)| (format!("native.{suite}"), why));
+        for (name, reason) in of_tests.chain(of_suites) {
+            if reason.trim().is_empty() || reason.contains(['\n', '|']) {
+                return Err(Error::new(format!("the reason of {name} must be one line without a bar")));
             }
         }
         Ok(reasons)
@@ -137,15 +144,17 @@ impl Reasons {
 /// Entry in the table of a test whose accepted output is that of a build without the tested
 /// feature.
 const NOT_SUPPORTED: &str = "not supported";
+/// Entry in the table of a suite whose extension the native server does not have.
+const NOT_THERE: &str = "not there";
 
 /// Results of a run, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Results(pub(crate) Vec<(String, Vec<(String, Outcome)>)>);
 
 impl Results {
-    /// Tests that passed, by whatever expected output, and all.
+    /// Tests that passed, by whatever expected output, and all that were run.
     pub(crate) fn count(&self) -> (usize, usize) {
-        let all = || self.0.iter().flat_map(|(_, tests)| tests);
+        let all = || self.0.iter().flat_map(|(_, tests)| tests).filter(|(_, outcome)| *outcome != Outcome::NotThere);
         (all().filter(|(_, outcome)| matches!(outcome, Outcome::Passed(_))).count(), all().count())
     }
 }
@@ -182,10 +191,87 @@ pub(crate) fn render(results: &Results, reasons: &Reasons) -> Result<String> {
     Err(Error::new(unexplained.join("\n")).repair(format!("fix them, or write the reasons into {REASONS}")))
 }
 
+/// The table of a native server's results beside those of `table`: the counts of each suite, then
+/// the tests whose results differ.
+pub(crate) fn render_native(results: &Results, reasons: &Reasons, table: &str) -> Result<String> {
+    let known = parse_table(table);
+    let mut counts = String::new();
+    let mut differing = String::new();
+    let mut problems = Vec::new();
+    for (suite, tests) in &results.0 {
+        let (mut pass_here, mut pass_natively, mut is_same) = (0, 0, true);
+        for (test, outcome) in tests {
+            let Some(here) = known.get(&(suite.clone(), test.clone())) else {
+                problems.push(format!("{suite}/{test}: {TABLE} does not have it"));
+                continue;
+            };
+            pass_here += usize::from(here.starts_with("pass"));
+            pass_natively += usize::from(matches!(outcome, Outcome::Passed(_)));
+            is_same &= outcome.to_string() == *here;
+            if outcome.to_string() != *here && *outcome != Outcome::NotThere {
+                differing += &format!("| {suite} | {test} | {here} | {outcome} |\n");
+            }
+        }
+        let natively = if is_there(tests) { pass_natively.to_string() } else { NOT_THERE.to_owned() };
+        let reason = reasons.native.get(suite).map_or("", String::as_str);
+        match (is_same, reason.is_empty()) {
+            (true, false) => problems.push(format!("{suite}: the same as here: its reason is out of date")),
+            (false, true) => problems.push(format!("{suite}: not the same as here; say why in [native]")),
+            _ => {}
+        }
+        counts += &format!("| {suite} | {} | {pass_here} | {natively} | {reason} |\n", tests.len());
+    }
+    if problems.is_empty() {
+        return Ok(format!("{NATIVE_HEAD}{counts}{NATIVE_TESTS}{differing}"));
+    }
+    Err(Error::new(problems.join("\n")).repair(format!("fix them, or write the reasons into {REASONS}")))
+}
+
+/// Differences between a native server's results and its table, one line per test; `table` has the
+/// results here.
+pub(crate) fn native_changes(results: &Results, table: &str, native_table: &str) -> Vec<String> {
+    let known = parse_table(table);
+    let rows: Vec<Vec<&str>> = native_table.lines().map(cells).collect();
+    let mut changes = Vec::new();
+    for (suite, tests) in &results.0 {
+        let is_there = is_there(tests);
+        let natively = rows.iter().find_map(|row| match row[..] {
+            ["", name, _, _, natively, _, ""] if name == suite => Some(natively),
+            _ => None,
+        });
+        if natively.is_none_or(|natively| is_there == (natively == NOT_THERE)) {
+            let found = if is_there { "there" } else { NOT_THERE };
+            changes.push(format!("{suite}: {found}; the table says: {}", natively.unwrap_or("nothing")));
+        }
+        for (test, outcome) in tests.iter().filter(|_| is_there) {
+            let here = known.get(&(suite.clone(), test.clone())).map_or("nothing", String::as_str);
+            let row = rows.iter().find_map(|row| match row[..] {
+                ["", name, other, here, natively, ""] if name == suite && other == test => Some((here, natively)),
+                _ => None,
+            });
+            // A test without a row has the same result on both sides.
+            let (expected_here, expected) = row.unwrap_or((here, here));
+            if outcome.to_string() != expected {
+                changes.push(format!("{suite}/{test}: {outcome}; the table says: {expected}"));
+            } else if here != expected_here {
+                changes.push(format!("{suite}/{test}: {TABLE} says: {here}; the table says: {expected_here}"));
+            }
+        }
+    }
+    changes
+}
+
+/// Whether the server has what the suite of these tests is about.
+fn is_there(tests: &[(String, Outcome)]) -> bool {
+    tests.iter().all(|(_, outcome)| *outcome != Outcome::NotThere)
+}
+
 /// The file of the reasons, in the checkout.
 pub(crate) const REASONS: &str = "xtask/regress/reasons.toml";
 /// The table, in the checkout.
 pub(crate) const TABLE: &str = "docs/regression.md";
+/// The table of a native server's results, in the checkout.
+pub(crate) const NATIVE_TABLE: &str = "docs/regression-native.md";
 
 const HEAD: &str = "# PostgreSQL's own tests\n\n\
     How PostgreSQL 17.11's regression suites end here: `cargo xtask regress` runs them, with\n\
@@ -198,6 +284,21 @@ const HEAD: &str = "# PostgreSQL's own tests\n\n\
       without what the test is about. It shows that the feature is rejected properly, and nothing else.\n\
     - *N lines differ*: the output is none of those, for the reason given.\n\n";
 
+const NATIVE_HEAD: &str = "# The same tests on a native server\n\n\
+    How the suites of [regression.md](regression.md) end on Debian's PostgreSQL 17:\n\
+    `cargo xtask regress --native` runs them with the same `pg_regress`, `psql` and settings, and\n\
+    `cargo xtask regress --native --update` writes this page. *Not there*: Debian's packages do not have\n\
+    what the suite tests.\n\n\
+    | suite | tests | pass here | pass natively | why they differ |\n|---|---|---|---|---|\n";
+const NATIVE_TESTS: &str = "\n## Tests with another result\n\n\
+    All others end natively as they do here.\n\n\
+    | suite | test | here | natively |\n|---|---|---|---|\n";
+
+/// The cells of a table's row, between two empty ones.
+fn cells(line: &str) -> Vec<&str> {
+    line.split('|').map(str::trim).collect()
+}
+
 /// Reads the rows of a table.
 fn parse_table(text: &str) -> Known {
     let mut suite = "";
@@ -206,8 +307,7 @@ fn parse_table(text: &str) -> Known {
         if let Some(name) = line.strip_prefix("## ") {
             suite = name;
         }
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        if let ["", test, result, _, ""] = cells[..]
+        if let ["", test, result, _, ""] = cells(line)[..]
             && !suite.is_empty()
             && !matches!(test, "test" | "---")
         {
@@ -215,6 +315,28 @@ fn parse_table(text: &str) -> Known {
         }
     }
     known
+}
+
+/// Tests of a suite.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) all: usize,
+}
+
+/// The counts of each suite, from the head of a table.
+pub(crate) fn parse_counts(text: &str) -> BTreeMap<String, Count> {
+    let mut counts = BTreeMap::new();
+    for line in text.lines().take_while(|line| !line.starts_with("## ")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        // The line above the counts has no numbers.
+        if let ["", suite, all, passed, _, _, ""] = cells[..]
+            && let (Ok(all), Ok(passed)) = (all.parse(), passed.parse())
+        {
+            counts.insert(suite.to_owned(), Count { passed, all });
+        }
+    }
+    counts
 }
 
 /// Differences between results and the table, one line per test. Better results count too, because
@@ -296,6 +418,7 @@ mod tests {
         | opr | 7 lines differ | no oprs |
         ");
         assert!(changes(&run, &reasons, &table).is_empty());
+        assert_eq!(parse_counts(&table), BTreeMap::from([("regress".to_owned(), Count { passed: 2, all: 4 })]));
         let other = results(&[
             ("boolean", Outcome::Hung),
             ("xml", Outcome::Passed(None)),
@@ -311,6 +434,66 @@ mod tests {
                 "regress/new: pass; the table does not have it",
             ]
         );
+    }
+
+    #[test]
+    fn a_native_table_is_rendered_and_read_back() {
+        let suite = |name: &str, tests: &[(&str, Outcome)]| {
+            (name.to_owned(), tests.iter().map(|(test, outcome)| ((*test).to_owned(), outcome.clone())).collect())
+        };
+        let table = "## both\n| a | pass |  |\n| b | pass |  |\n| c | 2 lines differ | why |\n\
+            ## same\n| a | 1 line differs | why |\n## none\n| a | pass |  |\n";
+        let both = [("a", Outcome::Passed(None)), ("b", Outcome::Differs(3)), ("c", Outcome::Passed(Some(1)))];
+        let run = Results(vec![
+            suite("both", &both),
+            suite("same", &[("a", Outcome::Differs(1))]),
+            suite("none", &[("a", Outcome::NotThere)]),
+        ]);
+        assert_eq!(run.count(), (2, 4));
+        let reasons = Reasons::parse("[native]\nboth = \"another version\"\nnone = \"no package\"\n").unwrap();
+        let native = render_native(&run, &reasons, table).unwrap();
+        insta::assert_snapshot!(native.split_once("differ |\n").unwrap().1, @r"
+        |---|---|---|---|---|
+        | both | 3 | 2 | 2 | another version |
+        | same | 1 | 0 | 0 |  |
+        | none | 1 | 1 | not there | no package |
+
+        ## Tests with another result
+
+        All others end natively as they do here.
+
+        | suite | test | here | natively |
+        |---|---|---|---|
+        | both | b | pass | 3 lines differ |
+        | both | c | 2 lines differ | pass by variant 1 |
+        ");
+        assert!(native_changes(&run, table, &native).is_empty());
+
+        let other = Results(vec![
+            suite("both", &[("a", Outcome::Died), ("b", Outcome::Differs(3)), ("c", Outcome::Differs(2))]),
+            suite("same", &[("a", Outcome::NotThere)]),
+            suite("none", &[("a", Outcome::Passed(None))]),
+            suite("new", &[("a", Outcome::Passed(None))]),
+        ]);
+        let table_then = table.replacen("b | pass", "b | 9 lines differ", 1);
+        assert_eq!(
+            native_changes(&other, &table_then, &native),
+            [
+                "both/a: the server dies; the table says: pass",
+                "both/b: docs/regression.md says: 9 lines differ; the table says: pass",
+                "both/c: 2 lines differ; the table says: pass by variant 1",
+                "same: not there; the table says: 0",
+                "none: there; the table says: not there",
+                "new: there; the table says: nothing",
+                "new/a: pass; the table says: nothing",
+            ]
+        );
+        insta::assert_snapshot!(render_native(&other, &reasons, table).unwrap_err(), @r"
+        same: not the same as here; say why in [native]
+        none: the same as here: its reason is out of date
+        new/a: docs/regression.md does not have it
+          repair: fix them, or write the reasons into xtask/regress/reasons.toml
+        ");
     }
 
     #[test]
@@ -334,6 +517,7 @@ mod tests {
         ");
         assert!(Reasons::parse("[differs.regress]\na = \"x | y\"\n").is_err());
         assert!(Reasons::parse("[not-supported.regress]\na = \" \"\n").is_err());
+        assert!(Reasons::parse("[native]\na = \"x | y\"\n").is_err());
         assert!(Reasons::parse("[regress]\na = \"a table without a kind\"\n").is_err());
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Suite {
     pub(crate) load: Vec<String>,
     /// The command by which psql is called, if it is not psql alone.
     pub(crate) launcher: Option<String>,
+    /// A statement to run in the database after the first test.
+    pub(crate) prepare: Option<&'static str>,
 }
 
 /// Which suites to run.
@@ -41,6 +43,10 @@ pub(crate) enum Choice {
 /// Names of the server's suites and their databases. The others are those of extensions.
 const SUITES: &[(&str, &str, Choice)] =
     &[("regress", "regression", Choice::Regress), ("plpgsql", "pl_regression", Choice::Plpgsql)];
+
+/// The suite whose tests expect the collations that `initdb` makes of those of ICU.
+const WITH_COLLATIONS: &str = "regress";
+const IMPORT_COLLATIONS: &str = "SELECT pg_import_system_collations('pg_catalog')";
 
 /// The schedule of a suite that has one. Other suites have the names of their tests in `TESTS`.
 const SCHEDULE: &str = "parallel_schedule";
@@ -108,7 +114,8 @@ impl Suite {
             let load = load.split_whitespace().map(str::to_owned).collect();
             let path = directory.join(LAUNCHER);
             let launcher = if path.exists() { Some(files::text(&path)?.trim().to_owned()) } else { None };
-            found.push(Self { name, database, tests, settings, load, launcher });
+            let prepare = (name == WITH_COLLATIONS).then_some(IMPORT_COLLATIONS);
+            found.push(Self { name, database, tests, settings, load, launcher, prepare });
         }
         Ok(found)
     }
@@ -172,6 +179,7 @@ mod tests {
             settings: vec![],
             load: vec![],
             launcher: None,
+            prepare: None,
         }
     }
 
